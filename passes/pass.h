@@ -1,0 +1,24 @@
+/* pass.h - a pass reads an immutable module and emits a new one. */
+#ifndef PASS_PASS_H
+#define PASS_PASS_H
+#include "ir/ir.h"
+
+typedef struct pass_info {
+    const char *name, *doc;
+    ig_status (*run)(const ir_module *in, ir_module *out); /* out is ir_module_shell(in) */
+} pass_info;
+
+/* All passes in pipeline order, ended by a NULL name. */
+extern const pass_info pass_tab[];
+const pass_info *pass_find(const char *name, size_t n);
+
+/* Run one pass, verify its result, dump it when IG_DUMP names the pass, log its time under IG_LOG=pass. */
+ig_status pass_run(const pass_info *p, const ir_module *in, ir_module **out_);
+/* Run passes by comma-separated names. */
+ig_status pass_run_list(const char *names, const ir_module *in, ir_module **out_);
+/* pipeline.c: everything from a recorded module to a planned one. */
+ig_status pass_pipeline(const ir_module *in, ir_module **out_);
+
+/* After memplan: bytes of workspace of a function, as a dim (0 when none). */
+ir_dim pass_workspace(const ir_func *f);
+#endif

@@ -1,0 +1,19 @@
+/* arena.h - memory that is freed as a whole. */
+#ifndef RT_ARENA_H
+#define RT_ARENA_H
+#include "runtime/base/alloc.h"
+
+typedef struct rt_chunk rt_chunk;
+typedef struct rt_arena {
+    const ig_allocator *alloc; /* borrowed */
+    rt_chunk *chunk;           /* owned: newest first */
+    char *at, *end;
+} rt_arena;
+
+void rt_arena_init(rt_arena *a, const ig_allocator *alloc);
+/* 16-aligned, not zeroed; NULL on failure.  Size 0 gives a valid pointer. */
+void *rt_arena_alloc(rt_arena *a, size_t size);
+void *rt_arena_zero(rt_arena *a, size_t size);
+char *rt_arena_strdup(rt_arena *a, const char *s, size_t n);
+void rt_arena_free(rt_arena *a);
+#endif

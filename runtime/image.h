@@ -1,0 +1,44 @@
+/* image.h - compiled code as data: position-independent, no relocation, no undefined symbol.
+ *
+ * An image is little-endian: rt_image_header, then symbols (rt_image_symbol[nsym]) and their names, then at page
+ * boundaries (RT_IMAGE_PAGE) the read-only data and the text, in this order.  The loader checks ranges and maps;
+ * it parses no ELF.  Pages are never writable and executable at once: an image in memory is written through a
+ * memfd mapped RW and run from a second RX mapping. */
+#ifndef RT_IMAGE_H
+#define RT_IMAGE_H
+#include "runtime/base/status.h"
+#include "runtime/kernel_abi.h"
+
+#define RT_IMAGE_MAGIC "IGIMAGE"
+#define RT_IMAGE_VERSION 1u
+#define RT_IMAGE_PAGE 4096u
+
+enum rt_image_arch { RT_ARCH_X86_64 = 1, RT_ARCH_AARCH64 = 2 };
+
+typedef struct rt_image_header {
+    char magic[8];             /* RT_IMAGE_MAGIC with its NUL */
+    uint32_t version, arch;
+    char level[16];            /* name of the cpu level (codegen/cpus.def), NUL-padded */
+    uint64_t features;         /* RT_CPU_* bits the code needs */
+    uint64_t size;             /* of the whole image */
+    uint64_t sym_off, str_off, str_size, data_off, data_size, text_off, text_size;
+    uint32_t nsym, reserved;
+    uint64_t hash;             /* rt_hash over everything after the header, seed 0 */
+} rt_image_header;
+
+typedef struct rt_image_symbol { uint64_t off, size; uint32_t name, reserved; } rt_image_symbol; /* off: in the text; name: in the strings */
+
+typedef struct rt_image rt_image;
+/* Map an image from memory (copied).  Errors: FORMAT for a malformed image, UNSUPPORTED for another architecture or
+ * missing CPU features, MEMORY or IO when mapping fails. */
+ig_status rt_image_load(const ig_allocator *a, const void *bytes, size_t n, rt_image **out_);
+void rt_image_free(rt_image *img);
+/* Address of a symbol, or NULL. */
+void *rt_image_find(const rt_image *img, const char *name);
+const char *rt_image_level(const rt_image *img);
+
+/* Features of this CPU as RT_CPU_* bits, and the architecture (rt_image_arch). */
+enum rt_cpu_feature { RT_CPU_X86_V2 = 1, RT_CPU_X86_V3 = 2, RT_CPU_X86_V4 = 4, RT_CPU_AARCH64 = 8 };
+uint64_t rt_cpu_features(void);
+uint32_t rt_cpu_arch(void);
+#endif
