@@ -139,13 +139,14 @@ typedef enum ir_opcode {
 } ir_opcode;
 
 #define IR_ARITY_V 255
+#define IR_LINEAR_V 255 /* which operands: decided by the attribute */
 typedef struct ir_op_info {
     const char *name;
     uint8_t version, arity; /* arity IR_ARITY_V = any */
     char level;             /* 't', 'k', 'b' */
     uint8_t attr;           /* ir_attr_kind */
     bool commutes, associative, effect;
-    uint8_t linear;
+    uint8_t linear;         /* bit i = operand i, or IR_LINEAR_V */
     const char *type_rule, *domain;
     bool elementwise; /* reference rule is `ew` */
 } ir_op_info;

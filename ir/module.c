@@ -1,0 +1,217 @@
+/* module.c - a module's life and its tables of strings, locations, weights and symbols. */
+#include "ir/intern.h"
+#include "runtime/base/hash.h"
+
+#include <string.h>
+
+/* --- Life --------------------------------------------------------------------------------------------- */
+
+static bool module_init(ir_module *m, const char *name) {
+    m->dims = ir_dims_new(m->alloc);
+    m->intern = rt_alloc_zero(m->alloc, sizeof *m->intern);
+    if (!m->dims || !m->intern) return false;
+    if (!rt_vec_push(m->alloc, &m->intern->locs, ((ir_loc_rec){NULL, 0}))) return false;
+    ir_attr none = ir_intern_attr(m, ATTR_none, NULL); /* the first one: number 0 */
+    if (none.i) return false;
+    m->name = ir_intern_str(m, name, strlen(name));
+    return m->name;
+}
+
+ig_status ir_module_new(const ig_allocator *alloc, const char *name, ir_module **out_) {
+    *out_ = NULL;
+    ir_module *m = rt_alloc_zero(alloc, sizeof *m);
+    if (!m) return rt_fail_memory();
+    m->alloc = alloc;
+    rt_arena_init(&m->arena, alloc);
+    if (!module_init(m, name ? name : "")) {
+        ir_module_free(m);
+        return rt_fail_memory();
+    }
+    *out_ = m;
+    return NULL;
+}
+
+static void module_free_func(const ig_allocator *a, ir_func *f) {
+    rt_vec_free(a, &f->ops);
+    rt_vec_free(a, &f->values);
+    rt_vec_free(a, &f->operands);
+    rt_vec_free(a, &f->regions);
+    rt_vec_free(a, &f->results);
+    rt_vec_free(a, &f->param_names);
+    rt_free(a, f, sizeof *f);
+}
+
+static void module_free_intern(const ig_allocator *a, ir_intern *t) {
+    rt_vec_free(a, &t->strs);
+    rt_vec_free(a, &t->locs);
+    rt_vec_free(a, &t->attrs);
+    ir_index_free(a, &t->str_ix);
+    ir_index_free(a, &t->loc_ix);
+    ir_index_free(a, &t->attr_ix);
+    rt_free(a, t, sizeof *t);
+}
+
+void ir_module_free(ir_module *m) {
+    if (!m) return;
+    const ig_allocator *a = m->alloc;
+    for (uint32_t i = 0; i < m->funcs.n; i++) module_free_func(a, m->funcs.data[i]);
+    rt_vec_free(a, &m->funcs);
+    for (uint32_t i = 0; i < m->weights.n; i++) {
+        ir_weight *w = &m->weights.data[i];
+        if (w->owned) rt_free_buffer(a, (void *)(uintptr_t)w->data, (size_t)w->bytes);
+    }
+    rt_vec_free(a, &m->weights);
+    rt_vec_free(a, &m->symbols);
+    if (m->intern) module_free_intern(a, m->intern);
+    if (m->dims) ir_dims_free(m->dims);
+    rt_arena_free(&m->arena);
+    rt_free(a, m, sizeof *m);
+}
+
+/* --- Strings and locations ---------------------------------------------------------------------------- */
+
+static const char *module_find_str(const ir_module *m, const char *s, size_t n, uint64_t h) {
+    const ir_intern *t = m->intern;
+    uint32_t at = ir_index_start(&t->str_ix, h), id;
+    while (ir_index_next(&t->str_ix, h, &at, &id)) {
+        const char *old = t->strs.data[id];
+        if (!strncmp(old, s, n) && old[n] == '\0') return old;
+    }
+    return NULL;
+}
+
+const char *ir_intern_str(ir_module *m, const char *s, size_t n) {
+    ir_intern *t = m->intern;
+    const char *nul = n ? memchr(s, 0, n) : NULL; /* an interned string ends at its first NUL */
+    if (nul) n = (size_t)(nul - s);
+    uint64_t h = rt_hash(s, n, 0);
+    const char *old = module_find_str(m, s, n, h);
+    if (old) return old;
+    if (!ir_index_reserve(m->alloc, &t->str_ix)) return NULL;
+    char *kept = rt_arena_strdup(&m->arena, s, n);
+    if (!kept || !rt_vec_push(m->alloc, &t->strs, kept)) return NULL;
+    ir_index_add(&t->str_ix, h, t->strs.n - 1);
+    return kept;
+}
+
+/* The interned string, or NULL when the module never saw it. */
+static const char *module_known_str(const ir_module *m, const char *s) {
+    size_t n = strlen(s);
+    return module_find_str(m, s, n, rt_hash(s, n, 0));
+}
+
+ir_loc ir_intern_loc(ir_module *m, const char *file, uint32_t line) {
+    ir_intern *t = m->intern;
+    if (!file) return (ir_loc){0};
+    const char *name = ir_intern_str(m, file, strlen(file));
+    if (!name) return (ir_loc){0};
+    uint64_t h = rt_hash(name, strlen(name), line);
+    uint32_t at = ir_index_start(&t->loc_ix, h), id;
+    while (ir_index_next(&t->loc_ix, h, &at, &id))
+        if (t->locs.data[id].file == name && t->locs.data[id].line == line) return (ir_loc){id};
+    if (!ir_index_reserve(m->alloc, &t->loc_ix)) return (ir_loc){0};
+    if (!rt_vec_push(m->alloc, &t->locs, ((ir_loc_rec){name, line}))) return (ir_loc){0};
+    ir_index_add(&t->loc_ix, h, t->locs.n - 1);
+    return (ir_loc){t->locs.n - 1};
+}
+
+ir_loc_rec ir_loc_get(const ir_module *m, ir_loc loc) {
+    const ir_intern *t = m->intern;
+    return t->locs.data[loc.i < t->locs.n ? loc.i : 0];
+}
+
+/* --- Functions, weights, symbols ---------------------------------------------------------------------- */
+
+ir_func *ir_find_func(const ir_module *m, const char *name) {
+    const char *known = name ? module_known_str(m, name) : NULL;
+    for (uint32_t i = 0; known && i < m->funcs.n; i++)
+        if (m->funcs.data[i]->name == known) return m->funcs.data[i];
+    return NULL;
+}
+
+const ir_weight *ir_find_weight(const ir_module *m, const char *name) {
+    const char *known = name ? module_known_str(m, name) : NULL;
+    for (uint32_t i = 0; known && i < m->weights.n; i++)
+        if (m->weights.data[i].name == known) return &m->weights.data[i];
+    return NULL;
+}
+
+/* Bytes of a weight's type, or an error that says what is wrong with it. */
+static ig_status module_weight_bytes(ir_module *m, const char *name, const ir_type *type, size_t *bytes_) {
+    int64_t numel;
+    if (ir_find_weight(m, name)) return rt_fail(m->alloc, IG_INVALID, "weight @%s exists already", name);
+    if (type->lanes || type->mem)
+        return rt_fail(m->alloc, IG_INVALID, "weight @%s: a weight is a tensor", name);
+    if (!ir_type_is_static(type))
+        return rt_fail(m->alloc, IG_SHAPE, "weight @%s: the dims of a weight are constants", name);
+    if (!ir_type_bytes(type, &numel, bytes_))
+        return rt_fail(m->alloc, IG_SHAPE, "weight @%s: its size overflows", name);
+    return NULL;
+}
+
+ig_status ir_add_weight(ir_module *m, const char *name, ir_type type, const void *data, bool copy) {
+    size_t bytes;
+    RT_TRY(module_weight_bytes(m, name, &type, &bytes));
+    ir_weight w = {.type = type, .data = data, .bytes = bytes};
+    w.name = ir_intern_str(m, name, strlen(name));
+    if (!w.name) return rt_fail_memory();
+    if (copy && bytes) {
+        void *p = rt_alloc_buffer(m->alloc, bytes);
+        if (!p) return rt_fail_memory();
+        w.data = memcpy(p, data, bytes);
+        w.owned = true;
+    }
+    if (!rt_vec_push(m->alloc, &m->weights, w)) {
+        if (w.owned) rt_free_buffer(m->alloc, (void *)(uintptr_t)w.data, bytes);
+        return rt_fail_memory();
+    }
+    return NULL;
+}
+
+ir_dim ir_add_symbol(ir_module *m, const char *name, int64_t lo, int64_t hi) {
+    const char *kept = ir_intern_str(m, name, strlen(name));
+    if (!kept) return IR_DIM_BAD;
+    for (uint32_t i = 0; i < m->symbols.n; i++)
+        if (m->symbols.data[i].name == kept) return ir_dim_symbol(m, i);
+    if (!rt_vec_push(m->alloc, &m->symbols, ((ir_symbol){kept, lo, hi}))) return IR_DIM_BAD;
+    ir_dim d = ir_dim_symbol(m, m->symbols.n - 1);
+    if (d == IR_DIM_BAD) m->symbols.n--;
+    return d;
+}
+
+/* --- Shells ------------------------------------------------------------------------------------------- */
+
+/* Symbols, dims, locations and weights keep their numbers, so that types and locs can be copied as they are. */
+static bool module_copy_tables(ir_module *to, const ir_module *from) {
+    for (uint32_t i = 0; i < from->symbols.n; i++) {
+        ir_symbol s = from->symbols.data[i];
+        s.name = ir_intern_str(to, s.name, strlen(s.name));
+        if (!s.name || !rt_vec_push(to->alloc, &to->symbols, s)) return false;
+    }
+    if (!ir_dims_copy(to->dims, from->dims)) return false;
+    for (uint32_t i = 1; i < from->intern->locs.n; i++) {
+        ir_loc_rec l = from->intern->locs.data[i];
+        if (ir_intern_loc(to, l.file, l.line).i != i) return false;
+    }
+    for (uint32_t i = 0; i < from->weights.n; i++) {
+        ir_weight w = from->weights.data[i];
+        w.owned = false;
+        w.name = ir_intern_str(to, w.name, strlen(w.name));
+        if (!w.name || !rt_vec_push(to->alloc, &to->weights, w)) return false;
+    }
+    return true;
+}
+
+ig_status ir_module_shell(const ir_module *m, ir_module **out_) {
+    RT_TRY(ir_module_new(m->alloc, m->name, out_));
+    ir_module *n = *out_;
+    n->class = m->class;
+    n->unchecked = m->unchecked;
+    n->nstate = m->nstate;
+    if (!module_copy_tables(n, m)) {
+        ir_module_free(n);
+        *out_ = NULL;
+        return rt_fail_memory();
+    }
+    return NULL;
+}
