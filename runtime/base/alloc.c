@@ -60,8 +60,10 @@ bool rt_numel_checked(const int64_t *dims, int rank, int64_t *out_) {
     bool empty = false, fits = true;
     for (int i = 0; i < rank; i++) {
         if (dims[i] < 0) return false;
-        if (dims[i] == 0) empty = true;
-        else if (__builtin_mul_overflow(n, dims[i], &n)) fits = false, n = 1;
+        if (dims[i] == 0)
+            empty = true;
+        else if (__builtin_mul_overflow(n, dims[i], &n))
+            fits = false, n = 1;
     }
     *out_ = empty ? 0 : n;
     return empty || fits; /* an empty tensor is empty whatever its other dims are */

@@ -2,10 +2,13 @@
 #include "runtime/base/arena.h"
 #include <string.h>
 
-#define ARENA_FIRST 4096u
+#define ARENA_FIRST   4096u
 #define ARENA_LARGEST (1u << 20) /* chunks double up to this */
 
-struct rt_chunk { rt_chunk *next; size_t size; };
+struct rt_chunk {
+    rt_chunk *next;
+    size_t size;
+};
 
 void rt_arena_init(rt_arena *a, const ig_allocator *alloc) { *a = (rt_arena){.alloc = alloc}; }
 

@@ -51,7 +51,8 @@ ig_status rt_internal(const ig_allocator *a, const char *cond, const char *file,
     fprintf(stderr, "ingot: %s:%d: assertion failed: %s\n", file, line, cond);
     abort();
 #endif
-    return rt_fail(a, IG_INTERNAL, "internal contradiction: `%s` does not hold (%s:%d); please report it", cond,
+    return rt_fail(a, IG_INTERNAL,
+                   "internal contradiction: `%s` does not hold (%s:%d); please report it", cond,
                    file, line);
 }
 
@@ -74,6 +75,7 @@ ig_status rt_status_note(ig_status s, const char *fmt, ...) {
     rt_str_puts(&s->message, "\n  ");
     rt_str_vprintf(&s->message, fmt, ap);
     va_end(ap);
+    s->text.n = 0;
     s->message.failed = false; /* a note that found no memory is dropped, the error stays */
     return s;
 }

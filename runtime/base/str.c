@@ -11,7 +11,8 @@ void rt_str_init(rt_str *s, const ig_allocator *alloc) { *s = (rt_str){.alloc = 
 static bool str_room(rt_str *s, size_t n) {
     size_t need, cap = s->cap ? s->cap : 64;
     if (s->failed) return false;
-    if (!rt_add_size(s->n, n, &need) || !rt_add_size(need, 1, &need)) return s->failed = true, false;
+    if (!rt_add_size(s->n, n, &need) || !rt_add_size(need, 1, &need))
+        return s->failed = true, false;
     if (need <= s->cap) return true;
     while (cap < need)
         if (!rt_mul_size(cap, 2, &cap)) cap = need;
@@ -36,8 +37,10 @@ void rt_str_vprintf(rt_str *s, const char *fmt, va_list ap) {
     va_list again;
     va_copy(again, ap);
     int n = vsnprintf(small, sizeof small, fmt, ap);
-    if (n < 0) s->failed = true;
-    else if ((size_t)n < sizeof small) rt_str_add(s, small, (size_t)n);
+    if (n < 0)
+        s->failed = true;
+    else if ((size_t)n < sizeof small)
+        rt_str_add(s, small, (size_t)n);
     else if (str_room(s, (size_t)n)) {
         vsnprintf(s->data + s->n, (size_t)n + 1, fmt, again);
         s->n += (size_t)n;
@@ -69,8 +72,10 @@ static void str_number(rt_str *s, char *text) {
 
 void rt_str_f32(rt_str *s, float x) { /* 9 digits always suffice for binary32 */
     char text[32];
-    if (isnan(x)) rt_str_puts(s, "nan");
-    else if (isinf(x)) rt_str_puts(s, x < 0 ? "-inf" : "inf");
+    if (isnan(x))
+        rt_str_puts(s, "nan");
+    else if (isinf(x))
+        rt_str_puts(s, x < 0 ? "-inf" : "inf");
     else {
         for (int digits = 1; digits <= 9; digits++) {
             snprintf(text, sizeof text, "%.*g", digits, (double)x);
@@ -82,8 +87,10 @@ void rt_str_f32(rt_str *s, float x) { /* 9 digits always suffice for binary32 */
 
 void rt_str_f64(rt_str *s, double x) { /* 17 digits always suffice for binary64 */
     char text[40];
-    if (isnan(x)) rt_str_puts(s, "nan");
-    else if (isinf(x)) rt_str_puts(s, x < 0 ? "-inf" : "inf");
+    if (isnan(x))
+        rt_str_puts(s, "nan");
+    else if (isinf(x))
+        rt_str_puts(s, x < 0 ? "-inf" : "inf");
     else {
         for (int digits = 1; digits <= 17; digits++) {
             snprintf(text, sizeof text, "%.*g", digits, x);
