@@ -386,7 +386,10 @@ uint32_t *ir_count_uses(const ir_func *f, const ig_allocator *a);
 ig_status ir_verify(const ir_module *m);
 ig_status ir_verify_func(const ir_func *f);
 /* print.c */
-typedef enum ir_print_flags { IR_PRINT_LOCS = 1 } ir_print_flags;
+typedef enum ir_print_flags {
+    IR_PRINT_LOCS = 1,
+    IR_PRINT_ELIDE = 2 /* leave out large data: for reading only, the parser refuses it */
+} ir_print_flags;
 void ir_print(const ir_module *m, rt_str *out, unsigned flags);
 void ir_print_func(const ir_func *f, rt_str *out, unsigned flags);
 void ir_print_op(const ir_func *f, uint32_t o, rt_str *out, unsigned flags); /* one op with its regions */
