@@ -1,0 +1,118 @@
+/* header.c - the C header that goes with a deployment object: all that a second program needs to know. */
+#include "codegen/header.h"
+#include <ctype.h>
+#include <string.h>
+
+bool cg_is_identifier(const char *s) {
+    if (!isalpha((unsigned char)*s) && *s != '_') return false;
+    for (; *s; s++)
+        if (!isalnum((unsigned char)*s) && *s != '_') return false;
+    return true;
+}
+
+static void header_upper(rt_str *out, const char *s) {
+    for (; *s; s++) {
+        char c = (char)toupper((unsigned char)*s);
+        rt_str_add(out, &c, 1);
+    }
+}
+
+/* One line about a parameter or result: ` *   in[0]  x  f32[B,64]`. */
+static void header_port(const ir_func *f, rt_str *out, const char *what, uint32_t k,
+                        const char *name, const ir_type *t) {
+    rt_str_printf(out, " *   %s[%u]  ", what, k);
+    if (name) rt_str_printf(out, "%s ", name);
+    ir_type_print(f->module, t, out);
+    rt_str_puts(out, "\n");
+}
+
+static void header_ports(const ir_func *f, rt_str *out) {
+    rt_str_puts(out, " * Buffers are contiguous, row-major, in the machine's byte order; bool is "
+                     "one byte, 0 or 1.\n");
+    for (uint32_t k = 0; k < ir_nparam(f); k++)
+        header_port(f, out, "in", k, k < f->param_names.n ? f->param_names.data[k] : NULL,
+                    ir_val_type(f, ir_param_ref(f, k)));
+    for (uint32_t k = 0; k < f->results.n; k++)
+        header_port(f, out, "out", k, NULL, &f->results.data[k]);
+    uint32_t state = f->module->nstate;
+    if (state)
+        rt_str_printf(
+            out,
+            " * The last %u inputs and outputs are state: pass what the call before returned.\n",
+            state);
+}
+
+static void header_dims(const ir_module *m, const char *prefix, rt_str *out) {
+    if (!m->symbols.n) {
+        rt_str_puts(out, " * There are no dynamic dims: `dims` may be NULL.\n");
+        return;
+    }
+    rt_str_puts(out, " * Dynamic dims:\n");
+    for (uint32_t k = 0; k < m->symbols.n; k++)
+        rt_str_printf(out, " *   dims[%u]  %s in %lld..%lld\n", k, m->symbols.data[k].name,
+                      (long long)m->symbols.data[k].lo, (long long)m->symbols.data[k].hi);
+    (void)prefix;
+}
+
+/* Constants a caller wants: sizes of static buffers, counts. */
+static void header_macros(const ir_func *f, const char *prefix, rt_str *out) {
+    for (int side = 0; side < 2; side++) {
+        uint32_t n = side ? f->results.n : ir_nparam(f);
+        rt_str_puts(out, "#define ");
+        header_upper(out, prefix);
+        rt_str_printf(out, "_%s %u\n", side ? "OUTPUTS" : "INPUTS", n);
+        for (uint32_t k = 0; k < n; k++) {
+            const ir_type *t = side ? &f->results.data[k] : ir_val_type(f, ir_param_ref(f, k));
+            int64_t numel;
+            size_t bytes;
+            if (!ir_type_is_static(t) || !ir_type_bytes(t, &numel, &bytes)) continue;
+            rt_str_puts(out, "#define ");
+            header_upper(out, prefix);
+            rt_str_printf(out, "_%s%u_BYTES %zu\n", side ? "OUT" : "IN", k, bytes);
+        }
+    }
+}
+
+static const char header_exec[] =
+    "#ifndef IG_EXEC_DEFINED\n#define IG_EXEC_DEFINED\n"
+    "/* Runs a kernel over [0, n) in any split and order; returns when all is done.  NULL: serial. "
+    "*/\n"
+    "typedef void (*ig_kernel)(void *const *bufs, const int64_t *dims, int64_t lo, int64_t hi);\n"
+    "typedef struct ig_exec {\n"
+    "    void (*run)(const struct ig_exec *self, ig_kernel kernel, void *const *bufs, const "
+    "int64_t *dims,\n"
+    "                int64_t n);\n"
+    "} ig_exec;\n#endif\n\n";
+
+ig_status cg_header(const ir_module *m, const char *entry, const char *prefix, const cg_cpu *cpu,
+                    rt_str *out) {
+    const ir_func *f = ir_find_func(m, entry);
+    if (!f) return rt_fail(m->alloc, IG_INVALID, "the module has no function @%s", entry);
+    rt_str_printf(out, "/* %s.h - @%s of module %s, compiled for %s (%s) by Ingot %s.\n *\n",
+                  prefix, entry, m->name, cpu->name, cpu->triple, IG_VERSION_STRING);
+    header_ports(f, out);
+    header_dims(m, prefix, out);
+    rt_str_puts(
+        out,
+        " *\n * Re-entrant; allocates nothing; needs nothing but memcpy, memset and memmove. */\n");
+    rt_str_puts(out, "#ifndef ");
+    header_upper(out, prefix);
+    rt_str_puts(out, "_H\n#define ");
+    header_upper(out, prefix);
+    rt_str_puts(out, "_H\n#include <stddef.h>\n#include <stdint.h>\n\n"
+                     "#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n");
+    header_macros(f, prefix, out);
+    rt_str_puts(out, "\n");
+    rt_str_puts(out, header_exec);
+    rt_str_printf(
+        out,
+        "/* Bytes of workspace for these dims.  0; 1 when a dim is outside its range; 2 when a "
+        "size\n"
+        " * overflows. */\nint %s_workspace(const int64_t *dims, size_t *bytes);\n\n"
+        "/* Run.  `ws`: the workspace, 64-byte aligned.  exec NULL: serial.  Results as above. */\n"
+        "int %s_run(const void *const *in, void *const *out, const int64_t *dims, void *ws,\n"
+        "        const ig_exec *exec);\n",
+        prefix, prefix);
+    rt_str_puts(out, "\n#ifdef __cplusplus\n}\n#endif\n#endif\n");
+    return out->failed ? rt_fail_memory() : NULL;
+}

@@ -1,0 +1,198 @@
+/* ways.c - reference, eager, compiled at every level, saved and loaded, deployed. */
+#include "tests/ways.h"
+#include "ir/file.h"
+#include "runtime/image.h"
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static const ig_allocator *A(void) { return ig_allocator_default(); }
+static bool ways_always(void) { return true; }
+
+/* --- Outputs ------------------------------------------------------------------------------------------ */
+
+size_t way_bytes(const ir_tensor *t) {
+    int64_t n = 1;
+    if (!rt_numel_checked(t->dim, t->rank, &n)) return 0;
+    return (size_t)n * rt_dtype_bytes(t->dtype);
+}
+
+bool way_alloc_outputs(const way_case *c, ir_tensor *out) {
+    for (int k = 0; k < c->nout; k++) {
+        ig_status s = ir_result_shape(c->f, c->symbols, (uint32_t)k, &out[k]);
+        if (s) return ig_status_free(s), false;
+        size_t n = way_bytes(&out[k]);
+        out[k].data = rt_alloc_buffer(A(), n + 64);
+        if (!out[k].data) return false;
+        memset(out[k].data, 0xa5,
+               n + 64); /* a skipped tail shows, and so does a write behind the end */
+    }
+    return true;
+}
+
+void way_free_outputs(int n, ir_tensor *out) {
+    for (int k = 0; k < n; k++) {
+        if (out[k].data) rt_free_buffer(A(), out[k].data, way_bytes(&out[k]) + 64);
+        out[k].data = NULL;
+    }
+}
+
+int way_compare(int n, ir_tensor *want, ir_tensor *got, int64_t *element_) {
+    for (int k = 0; k < n; k++) {
+        size_t bytes = way_bytes(&want[k]), size = rt_dtype_bytes(want[k].dtype);
+        ir_canon_nan(want[k].dtype, want[k].data, (int64_t)(bytes / size));
+        ir_canon_nan(got[k].dtype, got[k].data, (int64_t)(bytes / size));
+        for (size_t i = 0; i < bytes + 64; i++) {
+            uint8_t x = ((uint8_t *)want[k].data)[i], y = ((uint8_t *)got[k].data)[i];
+            if (i >= bytes ? y != 0xa5 : x != y) return *element_ = (int64_t)(i / size), k;
+        }
+    }
+    return -1;
+}
+
+/* --- The reference ------------------------------------------------------------------------------------ */
+
+static ig_status ways_reference(const way_case *c, ir_tensor *out) {
+    return ir_ref_run(c->f, A(), c->symbols, c->nin, c->in, c->nout, out);
+}
+
+/* --- Compiled ----------------------------------------------------------------------------------------- */
+
+/* Call the host program of an image. */
+static ig_status ways_call(const way_case *c, rt_host_fn run, rt_workspace_fn workspace,
+                           ir_tensor *out) {
+    const void *in[64];
+    void *outs[64];
+    const void **weights = rt_alloc_zero(A(), (c->module->weights.n + 1) * sizeof *weights);
+    uint64_t bytes = 0;
+    for (int k = 0; k < c->nin; k++) in[k] = c->in[k].data;
+    for (int k = 0; k < c->nout; k++) outs[k] = out[k].data;
+    for (uint32_t k = 0; weights && k < c->module->weights.n; k++)
+        weights[k] = c->module->weights.data[k].data;
+    int32_t code = weights ? workspace(c->symbols, &bytes) : -1;
+    void *ws = code ? NULL : rt_alloc_buffer(A(), bytes + 64);
+    if (ws) {
+        memset(ws, 0x5a, bytes + 64);
+        code = run(in, outs, c->symbols, ws, NULL, weights);
+        for (int k = 0; k < 64; k++)
+            if (((uint8_t *)ws)[bytes + (uint64_t)k] != 0x5a)
+                code = 99; /* wrote behind the workspace */
+        rt_free_buffer(A(), ws, bytes + 64);
+    }
+    rt_free(A(), weights, (c->module->weights.n + 1) * sizeof *weights);
+    return code ? rt_fail(A(), IG_INTERNAL, "the host program returned %d", code) : NULL;
+}
+
+static ig_status ways_compiled(const way_case *c, const cg_cpu *cpu, ir_tensor *out) {
+    cg_bytes image = {0};
+    rt_image *loaded = NULL;
+    ig_status s = cg_compile(c->module, c->f->name, cpu, &image);
+    if (!s) s = rt_image_load(A(), image.data, image.n, &loaded);
+    if (!s) {
+        char name[256];
+        snprintf(name, sizeof name, "%s_workspace", c->f->name);
+        rt_host_fn run = (rt_host_fn)(uintptr_t)rt_image_find(loaded, c->f->name);
+        rt_workspace_fn ws = (rt_workspace_fn)(uintptr_t)rt_image_find(loaded, name);
+        s = run && ws ? ways_call(c, run, ws, out)
+                      : rt_fail(A(), IG_INTERNAL, "the image has no @%s", c->f->name);
+    }
+    rt_image_free(loaded);
+    cg_bytes_free(&image);
+    return s;
+}
+
+static ig_status ways_host(const way_case *c, ir_tensor *out) {
+    return ways_compiled(c, cg_cpu_host(c->module->class), out);
+}
+
+static ig_status ways_saved(const way_case *c, ir_tensor *out) {
+    rt_str file;
+    rt_str_init(&file, A());
+    ir_module *back = NULL;
+    ig_status s = ir_save(c->module, NULL, 0, &file);
+    if (!s) s = ir_load(A(), file.data, file.n, &back);
+    if (!s) {
+        way_case again = *c;
+        again.module = back;
+        again.f = ir_find_func(back, c->f->name);
+        s = again.f ? ways_host(&again, out) : rt_fail(A(), IG_INTERNAL, "the function was lost");
+    }
+    ir_module_free(back);
+    rt_str_free(&file);
+    return s;
+}
+
+#define LEVEL(level)                                                                     \
+    static bool ways_has_##level(void) { return cg_cpu_runs_here(cg_cpu_find(#level)); } \
+    static ig_status ways_level_##level(const way_case *c, ir_tensor *out) {             \
+        return ways_compiled(c, cg_cpu_find(#level), out);                               \
+    }
+#define CPU(level, ...) LEVEL(level)
+#include "codegen/cpus.def"
+#undef CPU
+
+/* --- Deployed: object -> shared library by the C compiler -> dlopen ------------------------------------- */
+
+typedef int (*ways_run_fn)(const void *const *, void *const *, const int64_t *, void *,
+                           const ig_exec *);
+typedef int (*ways_size_fn)(const int64_t *, size_t *);
+
+static ways_run_fn ways_deployed_run;
+static ways_size_fn ways_deployed_size;
+static int32_t ways_deployed_call(const void *const *in, void *const *out, const int64_t *dims,
+                                  void *ws, const ig_exec *exec, const void *const *weights) {
+    (void)weights;
+    return ways_deployed_run(in, out, dims, ws, exec);
+}
+static int32_t ways_deployed_workspace(const int64_t *dims, uint64_t *bytes) {
+    size_t n = 0;
+    int code = ways_deployed_size(dims, &n);
+    *bytes = n;
+    return code;
+}
+
+static ig_status ways_deployed(const way_case *c, ir_tensor *out) {
+    char dir[] = "/tmp/ingot-way-XXXXXX", path[64], so[64], command[256];
+    if (!mkdtemp(dir)) return rt_fail(A(), IG_IO, "cannot make a temporary folder");
+    snprintf(path, sizeof path, "%s/m.o", dir);
+    snprintf(so, sizeof so, "%s/m.so", dir);
+    snprintf(command, sizeof command, "cc -shared -nostdlib -Wl,--no-undefined -o %s %s -lc", so,
+             path);
+    cg_bytes object = {0};
+    ig_status s = cg_build(c->module, c->f->name, "m", cg_cpu_host(c->module->class), &object);
+    FILE *f = s ? NULL : fopen(path, "wb");
+    if (f) {
+        fwrite(object.data, 1, object.n, f);
+        fclose(f);
+        void *lib = system(command) ? NULL : dlopen(so, RTLD_NOW | RTLD_LOCAL);
+        if (lib) {
+            ways_deployed_run = (ways_run_fn)(uintptr_t)dlsym(lib, "m_run");
+            ways_deployed_size = (ways_size_fn)(uintptr_t)dlsym(lib, "m_workspace");
+            s = ways_call(c, ways_deployed_call, ways_deployed_workspace, out);
+            dlclose(lib);
+        } else
+            s = rt_fail(A(), IG_INTERNAL, "the object cannot be linked or loaded");
+    }
+    cg_bytes_free(&object);
+    unlink(path);
+    unlink(so);
+    rmdir(dir);
+    return s;
+}
+
+const way way_tab[] = {
+    {"reference", ways_always, ways_reference}, {"compiled", ways_always, ways_host},
+    {"saved", ways_always, ways_saved},
+#define CPU(level, ...) {#level, ways_has_##level, ways_level_##level},
+#include "codegen/cpus.def"
+#undef CPU
+    {"deployed", ways_always, ways_deployed},   {NULL, NULL, NULL},
+};
+
+const way *way_find(const char *name) {
+    for (const way *w = way_tab; w->name; w++)
+        if (!strcmp(w->name, name)) return w;
+    return NULL;
+}
