@@ -1,38 +1,39 @@
 /* attr.c - attribute kinds as data (attrs.def) and their interning.
  *
- * An attribute is brought into one form first: unused entries of lists and padding zero, symbols interned, so that equal
- * attributes are equal bytes field by field; only `data` is compared by content.  Every other file walks the fields
- * through ir_attr_tab and never knows a kind by name. */
+ * An attribute is brought into one form first: unused entries of lists and padding zero, symbols
+ * interned, so that equal attributes are equal bytes field by field; only `data` is compared by
+ * content.  Every other file walks the fields through ir_attr_tab and knows no kind by name. */
 #include "ir/intern.h"
 #include "runtime/base/hash.h"
 
 #include <string.h>
 
-/* --- The tables --------------------------------------------------------------------------------------- */
+/* --- The tables ------------------------------------------------------------------------------- */
 
-/* A field arrives as the tuple (kind, text, member); the struct it is a member of is known one macro further out. */
+/* A field arrives as the tuple (kind, text, member); the struct it is a member of is known one
+ * macro further out. */
 #define ATTR_ROW_(s, kind, text, member) {kind, text, (uint32_t)offsetof(s, member)},
-#define ATTR_UNPACK(...) __VA_ARGS__
-#define ATTR_ROW(...) ATTR_ROW_(__VA_ARGS__)
-#define ATTR_FIELD(s, f) ATTR_ROW(s, ATTR_UNPACK f)
+#define ATTR_UNPACK(...)                 __VA_ARGS__
+#define ATTR_ROW(...)                    ATTR_ROW_(__VA_ARGS__)
+#define ATTR_FIELD(s, f)                 ATTR_ROW(s, ATTR_UNPACK f)
 #define ATTR_F0(s)
-#define ATTR_F1(s, f) ATTR_FIELD(s, f)
-#define ATTR_F2(s, f, ...) ATTR_FIELD(s, f) ATTR_F1(s, __VA_ARGS__)
-#define ATTR_F3(s, f, ...) ATTR_FIELD(s, f) ATTR_F2(s, __VA_ARGS__)
-#define ATTR_F4(s, f, ...) ATTR_FIELD(s, f) ATTR_F3(s, __VA_ARGS__)
+#define ATTR_F1(s, f)                  ATTR_FIELD(s, f)
+#define ATTR_F2(s, f, ...)             ATTR_FIELD(s, f) ATTR_F1(s, __VA_ARGS__)
+#define ATTR_F3(s, f, ...)             ATTR_FIELD(s, f) ATTR_F2(s, __VA_ARGS__)
+#define ATTR_F4(s, f, ...)             ATTR_FIELD(s, f) ATTR_F3(s, __VA_ARGS__)
 #define ATTR_N_(s, a, b, c, d, n, ...) n
-#define ATTR_N(...) ATTR_N_(__VA_ARGS__, 4, 3, 2, 1, 0, ~)
-#define ATTR_FIELDS(...) IR_CAT(ATTR_F, ATTR_N(__VA_ARGS__))(__VA_ARGS__)
+#define ATTR_N(...)                    ATTR_N_(__VA_ARGS__, 4, 3, 2, 1, 0, ~)
+#define ATTR_FIELDS(...)               IR_CAT(ATTR_F, ATTR_N(__VA_ARGS__))(__VA_ARGS__)
 
 #define F(kind, member) , (FIELD_##kind, #member, member)
-#define ATTR(name, fields)                                                                                 \
-    static const ir_field attr_fields_##name[] = {ATTR_FIELDS(ir_attr_##name fields){FIELD_END, NULL, 0}};
+#define ATTR(name, fields)                         \
+    static const ir_field attr_fields_##name[] = { \
+        ATTR_FIELDS(ir_attr_##name fields){FIELD_END, NULL, 0}};
 #include "ir/attrs.def"
 #undef F
 
-#define F(kind, member) +1
-#define ATTR(name, fields)                                                                                 \
-    {#name, (uint32_t)sizeof(ir_attr_##name), 0u fields, attr_fields_##name},
+#define F(kind, member)    +1
+#define ATTR(name, fields) {#name, (uint32_t)sizeof(ir_attr_##name), 0u fields, attr_fields_##name},
 const ir_attr_info ir_attr_tab[ATTR_END] = {
 #include "ir/attrs.def"
 };
@@ -44,7 +45,7 @@ typedef union attr_any {
 #include "ir/attrs.def"
 } attr_any;
 
-#define ATTR_S1(a) #a, NULL
+#define ATTR_S1(a)      #a, NULL
 #define ATTR_S2(a, ...) #a, ATTR_S1(__VA_ARGS__)
 #define ATTR_S3(a, ...) #a, ATTR_S2(__VA_ARGS__)
 #define ATTR_S4(a, ...) #a, ATTR_S3(__VA_ARGS__)
@@ -52,32 +53,31 @@ typedef union attr_any {
 #define ATTR_S6(a, ...) #a, ATTR_S5(__VA_ARGS__)
 #define ATTR_S7(a, ...) #a, ATTR_S6(__VA_ARGS__)
 #define ATTR_S8(a, ...) #a, ATTR_S7(__VA_ARGS__)
-#define ENUM(kind, ...)                                                                                    \
-    static const char *const attr_names_##kind[] = {IR_CAT(ATTR_S, IR_NARG(__VA_ARGS__))(__VA_ARGS__)};
+#define ENUM(kind, ...)                              \
+    static const char *const attr_names_##kind[] = { \
+        IR_CAT(ATTR_S, IR_NARG(__VA_ARGS__))(__VA_ARGS__)};
 #include "ir/attrs.def"
 
-const char *const *ir_enum_names(ir_field_kind kind) {
-    switch (kind) {
-#define ENUM(kind, ...) case FIELD_##kind: return attr_names_##kind;
+static const char *const *const attr_names[FIELD_END] = {
+#define ENUM(kind, ...) [FIELD_##kind] = attr_names_##kind,
 #include "ir/attrs.def"
-    default: return NULL;
-    }
+};
+
+const char *const *ir_enum_names(ir_field_kind kind) {
+    return kind < FIELD_END ? attr_names[kind] : NULL;
 }
 
 /* Bytes of a field. */
-static size_t attr_field_size(ir_field_kind kind) {
-    switch (kind) {
-#define ATTR_SIZE(kind) case FIELD_##kind: return sizeof(ir_field_##kind);
-        ATTR_SIZE(int) ATTR_SIZE(flag) ATTR_SIZE(dtype) ATTR_SIZE(dim) ATTR_SIZE(dims) ATTR_SIZE(axes)
-        ATTR_SIZE(ints) ATTR_SIZE(sym) ATTR_SIZE(type) ATTR_SIZE(data) ATTR_SIZE(rel) ATTR_SIZE(places)
-#define ENUM(kind, ...) ATTR_SIZE(kind)
+#define ATTR_SIZE(kind) [FIELD_##kind] = (uint16_t)sizeof(ir_field_##kind)
+static const uint16_t attr_size[FIELD_END] = {
+    ATTR_SIZE(int),  ATTR_SIZE(flag), ATTR_SIZE(dtype), ATTR_SIZE(dim),
+    ATTR_SIZE(dims), ATTR_SIZE(axes), ATTR_SIZE(ints),  ATTR_SIZE(sym),
+    ATTR_SIZE(type), ATTR_SIZE(data), ATTR_SIZE(rel),   ATTR_SIZE(places),
+#define ENUM(kind, ...) ATTR_SIZE(kind),
 #include "ir/attrs.def"
-    case FIELD_END: break;
-    }
-    return 0;
-}
+};
 
-/* --- One form ----------------------------------------------------------------------------------------- */
+/* --- One form --------------------------------------------------------------------------------- */
 
 static uint8_t attr_count(uint8_t n) { return n < IG_MAX_RANK ? n : IG_MAX_RANK; }
 
@@ -132,7 +132,8 @@ static void attr_copy_places(void *dst, const void *src) {
     }
 }
 
-/* Copy an attribute into zeroed memory in its one form.  `data` stays borrowed.  False when memory is out. */
+/* Copy an attribute into zeroed memory in its one form.  `data` stays borrowed.  False when memory
+ * is out. */
 static bool attr_normalise(ir_module *m, const ir_attr_info *info, const char *src, char *dst) {
     for (uint32_t i = 0; i < info->nfield; i++) {
         const ir_field *f = &info->field[i];
@@ -152,7 +153,7 @@ static bool attr_normalise(ir_module *m, const ir_attr_info *info, const char *s
             memcpy(d, &name, sizeof name);
             break;
         }
-        default: memcpy(d, s, attr_field_size(f->kind));
+        default: memcpy(d, s, attr_size[f->kind]);
         }
     }
     return true;
@@ -171,7 +172,7 @@ static uint64_t attr_hash(ir_attr_kind kind, const char *attr) {
             const char *s = *(const char *const *)p;
             h = s ? rt_hash(s, strlen(s), h) : rt_hash_mix(h, 1);
         } else {
-            h = rt_hash(p, attr_field_size(f->kind), h);
+            h = rt_hash(p, attr_size[f->kind], h);
         }
     }
     return h;
@@ -186,7 +187,7 @@ static bool attr_eq(ir_attr_kind kind, const char *a, const char *b) {
             ir_data x = *(const ir_data *)(const void *)(a + f->offset);
             ir_data y = *(const ir_data *)(const void *)(b + f->offset);
             if (x.n != y.n || (x.n && memcmp(x.bytes, y.bytes, (size_t)x.n))) return false;
-        } else if (memcmp(a + f->offset, b + f->offset, attr_field_size(f->kind))) {
+        } else if (memcmp(a + f->offset, b + f->offset, attr_size[f->kind])) {
             return false;
         }
     }
@@ -213,7 +214,7 @@ static void *attr_keep(ir_module *m, ir_attr_kind kind, const attr_any *any) {
     return kept;
 }
 
-/* --- Interning ---------------------------------------------------------------------------------------- */
+/* --- Interning -------------------------------------------------------------------------------- */
 
 ir_attr ir_intern_attr(ir_module *m, ir_attr_kind kind, const void *attr) {
     static const attr_any zero;
@@ -221,7 +222,8 @@ ir_attr ir_intern_attr(ir_module *m, ir_attr_kind kind, const void *attr) {
     ir_intern *t = m->intern;
     attr_any any;
     memset(&any, 0, sizeof any);
-    if (!attr_normalise(m, &ir_attr_tab[kind], attr ? attr : (const void *)&zero, (char *)&any)) return failed;
+    if (!attr_normalise(m, &ir_attr_tab[kind], attr ? attr : (const void *)&zero, (char *)&any))
+        return failed;
     uint64_t h = attr_hash(kind, (const char *)&any);
     uint32_t at = ir_index_start(&t->attr_ix, h), id;
     while (ir_index_next(&t->attr_ix, h, &at, &id)) {

@@ -21,7 +21,8 @@ bool ir_index_reserve(const ig_allocator *a, ir_index *ix) {
     return true;
 }
 
-/* Enter an entry; room was reserved.  Folding a folded hash changes nothing, so growth may pass slot hashes. */
+/* Enter an entry; room was reserved.  Folding a folded hash changes nothing, so growth may pass
+ * slot hashes. */
 void ir_index_add(ir_index *ix, uint64_t hash, uint32_t id) {
     uint32_t h = index_fold(hash), i = h & (ix->cap - 1);
     while (ix->slot[i].id1) i = (i + 1) & (ix->cap - 1);

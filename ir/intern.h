@@ -1,4 +1,4 @@
-/* intern.h - what the tables of a module share: a hash index, the interner, and the dim table's life. */
+/* intern.h - what the tables of a module share: a hash index, the interner, the dim table. */
 #ifndef IR_INTERN_H
 #define IR_INTERN_H
 #include "ir/ir.h"
@@ -7,8 +7,13 @@
  *     uint32_t at = ir_index_start(ix, h), id;
  *     while (ir_index_next(ix, h, &at, &id)) if (entry id is equal) return id;
  *     ir_index_reserve before the entry is made, ir_index_add (cannot fail) once it exists. */
-typedef struct ir_slot { uint32_t hash, id1; } ir_slot; /* id1: entry + 1, 0 = free */
-typedef struct ir_index { ir_slot *slot; uint32_t n, cap; } ir_index;
+typedef struct ir_slot {
+    uint32_t hash, id1;
+} ir_slot; /* id1: entry + 1, 0 = free */
+typedef struct ir_index {
+    ir_slot *slot;
+    uint32_t n, cap;
+} ir_index;
 
 bool ir_index_reserve(const ig_allocator *a, ir_index *ix);
 void ir_index_add(ir_index *ix, uint64_t hash, uint32_t id);
@@ -16,7 +21,10 @@ uint32_t ir_index_start(const ir_index *ix, uint64_t hash);
 bool ir_index_next(const ir_index *ix, uint64_t hash, uint32_t *at, uint32_t *id_);
 void ir_index_free(const ig_allocator *a, ir_index *ix);
 
-typedef struct ir_attr_rec { ir_attr_kind kind; const void *attr; } ir_attr_rec;
+typedef struct ir_attr_rec {
+    ir_attr_kind kind;
+    const void *attr;
+} ir_attr_rec;
 
 struct ir_intern {
     RT_VEC(const char *) strs;

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-/* --- Life --------------------------------------------------------------------------------------------- */
+/* --- Life ------------------------------------------------------------------------------------- */
 
 static bool module_init(ir_module *m, const char *name) {
     m->dims = ir_dims_new(m->alloc);
@@ -68,7 +68,7 @@ void ir_module_free(ir_module *m) {
     rt_free(a, m, sizeof *m);
 }
 
-/* --- Strings and locations ---------------------------------------------------------------------------- */
+/* --- Strings and locations -------------------------------------------------------------------- */
 
 static const char *module_find_str(const ir_module *m, const char *s, size_t n, uint64_t h) {
     const ir_intern *t = m->intern;
@@ -120,7 +120,7 @@ ir_loc_rec ir_loc_get(const ir_module *m, ir_loc loc) {
     return t->locs.data[loc.i < t->locs.n ? loc.i : 0];
 }
 
-/* --- Functions, weights, symbols ---------------------------------------------------------------------- */
+/* --- Functions, weights, symbols -------------------------------------------------------------- */
 
 ir_func *ir_find_func(const ir_module *m, const char *name) {
     const char *known = name ? module_known_str(m, name) : NULL;
@@ -137,9 +137,11 @@ const ir_weight *ir_find_weight(const ir_module *m, const char *name) {
 }
 
 /* Bytes of a weight's type, or an error that says what is wrong with it. */
-static ig_status module_weight_bytes(ir_module *m, const char *name, const ir_type *type, size_t *bytes_) {
+static ig_status module_weight_bytes(ir_module *m, const char *name, const ir_type *type,
+                                     size_t *bytes_) {
     int64_t numel;
-    if (ir_find_weight(m, name)) return rt_fail(m->alloc, IG_INVALID, "weight @%s exists already", name);
+    if (ir_find_weight(m, name))
+        return rt_fail(m->alloc, IG_INVALID, "weight @%s exists already", name);
     if (type->lanes || type->mem)
         return rt_fail(m->alloc, IG_INVALID, "weight @%s: a weight is a tensor", name);
     if (!ir_type_is_static(type))
@@ -179,9 +181,10 @@ ir_dim ir_add_symbol(ir_module *m, const char *name, int64_t lo, int64_t hi) {
     return d;
 }
 
-/* --- Shells ------------------------------------------------------------------------------------------- */
+/* --- Shells ----------------------------------------------------------------------------------- */
 
-/* Symbols, dims, locations and weights keep their numbers, so that types and locs can be copied as they are. */
+/* Symbols, dims, locations and weights keep their numbers, so that types and locs can be copied as
+ * they are. */
 static bool module_copy_tables(ir_module *to, const ir_module *from) {
     for (uint32_t i = 0; i < from->symbols.n; i++) {
         ir_symbol s = from->symbols.data[i];

@@ -34,7 +34,8 @@ bool ir_type_bytes(const ir_type *t, int64_t *numel_, size_t *bytes_) {
     int64_t n;
     if (t->rank > IG_MAX_RANK || t->dtype >= IG_DTYPE_END) return false;
     if (!ir_type_is_static(t) || !rt_numel_checked(t->dim, t->rank, &n)) return false;
-    if ((uint64_t)n > SIZE_MAX || !rt_mul_size((size_t)n, rt_dtype_bytes(t->dtype), bytes_)) return false;
+    if ((uint64_t)n > SIZE_MAX || !rt_mul_size((size_t)n, rt_dtype_bytes(t->dtype), bytes_))
+        return false;
     *numel_ = n;
     return true;
 }
