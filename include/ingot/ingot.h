@@ -1,0 +1,11 @@
+/* ingot/ingot.h - everything public. */
+#ifndef INGOT_INGOT_H
+#define INGOT_INGOT_H
+
+#include "ingot/base.h"
+#include "ingot/tensor.h"
+#include "ingot/ops.h"
+#include "ingot/trace.h"
+#include "ingot/module.h"
+
+#endif
