@@ -19,7 +19,7 @@
  *   broadcast   dims is the result shape, axes[i] (increasing) the result axis of operand axis i;
  *               the two extents are equal, or the operand's is 1 and stretches
  *   slice       0 <= lo <= hi <= extent, provably; step > 0
- *   pad         the value is a scalar of the same type; lo, hi, interior >= 0 (taking away is slice)
+ *   pad         the value is a scalar of the same type; lo, hi, interior >= 0 (to cut, slice)
  *   concat      one type and rank, equal extents off the axis
  *   reverse     increasing axes (so is every list of axes: one spelling for one meaning)
  *   dslice      x, one i64 scalar an axis; dims = window, which fits provably
@@ -44,7 +44,7 @@
 
 /* --- Messages -------------------------------------------------------------------------------- */
 
-/* Types and dims print into a buffer of their own, so that a rule can print two of them without an allocator. */
+/* Types and dims print into a buffer of their own: a rule prints several without an allocator. */
 typedef struct infer_text {
     char s[256];
 } infer_text;
@@ -139,7 +139,7 @@ static void infer_atom_range(const ir_infer *c, const ir_dim_atom *x, int64_t *l
     }
 }
 
-/* Whether d >= 0 for every value of the symbols: interval arithmetic over its terms, in the signed domain. */
+/* Whether d >= 0 for every value of the symbols, by interval arithmetic over its terms. */
 static bool infer_is_nonneg(const ir_infer *c, ir_dim d) {
     const ir_dim_term *term;
     if (d == IR_DIM_BAD) return false;
@@ -171,7 +171,7 @@ static bool infer_is_le(const ir_infer *c, ir_dim a, ir_dim b) {
 
 /* --- Checks shared by rules ------------------------------------------------------------------ */
 
-/* Counts and dims that come from an attribute: within limits, symbolic only when there is a module. */
+/* Dims of an attribute are within limits, and symbolic only when there is a module. */
 static bool infer_check_dims(ir_infer *c, const char *what, const ir_dims *d, int rank) {
     if (d->n > IG_MAX_RANK)
         return infer_fail(c, IG_INVALID, "%s has %d dims; the limit is %d", what, d->n,
@@ -673,6 +673,8 @@ static bool type_ein(ir_infer *c) {
     const ir_rel *r = &((const ir_attr_ein *)c->attr)->rel;
     ir_dim extent[IR_EIN_VARS] = {0};
     if (!ir_ein_check(r, c->message, sizeof c->message)) return c->code = IG_INVALID, false;
+    if (ir_ein_is_sum(r))
+        return infer_fail(c, IG_INVALID, "a sum of one operand is a reduce, not an ein");
     if (c->nin != r->nin)
         return infer_fail(c, IG_INVALID, "the relation has %d operands, %d are given", r->nin,
                           c->nin);
@@ -884,7 +886,7 @@ static bool type_wport(ir_infer *c) {
     return infer_one(c, ir_mem_type((ig_dtype)a->dtype));
 }
 
-/* A kernel takes its memory, then lo and hi; a launch gives the memory, then the extent that lo and hi divide. */
+/* A kernel takes memory, then lo and hi; a launch gives memory, then the extent they divide. */
 static bool type_launch(ir_infer *c) {
     const ir_func *f = infer_callee(c, ((const ir_attr_call *)c->attr)->callee);
     if (!f) return false;

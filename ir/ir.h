@@ -362,6 +362,8 @@ ir_type ir_type_of(const ir_builder *b, ir_ref r);
 void ir_build_error(ir_builder *b, ig_status s);
 /* Copy op `o` of `from` into b with operands mapped by map[value]; results are entered into map.  Regions included. */
 void ir_copy_op(ir_builder *b, const ir_func *from, uint32_t o, ir_ref *map);
+/* A type of one module in another (dims imported). */
+ir_type ir_import_type(ir_module *to, const ir_module *from, ir_type t);
 /* fold.c: an identity or constant result for an op about to be emitted, or {0}. */
 ir_ref ir_fold(ir_builder *b, ir_opcode op, const void *attr, int nin, const ir_ref *in);
 
@@ -397,8 +399,13 @@ void ir_print_op(const ir_func *f, uint32_t o, rt_str *out, unsigned flags); /* 
 ig_status ir_parse(const ig_allocator *alloc, const char *name, const char *text, size_t n, ir_module **out_);
 /* ein.c: `y[b,o] += x[b,i]*w[i,o] over (i)`; on error message (with a caret under the place) into msg. */
 bool ir_ein_parse(const char *text, size_t n, ir_rel *out_, char *msg, size_t msg_size);
-void ir_ein_print(const ir_rel *rel, rt_str *out); /* canonical names a, b, c, ... */
+void ir_ein_print(const ir_rel *rel, rt_str *out); /* variables i, j, k, ...; result y, operands a, b, c, d */
 bool ir_ein_check(const ir_rel *rel, char *msg, size_t msg_size); /* I10 */
+/* `y[..] += x[..]` of one operand has the order of reduce, not of ein (numerics rule 7): ir_emit writes it as
+ * transpose (when moves_first), reduce, transpose (when moves_last); eager callers do the same. */
+typedef struct ir_ein_steps { bool moves_first, moves_last; ir_attr_perm first, last; ir_attr_reduce reduce; } ir_ein_steps;
+bool ir_ein_is_sum(const ir_rel *rel);
+void ir_ein_sum_steps(const ir_rel *rel, ir_ein_steps *out_); /* rel passed ir_ein_check */
 
 /* --- Meaning: the reference (ref.c), the definition of every bit ---------------------------------------- */
 
@@ -411,6 +418,13 @@ typedef struct ir_tensor { /* contiguous, row-major, little-endian */
 /* Run one op without regions on real data.  Output tensors have their types and memory set by the caller. */
 ig_status ir_ref_op(const ig_allocator *a, ir_class cls, ir_opcode op, const void *attr, int nin,
                     const ir_tensor *in, int nout, ir_tensor *out);
+/* What the reference prepares once (bodies of transcendental functions) and keeps between calls of one thread. */
+typedef struct ir_ref_ctx ir_ref_ctx;
+ig_status ir_ref_ctx_new(const ig_allocator *a, ir_ref_ctx **out_);
+void ir_ref_ctx_free(ir_ref_ctx *ctx);
+/* ir_ref_op with such a context; the allocator is the context's. */
+ig_status ir_ref_op_in(ir_ref_ctx *ctx, ir_class cls, ir_opcode op, const void *attr, int nin,
+                       const ir_tensor *in, int nout, ir_tensor *out);
 /* Run a tensor function.  symbols: values in module order, bound by the caller.  out: memory set by the caller. */
 ig_status ir_ref_run(const ir_func *f, const ig_allocator *a, const int64_t *symbols, int nin,
                      const ir_tensor *in, int nout, ir_tensor *out);
