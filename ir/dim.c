@@ -107,15 +107,15 @@ static int dim_compare_term(const ir_dim_table *t, const ir_dim_term *x, const i
     return 0;
 }
 
-/* Order of dims by structure; constants first. */
+/* Order of dims by structure: as written, with the leading term first and constants last. */
 static int dim_compare(const ir_dim_table *t, ir_dim x, ir_dim y) {
     if (x == y) return 0;
-    if (x >= 0 || y >= 0) return x >= 0 && y >= 0 ? (x < y ? -1 : 1) : x >= 0 ? -1 : 1;
+    if (x >= 0 || y >= 0) return x >= 0 && y >= 0 ? (x < y ? -1 : 1) : x >= 0 ? 1 : -1;
     const dim_poly *p = dim_poly_of(t, x), *q = dim_poly_of(t, y);
     if (!p || !q) return p ? 1 : q ? -1 : 0;
     for (uint32_t i = 0; i < p->n && i < q->n; i++) {
         int c = dim_compare_term(t, &p->term[i], &q->term[i]);
-        if (c) return c;
+        if (c) return -c;
         if (p->term[i].coef != q->term[i].coef) return p->term[i].coef < q->term[i].coef ? -1 : 1;
     }
     return p->n < q->n ? -1 : p->n > q->n;
