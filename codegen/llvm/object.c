@@ -1,0 +1,106 @@
+/* object.c - machine code for a module, through LLVM's code generator without IR passes of its
+ * own. */
+#include "codegen/llvm/emit.h"
+#include <llvm-c/Analysis.h>
+#include <llvm-c/Target.h>
+#include <stdlib.h>
+
+void emit_init_targets(void) {
+    LLVMInitializeX86TargetInfo();
+    LLVMInitializeX86Target();
+    LLVMInitializeX86TargetMC();
+    LLVMInitializeX86AsmPrinter();
+    LLVMInitializeAArch64TargetInfo();
+    LLVMInitializeAArch64Target();
+    LLVMInitializeAArch64TargetMC();
+    LLVMInitializeAArch64AsmPrinter();
+}
+
+/* A machine for the job's level, or NULL. */
+static LLVMTargetMachineRef object_make_machine(emit *e) {
+    const cg_cpu *cpu = e->job->cpu;
+    LLVMTargetRef target;
+    char *why = NULL;
+    if (LLVMGetTargetFromTriple(cpu->triple, &target, &why)) {
+        emit_fail(e, IG_UNSUPPORTED, "LLVM has no target %s: %s", cpu->triple, why ? why : "");
+        LLVMDisposeMessage(why);
+        return NULL;
+    }
+    LLVMTargetMachineRef tm = LLVMCreateTargetMachine(target, cpu->triple, cpu->cpu, cpu->features,
+                                                      LLVMCodeGenLevelDefault, LLVMRelocPIC,
+                                                      LLVMCodeModelSmall);
+    if (!tm) emit_fail(e, IG_UNSUPPORTED, "LLVM cannot generate code for %s", cpu->name);
+    return tm;
+}
+
+/* Generate code; LLVM's message becomes the error. */
+static bool object_generate(emit *e, LLVMTargetMachineRef tm, LLVMModuleRef mod,
+                            LLVMCodeGenFileType kind, LLVMMemoryBufferRef *buf_) {
+    char *why = NULL;
+    *buf_ = NULL;
+    if (!LLVMTargetMachineEmitToMemoryBuffer(tm, mod, kind, &why, buf_)) return true;
+    emit_fail(e, IG_INTERNAL, "LLVM: %s", why ? why : "no code");
+    LLVMDisposeMessage(why);
+    return false;
+}
+
+static void object_dump_llvm(emit *e) {
+    char *text = LLVMPrintModuleToString(e->mod);
+    e->host->dump("llvm", text);
+    LLVMDisposeMessage(text);
+}
+
+/* From a copy: generating code changes the module. */
+static void object_dump_asm(emit *e, LLVMTargetMachineRef tm) {
+    LLVMModuleRef copy = LLVMCloneModule(e->mod);
+    LLVMMemoryBufferRef buf;
+    if (object_generate(e, tm, copy, LLVMAssemblyFile, &buf)) {
+        e->host->dump("asm", LLVMGetBufferStart(buf)); /* LLVM ends its buffers with a NUL */
+        LLVMDisposeMemoryBuffer(buf);
+    }
+    LLVMDisposeModule(copy);
+}
+
+/* Make code generation fail inside LLVM: it ends the process on an intrinsic of another machine. */
+static void object_force_fatal(emit *e) {
+    LLVMTypeRef type = LLVMFunctionType(e->none, NULL, 0, 0);
+    e->fn = LLVMAddFunction(e->mod, "ingot.fatal", type);
+    LLVMPositionBuilderAtEnd(e->b, emit_block(e, "entry"));
+    LLVMValueRef slot = LLVMBuildAlloca(e->b, e->i32, "");
+    if (e->job->cpu->arch == RT_ARCH_AARCH64)
+        emit_intrinsic(e, "llvm.x86.sse.stmxcsr", NULL, 0, &slot, 1);
+    else
+        emit_intrinsic(e, "llvm.aarch64.get.fpcr", NULL, 0, NULL, 0);
+    LLVMBuildRetVoid(e->b);
+}
+
+/* A module that LLVM's verifier rejects would crash its code generator. */
+static bool object_check(emit *e) {
+    char *why = NULL;
+    bool bad = LLVMVerifyModule(e->mod, LLVMReturnStatusAction, &why);
+    if (bad) emit_fail(e, IG_INTERNAL, "LLVM's verifier: %s", why ? why : "");
+    LLVMDisposeMessage(why);
+    return !bad;
+}
+
+bool emit_object(emit *e, LLVMMemoryBufferRef *buf_) {
+    *buf_ = NULL;
+    LLVMTargetMachineRef tm = object_make_machine(e);
+    if (!tm) return false;
+    LLVMTargetDataRef layout = LLVMCreateTargetDataLayout(tm);
+    LLVMSetModuleDataLayout(e->mod, layout);
+    LLVMDisposeTargetData(layout);
+    LLVMSetTarget(e->mod, e->job->cpu->triple);
+    if (e->host->force_fatal) object_force_fatal(e);
+    if (e->host->dump_llvm) object_dump_llvm(e);
+    bool done = object_check(e);
+    if (done && e->host->dump_asm) object_dump_asm(e, tm);
+    done = done && !e->code && object_generate(e, tm, e->mod, LLVMObjectFile, buf_);
+    if (done && e->code) { /* a diagnostic of error severity, see plugin.c */
+        LLVMDisposeMemoryBuffer(*buf_);
+        *buf_ = NULL;
+        done = false;
+    }
+    LLVMDisposeTargetMachine(tm);
+    return done;
+}
