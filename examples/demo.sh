@@ -1,0 +1,52 @@
+#!/bin/sh
+# demo.sh BUILD [--flip-bit] - train, trace, save, compile, deploy, compare; see `./dev demo`.
+set -eu
+build=$1
+shift
+flip=
+for arg; do
+    case $arg in
+    --flip-bit) flip=--flip-bit ;;
+    *) echo "demo: unknown option $arg (there is --flip-bit)" >&2; exit 2 ;;
+    esac
+done
+here=$(dirname "$0")
+out=$build/demo
+mkdir -p "$out"
+rm -f "$out"/*
+
+"$build/examples/train_digits" "$here/data" "$out" >"$out/report"
+"$build/frontend/cli/ingot" build "$out/digits.ingot" -o "$out" --cpu host >/dev/null
+cc -std=gnu11 -O2 -I"$out" "$here/04_deploy.c" "$out/digits.o" -o "$out/deploy"
+IG_START_NS=$(date +%s%N) "$out/deploy" "$out/heldout.f32" "$out/deployed.f32" $flip >>"$out/report"
+
+value() { sed -n "s/^$1 //p" "$out/report"; }
+text=$(size -A "$out/digits.o" | awk '$1 ~ /^\.text/ {n += $2} END {print n}')
+undefined=$(nm -u "$out/digits.o" | awk '{print $2}' | grep -vx -e memcpy -e memset -e memmove || true)
+rows=$(($(wc -c <"$out/labels.u8")))
+if cmp -s "$out/eager.f32" "$out/deployed.f32"; then deployed=equal; else deployed=DIFFER; fi
+bits=equal
+[ "$deployed" = equal ] && [ "$(value compiled_bits)" = equal ] || bits=DIFFER
+
+cat <<TXT
+digits network 64-64-10, held-out images: $rows
+
+  accuracy, median of 5 seeds    $(value accuracy)   ($(value accuracy_min) .. $(value accuracy_max))
+  training, 5 seeds              $(value train_s) s (eager, on the reference)
+  compile                        $(value compile_ms) ms
+
+  time per image              batch $rows      batch 1
+  eager (reference)          $(printf '%8.3f us  %8.3f us' "$(value eager_us)" "$(value eager_one_us)")
+  compiled                   $(printf '%8.3f us  %8.3f us' "$(value compiled_us)" "$(value compiled_one_us)")
+  deployed object            $(printf '%8.3f us  %8.3f us' "$(value deployed_us)" "$(value deployed_one_us)")
+
+  deployed: text $text bytes, start to first result $(value first_us) us, undefined symbols: ${undefined:-none}
+  bits: eager = compiled (batch 1, 7, $rows): $(value compiled_bits); eager = deployed: $deployed
+
+TXT
+ok=ok
+[ "$bits" = equal ] && [ -z "$undefined" ] || ok=FAILED
+awk "BEGIN {exit !($(value accuracy) >= 0.95)}" || ok=FAILED
+accuracy=$(printf '%.2f' "$(value accuracy)")
+echo "demo: $ok accuracy=$accuracy bits=$bits images=$rows text=$text first_us=$(value first_us)"
+[ "$ok" = ok ]
