@@ -9,10 +9,12 @@
 #include <string.h>
 
 #define NUMBER_DIGITS 800
-#define NUMBER_EXP 1200  /* beyond 10^+-1200 with 800 digits every format overflows or is zero */
-#define NUMBER_WORDS 216 /* 32-bit words: 10^2000 < 2^6645, and a few bits of scaling */
+#define NUMBER_EXP    1200 /* beyond 10^+-1200 with 800 digits every format overflows or is zero */
+#define NUMBER_WORDS  216  /* 32-bit words: 10^2000 < 2^6645, and a few bits of scaling */
 
-typedef struct number { uint32_t n, w[NUMBER_WORDS]; } number;
+typedef struct number {
+    uint32_t n, w[NUMBER_WORDS];
+} number;
 
 /* x = x * mul + add */
 static void number_mul_add(number *x, uint32_t mul, uint32_t add) {
@@ -68,7 +70,8 @@ static void number_sub(number *x, const number *y) {
     while (x->n && !x->w[x->n - 1]) x->n--;
 }
 
-/* num / den as q * 2^exp with 2^63 <= q, by long division; true in *sticky_ when a remainder is left. */
+/* num / den as q * 2^exp with 2^63 <= q, by long division; true in *sticky_ when a remainder is
+ * left. */
 static uint64_t number_divide(number *num, number *den, int *exp_, bool *sticky_) {
     int shift = number_bits(den) - number_bits(num);
     uint64_t q = 0;
@@ -90,7 +93,9 @@ static uint64_t number_divide(number *num, number *den, int *exp_, bool *sticky_
     return q;
 }
 
-typedef struct number_format { int bits, least, most; } number_format; /* precision; exponents of 1.x */
+typedef struct number_format {
+    int bits, least, most;
+} number_format; /* precision; exponents of 1.x */
 
 static number_format number_format_of(ig_dtype dtype) {
     switch (dtype) {
@@ -101,7 +106,8 @@ static number_format number_format_of(ig_dtype dtype) {
     }
 }
 
-/* Round q * 2^exp (q has its top bit set) to nearest even; the bits of the format without the sign. */
+/* Round q * 2^exp (q has its top bit set) to nearest even; the bits of the format without the
+ * sign. */
 static uint64_t number_round(ig_dtype dtype, uint64_t q, int exp, bool sticky) {
     number_format f = number_format_of(dtype);
     int e = exp + 63, drop = 64 - f.bits; /* value = 1.x * 2^e */
@@ -113,7 +119,8 @@ static uint64_t number_round(ig_dtype dtype, uint64_t q, int exp, bool sticky) {
     uint64_t half = (uint64_t)1 << 63;
     if (rest > half || (rest == half && (sticky || (kept & 1)))) kept++;
     uint64_t biased = e < f.least ? 0 : (uint64_t)(e - f.least);
-    uint64_t bits = (biased << (f.bits - 1)) + kept; /* the hidden bit and a carry step the exponent */
+    uint64_t bits = (biased << (f.bits - 1)) +
+                    kept; /* the hidden bit and a carry step the exponent */
     uint64_t inf = (uint64_t)(f.most - f.least + 2) << (f.bits - 1);
     return e > f.most || bits > inf ? inf : bits;
 }
@@ -219,7 +226,8 @@ bool ir_parse_element(const char *s, size_t n, ig_dtype dtype, void *out_) {
         bool yes = n == 4 && !memcmp(s, "true", 4);
         if (!yes && !(n == 5 && !memcmp(s, "false", 5))) return false;
         bits = yes;
-    } else if (rt_is_float(dtype) ? !number_float(s, n, dtype, &bits) : !number_int(s, n, dtype, &bits)) {
+    } else if (rt_is_float(dtype) ? !number_float(s, n, dtype, &bits)
+                                  : !number_int(s, n, dtype, &bits)) {
         return false;
     }
     for (size_t k = 0; k < rt_dtype_bytes(dtype); k++) out[k] = (uint8_t)(bits >> (8 * k));

@@ -1,19 +1,20 @@
 /* parse.c - text to modules; docs/ir-text.md is the grammar.
  *
- * One pass over the text, building through the builder exactly what is written (IR_BUILD_RAW): types are inferred by the
- * rules every builder uses and compared with those the text gives.  The result is not verified (ir_verify is), yet
- * everything that could make a later step unsafe is refused here: ranges of dim symbols, data of the wrong size,
- * numbers outside their fields.
+ * One pass over the text, building through the builder exactly what is written (IR_BUILD_RAW):
+ * types are inferred by the rules every builder uses and compared with those the text gives.  The
+ * result is not verified (ir_verify is), yet everything that could make a later step unsafe is
+ * refused here: ranges of dim symbols, data of the wrong size, numbers outside their fields.
  *
- * Hostile text: nesting is bounded (regions by IR_MAX_NEST with an explicit stack, dims by PARSE_MAX_DIM), nothing is
- * allocated from a size in the text before as many characters were seen, and names hash with a seed taken from the
- * whole text.  So memory is linear in the text; docs/ir-text.md states the factor. */
+ * Hostile text: nesting is bounded (regions by IR_MAX_NEST with an explicit stack, dims by
+ * PARSE_MAX_DIM), nothing is allocated from a size in the text before as many characters were
+ * seen, and names hash with a seed taken from the whole text.  So memory is linear in the text;
+ * docs/ir-text.md states the factor. */
 #include "ir/text.h"
 #include "runtime/base/hash.h"
 #include <string.h>
 
-#define PARSE_MAX_DIM 80   /* nesting of one dim; more than ir_dim allows itself */
-#define PARSE_SOURCE 100   /* columns of the source line shown under an error */
+#define PARSE_MAX_DIM 80  /* nesting of one dim; more than ir_dim allows itself */
+#define PARSE_SOURCE  100 /* columns of the source line shown under an error */
 
 typedef struct parse_name {
     const char *s; /* borrowed from the text or interned */
@@ -36,12 +37,12 @@ typedef struct parser {
     const char *name, *text;
     size_t n, at, tok; /* length, position, start of the last token */
     uint64_t seed;
-    ir_module *m;      /* owned until it is handed out */
+    ir_module *m; /* owned until it is handed out */
     ir_builder b;
     bool building;
     ig_status error;
-    rt_str buf;        /* the last string read */
-    rt_arena scratch;  /* data of the op being read */
+    rt_str buf;               /* the last string read */
+    rt_arena scratch;         /* data of the op being read */
     RT_VEC(parse_name) names; /* visible values in order of definition */
     uint32_t *slot;           /* hash table: index into names + 1 */
     uint32_t nslot;
@@ -52,7 +53,7 @@ typedef struct parser {
     int nframe;
 } parser;
 
-/* --- Errors --------------------------------------------------------------------------------------------------- */
+/* --- Errors ----------------------------------------------------------------------------------- */
 
 /* Record an error with its line and a caret under `at`; false.  Keeps the first. */
 static bool parse_fail_at(parser *p, size_t at, ig_code code, const char *message) {
@@ -114,7 +115,7 @@ static bool parse_built(parser *p, size_t at) {
     return parse_take(p, at, s);
 }
 
-/* --- Tokens --------------------------------------------------------------------------------------------------- */
+/* --- Tokens ----------------------------------------------------------------------------------- */
 
 static void parse_space(parser *p) {
     for (; p->at < p->n; p->at++) {
@@ -178,7 +179,8 @@ static bool parse_string_char(parser *p, char c, bool escaped) {
     if (escaped && c == 'x') {
         int hi = p->n - p->at >= 2 ? parse_hex_digit(p->text[p->at]) : -1;
         int lo = hi >= 0 ? parse_hex_digit(p->text[p->at + 1]) : -1;
-        if (lo < 0 || hi + lo == 0) return parse_fail(p, "\\x is followed by two hex digits, not 00");
+        if (lo < 0 || hi + lo == 0)
+            return parse_fail(p, "\\x is followed by two hex digits, not 00");
         c = (char)(hi * 16 + lo);
         p->at += 2;
     } else if (escaped) {
@@ -256,14 +258,19 @@ static bool parse_range(parser *p, int64_t lo, int64_t hi, int64_t *out_) {
     return parse_fail(p, "the number must be in %lld..%lld", (long long)lo, (long long)hi);
 }
 
-/* --- Dims and types ------------------------------------------------------------------------------------------- */
+/* --- Dims and types --------------------------------------------------------------------------- */
 
 static bool parse_dim_sum(parser *p, int depth, ir_dim *out_);
 
 static bool parse_dim_call(parser *p, const char *s, size_t n, int depth, ir_dim *out_) {
     typedef ir_dim (*dim_fn)(ir_module *, ir_dim, ir_dim);
-    static const struct { const char *name; dim_fn fn; } tab[] = {
-        {"floordiv", ir_dim_floordiv}, {"mod", ir_dim_mod}, {"min", ir_dim_min}, {"max", ir_dim_max}};
+    static const struct {
+        const char *name;
+        dim_fn fn;
+    } tab[] = {{"floordiv", ir_dim_floordiv},
+               {"mod", ir_dim_mod},
+               {"min", ir_dim_min},
+               {"max", ir_dim_max}};
     ir_dim a, b;
     for (size_t i = 0; i < sizeof tab / sizeof tab[0]; i++) {
         if (strlen(tab[i].name) != n || memcmp(tab[i].name, s, n)) continue;
@@ -293,8 +300,7 @@ static bool parse_dim_factor(parser *p, int depth, ir_dim *out_) {
     const char *s;
     size_t n;
     if (depth > PARSE_MAX_DIM) return parse_fail(p, "the dim is nested too deep");
-    if (parse_accept(p, "("))
-        return parse_dim_sum(p, depth + 1, out_) && parse_expect(p, ")");
+    if (parse_accept(p, "(")) return parse_dim_sum(p, depth + 1, out_) && parse_expect(p, ")");
     if (parse_ident(p, &s, &n))
         return parse_peek(p) == '(' ? parse_dim_call(p, s, n, depth, out_)
                                     : parse_dim_symbol(p, s, n, out_);
@@ -352,7 +358,8 @@ static bool parse_dtype(parser *p, uint8_t *out_) {
     size_t n;
     if (!parse_ident(p, &s, &n)) return parse_fail(p, "an element type is expected here");
     *out_ = (uint8_t)rt_dtype_find(s, n);
-    return *out_ != IG_NONE || parse_fail(p, "there is no element type %.*s", n > 40 ? 40 : (int)n, s);
+    return *out_ != IG_NONE ||
+           parse_fail(p, "there is no element type %.*s", n > 40 ? 40 : (int)n, s);
 }
 
 static bool parse_type(parser *p, ir_type *out_) {
@@ -372,12 +379,13 @@ static bool parse_type(parser *p, ir_type *out_) {
            parse_dim_list(p, &out_->rank, out_->dim);
 }
 
-/* --- Data ----------------------------------------------------------------------------------------------------- */
+/* --- Data ------------------------------------------------------------------------------------- */
 
 /* Length of the run of characters that may belong to a number or to true and false. */
 static size_t parse_element_length(const parser *p) {
     size_t i = p->at;
-    while (i < p->n && (ir_is_ident_char(p->text[i]) || p->text[i] == '-' || p->text[i] == '+')) i++;
+    while (i < p->n && (ir_is_ident_char(p->text[i]) || p->text[i] == '-' || p->text[i] == '+'))
+        i++;
     return i - p->at;
 }
 
@@ -402,8 +410,9 @@ static bool parse_elements(parser *p, ig_dtype dtype, uint64_t n, uint8_t *out_)
 static bool parse_hex(parser *p, uint64_t n, uint8_t *out_) {
     for (uint64_t i = 0; i < 2 * n; i++) {
         int x = parse_hex_digit(parse_peek(p));
-        if (x < 0) return parse_fail(p, "%llu hex digits are expected, there are %llu",
-                                     (unsigned long long)(2 * n), (unsigned long long)i);
+        if (x < 0)
+            return parse_fail(p, "%llu hex digits are expected, there are %llu",
+                              (unsigned long long)(2 * n), (unsigned long long)i);
         out_[i / 2] = (uint8_t)(i % 2 ? out_[i / 2] | x : x << 4);
         p->at++;
     }
@@ -444,7 +453,7 @@ static bool parse_data(parser *p, const ir_type *type, ir_data *out_) {
     return true;
 }
 
-/* --- Attributes ----------------------------------------------------------------------------------------------- */
+/* --- Attributes ------------------------------------------------------------------------------- */
 
 /* Room for any attribute. */
 typedef union parse_attr_any {
@@ -551,31 +560,38 @@ static bool parse_attr(parser *p, ir_attr_kind kind, parse_attr_any *out_) {
             p->at = at;
             return true;
         }
-        while (i < info->nfield && (strlen(info->field[i].name) != n || memcmp(info->field[i].name, s, n))) i++;
+        while (i < info->nfield &&
+               (strlen(info->field[i].name) != n || memcmp(info->field[i].name, s, n)))
+            i++;
         if (i == info->nfield || seen >> i & 1) {
             p->tok = (size_t)(s - p->text);
-            return parse_fail(p, i == info->nfield ? "the op has no such field" : "the field is given twice");
+            return parse_fail(p, i == info->nfield ? "the op has no such field"
+                                                   : "the field is given twice");
         }
         seen |= 1u << i;
         void *field = (char *)out_ + info->field[i].offset;
-        if (!parse_expect(p, "=") || !parse_field(p, info->field[i].kind, field, type)) return false;
+        if (!parse_expect(p, "=") || !parse_field(p, info->field[i].kind, field, type))
+            return false;
         if (info->field[i].kind == FIELD_type) type = field;
     }
 }
 
-/* --- Names of values ------------------------------------------------------------------------------------------ */
+/* --- Names of values -------------------------------------------------------------------------- */
 
 /* The slot of a name, or the free one where it would be. */
 static uint32_t parse_slot(const parser *p, const parse_name *x) {
     uint32_t i = x->hash & (p->nslot - 1);
     for (; p->slot[i]; i = (i + 1) & (p->nslot - 1)) {
         const parse_name *y = &p->names.data[p->slot[i] - 1];
-        if (y->hash == x->hash && y->n == x->n && y->number == x->number && !memcmp(y->s, x->s, x->n)) break;
+        if (y->hash == x->hash && y->n == x->n && y->number == x->number &&
+            !memcmp(y->s, x->s, x->n))
+            break;
     }
     return i;
 }
 
-/* Keep the table at most half full; names are entered again in their order, so that undoing stays simple. */
+/* Keep the table at most half full; names are entered again in their order, so that undoing
+ * stays simple. */
 static bool parse_grow_names(parser *p) {
     if (p->nslot > 2 * p->names.n + 2) return true;
     if (p->nslot > UINT32_MAX / 4) return parse_no_memory(p);
@@ -602,7 +618,8 @@ static bool parse_define(parser *p, parse_name x, ir_ref ref) {
     return true;
 }
 
-/* Forget all names but the first `mark`, newest first: probe chains of older names never need a newer one. */
+/* Forget all names but the first `mark`, newest first: probe chains of older names never need a
+ * newer one. */
 static void parse_forget(parser *p, uint32_t mark) {
     while (p->names.n > mark) {
         p->slot[parse_slot(p, &p->names.data[p->names.n - 1])] = 0;
@@ -624,7 +641,8 @@ static bool parse_value_name(parser *p, parse_name *out_) {
     } else if (p->at < p->n && p->text[p->at] == '"') {
         if (!(out_->s = parse_symbol(p))) return false;
         n = strlen(out_->s);
-    } else if (p->at >= p->n || !ir_is_ident_start(p->text[p->at]) || !parse_ident(p, &out_->s, &n)) {
+    } else if (p->at >= p->n || !ir_is_ident_start(p->text[p->at]) ||
+               !parse_ident(p, &out_->s, &n)) {
         return parse_fail(p, "a value is %%number, %%name or %%\"name\"");
     }
     p->tok = at;
@@ -639,12 +657,11 @@ static bool parse_operand(parser *p) {
     parse_name x;
     if (!parse_value_name(p, &x)) return false;
     uint32_t i = p->nslot ? p->slot[parse_slot(p, &x)] : 0;
-    if (!i)
-        return parse_fail(p, "%%%.*s is not defined here (I1)", x.n > 60 ? 60 : (int)x.n, x.s);
+    if (!i) return parse_fail(p, "%%%.*s is not defined here (I1)", x.n > 60 ? 60 : (int)x.n, x.s);
     return rt_vec_push(p->alloc, &p->refs, p->names.data[i - 1].ref) || parse_no_memory(p);
 }
 
-/* --- Ops ------------------------------------------------------------------------------------------------------ */
+/* --- Ops -------------------------------------------------------------------------------------- */
 
 /* `%1, %2 =`, pushed to p->pending. */
 static bool parse_results(parser *p) {
@@ -699,9 +716,11 @@ static bool parse_bind(parser *p, uint32_t op, uint32_t result0, uint32_t type0,
     uint32_t nname = p->pending.n - result0, ntype = p->types.n - type0;
     p->tok = at;
     if (nname != o->nout)
-        return parse_fail(p, "%s has %u results; %u are named", ir_op_tab[o->code].name, o->nout, nname);
+        return parse_fail(p, "%s has %u results; %u are named", ir_op_tab[o->code].name, o->nout,
+                          nname);
     if (ntype && ntype != o->nout)
-        return parse_fail(p, "%s has %u results; %u types are given", ir_op_tab[o->code].name, o->nout, ntype);
+        return parse_fail(p, "%s has %u results; %u types are given", ir_op_tab[o->code].name,
+                          o->nout, ntype);
     for (uint32_t i = 0; i < ntype; i++) {
         if (ir_type_eq(&f->values.data[o->out0 + i].type, &p->types.data[type0 + i])) continue;
         rt_str s;
@@ -749,7 +768,8 @@ static bool parse_region(parser *p) {
     uint32_t n = p->types.n - type0;
     if (!rt_vec_reserve(p->alloc, &p->refs, n + 1)) return parse_no_memory(p);
     fr->mark = p->names.n;
-    ir_region_begin(&p->b, fr->op, fr->k, (int)n, p->types.data ? p->types.data + type0 : NULL, p->refs.data);
+    ir_region_begin(&p->b, fr->op, fr->k, (int)n, p->types.data ? p->types.data + type0 : NULL,
+                    p->refs.data);
     if (!parse_built(p, fr->at)) return false;
     for (uint32_t i = 0; i < n; i++)
         if (!parse_define(p, p->pending.data[name0 + i], p->refs.data[i])) return false;
@@ -766,14 +786,16 @@ static bool parse_region_end(parser *p, size_t at) {
     parse_forget(p, fr->mark);
     if (++fr->k < fr->nregion) return parse_region(p);
     ir_op_end(&p->b, fr->op);
-    if (!parse_built(p, fr->at) || !parse_bind(p, fr->op, fr->result0, fr->type0, fr->at)) return false;
+    if (!parse_built(p, fr->at) || !parse_bind(p, fr->op, fr->result0, fr->type0, fr->at))
+        return false;
     p->nframe--;
     return true;
 }
 
 /* Begin an op with regions; the rest of it is read by the loop over ops. */
 static bool parse_region_op(parser *p, ir_opcode code, const void *attr, parse_frame fr) {
-    if (p->nframe == IR_MAX_NEST) return parse_fail(p, "regions nest at most %d deep (I5)", IR_MAX_NEST);
+    if (p->nframe == IR_MAX_NEST)
+        return parse_fail(p, "regions nest at most %d deep (I5)", IR_MAX_NEST);
     fr.nregion = ir_region_count(code);
     fr.op = ir_op_begin(&p->b, code, attr, (int)p->refs.n, p->refs.data, fr.nregion);
     if (!parse_built(p, fr.at)) return false;
@@ -781,7 +803,8 @@ static bool parse_region_op(parser *p, ir_opcode code, const void *attr, parse_f
     return parse_region(p);
 }
 
-/* One op up to its regions.  *done_ is set by the function's `return`, whose operands stay in p->refs. */
+/* One op up to its regions.  *done_ is set by the function's `return`, whose operands stay in
+ * p->refs. */
 static bool parse_op(parser *p, bool *done_) {
     const char *s;
     size_t n;
@@ -793,13 +816,15 @@ static bool parse_op(parser *p, bool *done_) {
     if (!parse_ident(p, &s, &n)) return parse_fail(p, "an op is expected here");
     ir_opcode code = ir_op_find(s, n);
     if (code == OP_END) return parse_fail(p, "there is no op %.*s", n > 60 ? 60 : (int)n, s);
-    if (!parse_operands(p) || !parse_attr(p, (ir_attr_kind)ir_op_tab[code].attr, &attr)) return false;
+    if (!parse_operands(p) || !parse_attr(p, (ir_attr_kind)ir_op_tab[code].attr, &attr))
+        return false;
     if (!parse_types(p) || !parse_loc(p)) return false;
     if (code == OP_return || code == OP_yield) {
         p->tok = fr.at;
         if ((code == OP_yield) != (p->nframe > 0))
             return parse_fail(p, "a region ends in yield, a function in return (I5)");
-        if (p->pending.n != fr.result0 || p->types.n != fr.type0) return parse_fail(p, "%.*s has no results", (int)n, s);
+        if (p->pending.n != fr.result0 || p->types.n != fr.type0)
+            return parse_fail(p, "%.*s has no results", (int)n, s);
         *done_ = code == OP_return;
         return *done_ || parse_region_end(p, fr.at);
     }
@@ -809,7 +834,7 @@ static bool parse_op(parser *p, bool *done_) {
     return parse_built(p, fr.at) && parse_bind(p, p->b.f->ops.n - 1, fr.result0, fr.type0, fr.at);
 }
 
-/* --- Functions and modules ------------------------------------------------------------------------------------ */
+/* --- Functions and modules -------------------------------------------------------------------- */
 
 static bool parse_func_params(parser *p) {
     if (!parse_params(p)) return false;
@@ -837,13 +862,16 @@ static bool parse_func_results(parser *p) {
 }
 
 /* Compare the results promised with those returned. */
-static bool parse_check_results(parser *p, const ir_func *f, const ir_type *promised, uint32_t n, size_t at) {
+static bool parse_check_results(parser *p, const ir_func *f, const ir_type *promised, uint32_t n,
+                                size_t at) {
     p->tok = at;
     if (f->results.n != n)
-        return parse_fail(p, "@%s promises %u results and returns %u (I5)", f->name, n, f->results.n);
+        return parse_fail(p, "@%s promises %u results and returns %u (I5)", f->name, n,
+                          f->results.n);
     for (uint32_t i = 0; i < n; i++)
         if (!ir_type_eq(&f->results.data[i], &promised[i]))
-            return parse_fail(p, "result %u of @%s has another type than promised (I5)", i, f->name);
+            return parse_fail(p, "result %u of @%s has another type than promised (I5)", i,
+                              f->name);
     return true;
 }
 
@@ -860,7 +888,8 @@ static bool parse_func_body(parser *p, uint32_t n) {
     } while (!done);
     ig_status s = ir_build_end(&p->b, (int)p->refs.n, p->refs.data, &f);
     p->building = false;
-    return parse_take(p, at, s) && parse_check_results(p, f, p->types.data, n, at) && parse_expect(p, "}");
+    return parse_take(p, at, s) && parse_check_results(p, f, p->types.data, n, at) &&
+           parse_expect(p, "}");
 }
 
 static bool parse_func(parser *p, ir_func_kind kind) {
@@ -882,10 +911,12 @@ static bool parse_dim_decl(parser *p) {
     const char *name = parse_symbol(p);
     if (!name) return false;
     uint32_t n = p->m->symbols.n;
-    if (!ir_is_ident(name, strlen(name))) return parse_fail(p, "the name of a dim is an identifier (I9)");
+    if (!ir_is_ident(name, strlen(name)))
+        return parse_fail(p, "the name of a dim is an identifier (I9)");
     size_t at = p->tok;
     if (!parse_word(p, "in")) return parse_fail(p, "`in` is expected here");
-    if (!parse_range(p, 0, INT64_MAX, &lo) || !parse_expect(p, "..") || !parse_int(p, &hi)) return false;
+    if (!parse_range(p, 0, INT64_MAX, &lo) || !parse_expect(p, "..") || !parse_int(p, &hi))
+        return false;
     if (hi < lo) return parse_fail(p, "the range of dim %s is empty (I6)", name);
     if (ir_add_symbol(p->m, name, lo, hi) == IR_DIM_BAD) return parse_no_memory(p);
     p->tok = at;
@@ -902,8 +933,9 @@ static bool parse_weight(parser *p) {
     if (!parse_data(p, &t, &data)) return false;
     uint64_t n = data.n / rt_dtype_bytes(t.dtype), bad = ir_data_bad(t.dtype, data.bytes, n);
     if (bad < n)
-        return parse_fail(p, "element %llu of @%s is neither 0 nor 1, or a NaN that is not canonical (I7)",
-                          (unsigned long long)bad, name);
+        return parse_fail(
+            p, "element %llu of @%s is neither 0 nor 1, or a NaN that is not canonical (I7)",
+            (unsigned long long)bad, name);
     bool ok = parse_take(p, at, ir_add_weight(p->m, name, t, data.bytes, true));
     rt_arena_free(&p->scratch);
     return ok;
@@ -931,14 +963,16 @@ static bool parse_item(parser *p) {
     if (parse_word(p, "weight")) return parse_weight(p);
     for (kind = 0; ir_func_kind_names[kind]; kind++)
         if (parse_word(p, ir_func_kind_names[kind])) return parse_func(p, (ir_func_kind)kind);
-    return parse_fail(p, "`dim`, `weight`, `fn`, `cluster`, `kernel`, `host` or `}` is expected here");
+    return parse_fail(p,
+                      "`dim`, `weight`, `fn`, `cluster`, `kernel`, `host` or `}` is expected here");
 }
 
 static bool parse_module(parser *p) {
     if (!parse_header(p)) return false;
     while (!parse_accept(p, "}"))
         if (!parse_item(p)) return false;
-    return parse_peek(p) == 0 && p->at == p->n ? true : parse_fail(p, "nothing may follow the module");
+    return parse_peek(p) == 0 && p->at == p->n ? true
+                                               : parse_fail(p, "nothing may follow the module");
 }
 
 static void parse_free(parser *p) {
@@ -952,7 +986,8 @@ static void parse_free(parser *p) {
     rt_free(p->alloc, p->slot, (size_t)p->nslot * sizeof *p->slot);
 }
 
-ig_status ir_parse(const ig_allocator *alloc, const char *name, const char *text, size_t n, ir_module **out_) {
+ig_status ir_parse(const ig_allocator *alloc, const char *name, const char *text, size_t n,
+                   ir_module **out_) {
     *out_ = NULL;
     parser p = {.alloc = alloc, .name = name, .text = text, .n = n};
     p.seed = rt_hash(text, n, 0);

@@ -1,9 +1,10 @@
 /* print.c - modules as text.
  *
- * docs/ir-text.md is the grammar.  Three promises: every module that ir_verify accepts reads back as the same module
- * (ir_parse) and prints again as the same bytes; nothing is printed from a list of its own (ops, attributes, enums
- * and types come from their tables); and a broken module prints too, because dumps are needed most then: every index
- * is checked before it is followed, and what cannot be named is printed as `%?7`.
+ * docs/ir-text.md is the grammar.  Three promises: every module that ir_verify accepts reads back
+ * as the same module (ir_parse) and prints again as the same bytes; nothing is printed from a list
+ * of its own (ops, attributes, enums and types come from their tables); and a broken module prints
+ * too, because dumps are needed most then: every index is checked before it is followed, and what
+ * cannot be named is printed as `%?7`.
  *
  * Values are numbered by their index, which the builder gives in order of definition (I1). */
 #include "ir/text.h"
@@ -21,10 +22,10 @@ typedef struct printer {
     unsigned flags;
     const char **names; /* owned: usable parameter names, one a parameter, or NULL */
     uint32_t nname;
-    int depth;          /* indentation of the function's header */
+    int depth; /* indentation of the function's header */
 } printer;
 
-/* --- Names and data ------------------------------------------------------------------------------------ */
+/* --- Names and data --------------------------------------------------------------------------- */
 
 bool ir_is_ident(const char *s, size_t n) {
     if (!n || !ir_is_ident_start(s[0])) return false;
@@ -89,7 +90,9 @@ static void print_element(rt_str *s, ig_dtype dtype, uint64_t bits) {
 
 /* Whether the bits are a NaN other than the positive quiet one, or a bool other than 0 and 1. */
 static bool print_bits_bad(ig_dtype dtype, uint64_t bits) {
-    static const struct { uint64_t inf, nan; } tab[IG_DTYPE_END] = {
+    static const struct {
+        uint64_t inf, nan;
+    } tab[IG_DTYPE_END] = {
         [IG_f16] = {0x7c00, 0x7e00},
         [IG_bf16] = {0x7f80, 0x7fc0},
         [IG_f32] = {0x7f800000, 0x7fc00000},
@@ -148,7 +151,7 @@ void ir_print_data(ig_dtype dtype, const void *bytes, uint64_t n, rt_str *out, u
     rt_str_puts(out, "]");
 }
 
-/* --- Attributes ------------------------------------------------------------------------------------------ */
+/* --- Attributes ------------------------------------------------------------------------------- */
 
 static void print_enum(rt_str *s, const char *const *names, unsigned x) {
     unsigned n = 0;
@@ -190,8 +193,9 @@ static void print_places(const printer *p, const ir_places *v) {
     rt_str_puts(p->s, "[");
     for (unsigned i = 0; i < v->n && i < IG_MAX_RANK; i++) {
         rt_str_puts(p->s, i ? ", " : "");
-        rt_str_puts(p->s, v->p[i].kind == IR_PLACE_OUT ? "out "
-                          : v->p[i].kind == IR_PLACE_WS ? "ws " : "none ");
+        rt_str_puts(p->s, v->p[i].kind == IR_PLACE_OUT  ? "out "
+                          : v->p[i].kind == IR_PLACE_WS ? "ws "
+                                                        : "none ");
         ir_dim_print(p->m, v->p[i].at, p->s);
     }
     rt_str_puts(p->s, "]");
@@ -253,9 +257,10 @@ static void print_attr(const printer *p, ir_attr attr) {
     }
 }
 
-/* --- Functions --------------------------------------------------------------------------------------------- */
+/* --- Functions -------------------------------------------------------------------------------- */
 
-/* Collect the parameter names that are set and unique; without memory the output is marked failed. */
+/* Collect the parameter names that are set and unique; without memory the output is marked
+ * failed. */
 static void print_param_names(printer *p) {
     const ir_func *f = p->f;
     uint32_t n = f->param_names.n, cap = 4;
@@ -375,7 +380,10 @@ static bool print_open(const printer *p, const ir_op *o, uint32_t k) {
 
 /* Print the ops [first, end) with the regions among them, one a line. */
 static void print_ops(const printer *p, uint32_t first, uint32_t end, int depth) {
-    struct { const ir_op *op; uint32_t k; } open[IR_MAX_NEST];
+    struct {
+        const ir_op *op;
+        uint32_t k;
+    } open[IR_MAX_NEST];
     int n = 0;
     if (end > p->f->ops.n) end = p->f->ops.n;
     for (uint32_t i = first; i < end; i++) {
@@ -447,7 +455,7 @@ void ir_print_op(const ir_func *f, uint32_t o, rt_str *out, unsigned flags) {
     print_end(&p);
 }
 
-/* --- Modules ------------------------------------------------------------------------------------------------- */
+/* --- Modules ---------------------------------------------------------------------------------- */
 
 static void print_weight(const printer *p, const ir_weight *w) {
     size_t size = w->type.dtype < IG_DTYPE_END ? rt_dtype_bytes(w->type.dtype) : 0;

@@ -8,7 +8,8 @@
 /* Constants up to so many elements are written element by element; larger ones as hex digits. */
 #define IR_INLINE_ELEMENTS 64
 
-/* Letters, digits, '_' and '.', not beginning with a digit or '.': a name that is printed without quotes. */
+/* Letters, digits, '_' and '.', not beginning with a digit or '.': a name that is printed
+ * without quotes. */
 bool ir_is_ident(const char *s, size_t n);
 static inline bool ir_is_ident_start(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
@@ -22,11 +23,14 @@ extern const char *const ir_func_kind_names[]; /* by ir_func_kind, NULL-terminat
 
 /* Add a double-quoted string with escapes. */
 void ir_print_quoted(rt_str *out, const char *s, size_t n);
-/* Add n elements as `[1.0, 2.0]`, `splat 1.0` or `hex{...}`, whichever reads back as the same bytes. */
+/* Add n elements as `[1.0, 2.0]`, `splat 1.0` or `hex{...}`, whichever reads back as the same
+ * bytes. */
 void ir_print_data(ig_dtype dtype, const void *bytes, uint64_t n, rt_str *out, unsigned flags);
-/* The first element that is a bool other than 0 and 1 or a NaN that is not canonical; n when there is none (I7). */
+/* The first element that is a bool other than 0 and 1 or a NaN that is not canonical; n when
+ * there is none (I7). */
 uint64_t ir_data_bad(ig_dtype dtype, const void *bytes, uint64_t n);
-/* Decimal text to an element, correctly rounded in one step; false when malformed or (integers) out of range. */
+/* Decimal text to an element, correctly rounded in one step; false when malformed or (integers)
+ * out of range. */
 bool ir_parse_element(const char *s, size_t n, ig_dtype dtype, void *out_);
 
 #endif

@@ -1,17 +1,21 @@
 /* verify.c - the invariants of ir.h, all violations in one status.
  *
- * Order of work: the module's tables; then each function in three steps.  (1) Structure: every index in range, regions a
- * proper nesting of the op sequence, values defined once in order of definition.  A function that fails here is not
- * looked at further, because nothing in it can be followed safely.  (2) Each op: level, arity, attribute, operands in
- * scope.  (3) Each op whose parts are sound: the type rule, regions, constants, callees.  So one defect gives one line,
- * not a cascade.  Text and files cannot express every violation (the builder refuses most), passes that patch can.
+ * Order of work: the module's tables; then each function in three steps.  (1) Structure: every
+ * index in range, regions a proper nesting of the op sequence, values defined once in order of
+ * definition.  A function that fails here is not looked at further, because nothing in it can be
+ * followed safely.  (2) Each op: level, arity, attribute, operands in scope.  (3) Each op whose
+ * parts are sound: the type rule, regions, constants, callees.  So one defect gives one line, not
+ * a cascade.  Text and files cannot express every violation (the builder refuses most), passes
+ * that patch can.
  *
- * Beyond the letter of ir.h: regions nest at most IR_MAX_NEST deep (I5); a callee stands before its callers, which
- * excludes recursion and lets text and files be read in one pass (I8); symbol names are identifiers (I9).
+ * Beyond the letter of ir.h: regions nest at most IR_MAX_NEST deep (I5); a callee stands before
+ * its callers, which excludes recursion and lets text and files be read in one pass (I8); symbol
+ * names are identifiers (I9).
  *
- * Not checked: attribute and location handles and interned pointers (only the module's own tables make them); that a
- * polynomial dim is >= 0 for all values of its symbols (entry checks do that); bounds of loads and stores; contents of
- * weights (readers check them once); dead or duplicate ops (they are legal); that `places` do not overlap. */
+ * Not checked: attribute and location handles and interned pointers (only the module's own tables
+ * make them); that a polynomial dim is >= 0 for all values of its symbols (entry checks do that);
+ * bounds of loads and stores; contents of weights (readers check them once); dead or duplicate ops
+ * (they are legal); that `places` do not overlap. */
 #include "ir/text.h"
 #include "runtime/base/hash.h"
 #include <stdio.h>
@@ -21,20 +25,20 @@
 
 typedef struct verifier {
     const ig_allocator *alloc;
-    ir_module *m;        /* only dims are added, by type rules */
+    ir_module *m; /* only dims are added, by type rules */
     const ir_func *f;
-    uint32_t fnumber;    /* of f in the module, or UINT32_MAX when it is not in it */
-    uint32_t op;         /* being checked, or UINT32_MAX */
-    uint32_t bad;        /* violations so far */
+    uint32_t fnumber; /* of f in the module, or UINT32_MAX when it is not in it */
+    uint32_t op;      /* being checked, or UINT32_MAX */
+    uint32_t bad;     /* violations so far */
     rt_str report;
     bool no_memory;
-    uint32_t *home;      /* region of each value once it is defined, + 1 */
-    bool *open;          /* by region: encloses the current op */
-    ir_type *types;      /* operand types of one op */
-    uint32_t most_in;    /* room in types */
+    uint32_t *home;   /* region of each value once it is defined, + 1 */
+    bool *open;       /* by region: encloses the current op */
+    ir_type *types;   /* operand types of one op */
+    uint32_t most_in; /* room in types */
 } verifier;
 
-/* --- Reporting ------------------------------------------------------------------------------------------------ */
+/* --- Reporting -------------------------------------------------------------------------------- */
 
 /* Report a violation of invariant `inv`. */
 IG_PRINTF(3, 4)
@@ -59,7 +63,8 @@ static void verify_bad(verifier *v, int inv, const char *fmt, ...) {
 }
 
 /* Report `what` followed by two types. */
-static void verify_bad_types(verifier *v, int inv, const char *what, const ir_type *is, const ir_type *want) {
+static void verify_bad_types(verifier *v, int inv, const char *what, const ir_type *is,
+                             const ir_type *want) {
     rt_str s;
     rt_str_init(&s, v->alloc);
     ir_type_print(v->m, is, &s);
@@ -70,7 +75,7 @@ static void verify_bad_types(verifier *v, int inv, const char *what, const ir_ty
     rt_str_free(&s);
 }
 
-/* --- Dims and types ------------------------------------------------------------------------------------------- */
+/* --- Dims and types --------------------------------------------------------------------------- */
 
 /* Whether every symbol of a dim is declared; explicit stack, as dims nest. */
 static bool verify_dim(const verifier *v, ir_dim d) {
@@ -123,7 +128,7 @@ static bool verify_type_level(verifier *v, const ir_type *t, const char *what) {
     return false;
 }
 
-/* --- Structure (I1, I5) --------------------------------------------------------------------------------------- */
+/* --- Structure (I1, I5) ----------------------------------------------------------------------- */
 
 /* Every index of every op and region is in range. */
 static bool verify_ranges(verifier *v) {
@@ -150,8 +155,9 @@ static bool verify_ranges(verifier *v) {
     v->op = UINT32_MAX;
     for (uint32_t i = 0; i < f->regions.n; i++) {
         const ir_region *r = &f->regions.data[i];
-        if (r->first < r->end && r->end <= f->ops.n && (uint64_t)r->param0 + r->nparam <= f->values.n &&
-            r->parent < f->regions.n && (i == 0 || r->op < f->ops.n))
+        if (r->first < r->end && r->end <= f->ops.n &&
+            (uint64_t)r->param0 + r->nparam <= f->values.n && r->parent < f->regions.n &&
+            (i == 0 || r->op < f->ops.n))
             continue;
         verify_bad(v, 5, "region %u is empty or refers beyond the tables of its function", i);
         return false;
@@ -159,7 +165,10 @@ static bool verify_ranges(verifier *v) {
     return true;
 }
 
-typedef struct verify_frame { uint32_t region, op; int k; } verify_frame;
+typedef struct verify_frame {
+    uint32_t region, op;
+    int k;
+} verify_frame;
 
 /* The walk over the ops of a function in which every region is entered once. */
 typedef struct verify_walk {
@@ -170,9 +179,11 @@ typedef struct verify_walk {
 } verify_walk;
 
 /* Values [first, first + n) are the next ones and know their definition. */
-static bool verify_define(verifier *v, verify_walk *w, uint32_t first, uint32_t n, uint32_t def, bool param) {
+static bool verify_define(verifier *v, verify_walk *w, uint32_t first, uint32_t n, uint32_t def,
+                          bool param) {
     if (n && first != w->value) {
-        verify_bad(v, 1, "values are not numbered in order of definition: %%%u where %%%u is due", first, w->value);
+        verify_bad(v, 1, "values are not numbered in order of definition: %%%u where %%%u is due",
+                   first, w->value);
         return false;
     }
     for (uint32_t i = 0; i < n; i++) {
@@ -190,8 +201,8 @@ static bool verify_enter(verifier *v, verify_walk *w, uint32_t op, int k, uint32
     uint32_t number = op == UINT32_MAX ? 0 : v->f->ops.data[op].region0 + (uint32_t)k;
     const ir_region *r = &v->f->regions.data[number];
     uint32_t parent = w->n ? w->frame[w->n - 1].region : 0;
-    if (r->first != at || r->parent != parent || (w->n && (r->op != op || number == 0 ||
-        r->end > v->f->regions.data[parent].end))) {
+    if (r->first != at || r->parent != parent ||
+        (w->n && (r->op != op || number == 0 || r->end > v->f->regions.data[parent].end))) {
         verify_bad(v, 5, "region %u is not nested in its parent", number);
         return false;
     }
@@ -231,12 +242,15 @@ static bool verify_nesting(verifier *v) {
         bool last = f->regions.data[o->parent].end == i + 1;
         ir_opcode end = o->parent ? OP_yield : OP_return;
         if (last != (o->code == end) || (!last && (o->code == OP_yield || o->code == OP_return))) {
-            verify_bad(v, 5, last ? "is the last of its region, which ends in %s" : "is not the last of its region; only there is %s",
+            verify_bad(v, 5,
+                       last ? "is the last of its region, which ends in %s"
+                            : "is not the last of its region; only there is %s",
                        ir_op_tab[last ? (int)end : o->code].name);
             return false;
         }
-        if (o->nregion ? !verify_enter(v, &w, i, 0, i + 1)
-                       : !verify_define(v, &w, o->out0, o->nout, i, false) || !verify_leave(v, &w, i))
+        if (o->nregion
+                ? !verify_enter(v, &w, i, 0, i + 1)
+                : !verify_define(v, &w, o->out0, o->nout, i, false) || !verify_leave(v, &w, i))
             return false;
     }
     v->op = UINT32_MAX;
@@ -245,7 +259,7 @@ static bool verify_nesting(verifier *v) {
     return false;
 }
 
-/* --- One op --------------------------------------------------------------------------------------------------- */
+/* --- One op ----------------------------------------------------------------------------------- */
 
 /* An enumerated, flag or list field holds a value of its kind (I4). */
 static bool verify_field(verifier *v, const ir_field *fd, const void *at) {
@@ -256,7 +270,10 @@ static bool verify_field(verifier *v, const ir_field *fd, const void *at) {
     switch (fd->kind) {
     case FIELD_flag: return u8 <= 1;
     case FIELD_dtype: return u8 > IG_NONE && u8 < IG_DTYPE_END;
-    case FIELD_dims: case FIELD_ints: case FIELD_axes: case FIELD_places: return u8 <= IG_MAX_RANK;
+    case FIELD_dims:
+    case FIELD_ints:
+    case FIELD_axes:
+    case FIELD_places: return u8 <= IG_MAX_RANK;
     case FIELD_type: return verify_type(v, at, "the attribute's type");
     case FIELD_dim: return verify_dim(v, *(const ir_dim *)at);
     default: return !names || u8 < n;
@@ -281,7 +298,8 @@ static bool verify_attr(verifier *v, const ir_op *o) {
     const ir_attr_info *info = &ir_attr_tab[kind];
     const char *attr = ir_attr_get(v->m, o->attr);
     if (kind != ir_op_tab[o->code].attr) {
-        verify_bad(v, 4, "has an attribute of kind %s, not %s", info->name, ir_attr_tab[ir_op_tab[o->code].attr].name);
+        verify_bad(v, 4, "has an attribute of kind %s, not %s", info->name,
+                   ir_attr_tab[ir_op_tab[o->code].attr].name);
         return false;
     }
     for (uint32_t i = 0; i < info->nfield; i++) {
@@ -308,7 +326,9 @@ static bool verify_operands(verifier *v, const ir_op *o) {
             return false;
         }
         if (!v->open[v->home[x] - 1]) {
-            verify_bad(v, 1, "operand %u, %%%u, is defined in a region that does not enclose the op", i, x);
+            verify_bad(v, 1,
+                       "operand %u, %%%u, is defined in a region that does not enclose the op", i,
+                       x);
             return false;
         }
         v->types[i] = v->f->values.data[x].type;
@@ -338,7 +358,8 @@ static bool verify_const(verifier *v, const ir_attr_const *a) {
     size_t bytes;
     if (t.lanes) t.rank = 1, t.dim[0] = t.lanes;
     if (!ir_type_bytes(&t, &numel, &bytes) || bytes != a->data.n) {
-        verify_bad(v, 7, "the data has %llu bytes, which are not those of its type", (unsigned long long)a->data.n);
+        verify_bad(v, 7, "the data has %llu bytes, which are not those of its type",
+                   (unsigned long long)a->data.n);
         return false;
     }
     uint64_t bad = ir_data_bad(t.dtype, a->data.bytes, (uint64_t)numel);
@@ -359,10 +380,14 @@ static bool verify_callee(verifier *v, const ir_op *o, const ir_attr_call *a) {
     uint32_t number = 0;
     while (v->m->funcs.data[number] != f) number++;
     if (f == v->f || (v->fnumber != UINT32_MAX && number > v->fnumber)) {
-        verify_bad(v, 8, f == v->f ? "@%s calls itself" : "@%s stands after its caller: recursion is not offered", name);
+        verify_bad(v, 8,
+                   f == v->f ? "@%s calls itself"
+                             : "@%s stands after its caller: recursion is not offered",
+                   name);
         return false;
     }
-    bool fits = o->code == OP_launch ? f->kind == IR_KERNEL : f->kind == IR_FN || f->kind == IR_CLUSTER;
+    bool fits = o->code == OP_launch ? f->kind == IR_KERNEL
+                                     : f->kind == IR_FN || f->kind == IR_CLUSTER;
     if (!fits) verify_bad(v, 8, "@%s is a %s", name, ir_func_kind_names[f->kind]);
     return fits;
 }
@@ -374,7 +399,8 @@ static bool verify_special(verifier *v, const ir_op *o) {
     char msg[256];
     switch (o->code) {
     case OP_const: return verify_const(v, attr);
-    case OP_call: case OP_launch: return verify_callee(v, o, attr);
+    case OP_call:
+    case OP_launch: return verify_callee(v, o, attr);
     case OP_weight: name = ((const ir_attr_sym *)attr)->name; break;
     case OP_kweight: name = ((const ir_attr_wport *)attr)->name; break;
     case OP_ein:
@@ -397,8 +423,12 @@ static int verify_rule_invariant(uint16_t code) {
 static void verify_types(verifier *v, const ir_op *o) {
     ir_type out[IR_MAX_RESULTS];
     char what[32];
-    ir_infer c = {.m = v->m, .op = (ir_opcode)o->code, .nin = o->nin, .in = v->types,
-                  .attr = ir_attr_get(v->m, o->attr), .out = out};
+    ir_infer c = {.m = v->m,
+                  .op = (ir_opcode)o->code,
+                  .nin = o->nin,
+                  .in = v->types,
+                  .attr = ir_attr_get(v->m, o->attr),
+                  .out = out};
     if (!ir_infer_types(&c)) {
         if (c.code == IG_MEMORY)
             v->no_memory = true;
@@ -414,12 +444,14 @@ static void verify_types(verifier *v, const ir_op *o) {
     for (uint32_t i = 0; i < o->nout; i++) {
         const ir_type *is = &v->f->values.data[o->out0 + i].type;
         snprintf(what, sizeof what, "result %u", i);
-        if (verify_type_level(v, is, what) && !ir_type_eq(is, &out[i])) verify_bad_types(v, 2, what, is, &out[i]);
+        if (verify_type_level(v, is, what) && !ir_type_eq(is, &out[i]))
+            verify_bad_types(v, 2, what, is, &out[i]);
     }
 }
 
 /* n values from `first` have the types of `want`, else it is reported with `what`. */
-static void verify_same(verifier *v, const char *what, uint32_t n, const ir_type *is, const ir_type *want) {
+static void verify_same(verifier *v, const char *what, uint32_t n, const ir_type *is,
+                        const ir_type *want) {
     char text[48];
     for (uint32_t i = 0; i < n; i++) {
         if (ir_type_eq(&is[i], &want[i])) continue;
@@ -429,7 +461,8 @@ static void verify_same(verifier *v, const char *what, uint32_t n, const ir_type
     }
 }
 
-/* A `yield` fits the op that owns the region, a `return` the function (I5).  v->types holds its operands. */
+/* A `yield` fits the op that owns the region, a `return` the function (I5).  v->types holds its
+ * operands. */
 static void verify_end(verifier *v, const ir_op *o) {
     const ir_func *f = v->f;
     if (o->code == OP_return) {
@@ -441,7 +474,8 @@ static void verify_end(verifier *v, const ir_op *o) {
     }
     const ir_op *owner = &f->ops.data[f->regions.data[o->parent].op];
     if (o->nin != owner->nout) {
-        verify_bad(v, 5, "gives %u values; %s has %u results", o->nin, ir_op_tab[owner->code].name, owner->nout);
+        verify_bad(v, 5, "gives %u values; %s has %u results", o->nin, ir_op_tab[owner->code].name,
+                   owner->nout);
         return;
     }
     for (uint32_t i = 0; i < o->nin; i++)
@@ -454,11 +488,13 @@ static void verify_region_params(verifier *v, const ir_op *o) {
     const ir_region *r = &f->regions.data[o->region0];
     ir_type index = ir_scalar_type(IG_i64);
     if (o->code == OP_kif) {
-        if (r[0].nparam || r[1].nparam) verify_bad(v, 5, "the regions of a branch take no parameters");
+        if (r[0].nparam || r[1].nparam)
+            verify_bad(v, 5, "the regions of a branch take no parameters");
         return;
     }
     if (o->nin < 2 || r->nparam != o->nin - 1u) {
-        verify_bad(v, 5, "the loop carries %d values; its region takes %u parameters", o->nin - 2, r->nparam);
+        verify_bad(v, 5, "the loop carries %d values; its region takes %u parameters", o->nin - 2,
+                   r->nparam);
         return;
     }
     verify_same(v, "loop parameter", 1, &f->values.data[r->param0].type, &index);
@@ -479,7 +515,7 @@ static void verify_op(verifier *v, const ir_op *o) {
     if (o->nregion) verify_region_params(v, o);
 }
 
-/* --- Functions ------------------------------------------------------------------------------------------------ */
+/* --- Functions -------------------------------------------------------------------------------- */
 
 /* Values of a definition become visible. */
 static void verify_make_visible(verifier *v, uint32_t first, uint32_t n, uint32_t region) {
@@ -498,7 +534,8 @@ static void verify_ops(verifier *v) {
         verify_op(v, o);
         if (!o->nregion) verify_make_visible(v, o->out0, o->nout, region);
         uint32_t enter = o->nregion ? o->region0 : 0;
-        while (!enter && region && f->regions.data[region].end == i + 1) { /* leave, perhaps into the next one */
+        while (!enter && region &&
+               f->regions.data[region].end == i + 1) { /* leave, perhaps into the next one */
             const ir_op *owner = &f->ops.data[f->regions.data[region].op];
             v->open[region] = false;
             if (++region < owner->region0 + owner->nregion) {
@@ -511,7 +548,8 @@ static void verify_ops(verifier *v) {
         if (enter) {
             region = enter;
             v->open[region] = true;
-            verify_make_visible(v, f->regions.data[region].param0, f->regions.data[region].nparam, region);
+            verify_make_visible(v, f->regions.data[region].param0, f->regions.data[region].nparam,
+                                region);
         }
     }
     v->op = UINT32_MAX;
@@ -520,15 +558,18 @@ static void verify_ops(verifier *v) {
 static void verify_signature(verifier *v) {
     const ir_func *f = v->f;
     char what[32];
-    if (f->param_names.n != ir_nparam(f)) verify_bad(v, 5, "%u parameter names for %u parameters", f->param_names.n, ir_nparam(f));
+    if (f->param_names.n != ir_nparam(f))
+        verify_bad(v, 5, "%u parameter names for %u parameters", f->param_names.n, ir_nparam(f));
     for (uint32_t i = 0; i < f->regions.n; i++)
         for (uint32_t k = 0; k < f->regions.data[i].nparam; k++) {
             snprintf(what, sizeof what, i ? "region parameter %u" : "parameter %u", k);
             verify_type_level(v, &f->values.data[f->regions.data[i].param0 + k].type, what);
         }
-    for (uint32_t i = 0; i < f->ops.n; i++) /* the results of a branch have no rule that checks them */
+    for (uint32_t i = 0; i < f->ops.n;
+         i++) /* the results of a branch have no rule that checks them */
         for (uint32_t k = 0; f->ops.data[i].code == OP_kif && k < f->ops.data[i].nout; k++)
-            verify_type_level(v, &f->values.data[f->ops.data[i].out0 + k].type, "a result of a branch");
+            verify_type_level(v, &f->values.data[f->ops.data[i].out0 + k].type,
+                              "a result of a branch");
 }
 
 /* Memory for the walk over f; false when there is none. */
@@ -570,11 +611,13 @@ static void verify_func(verifier *v, const ir_func *f, uint32_t number) {
     v->f = NULL;
 }
 
-/* --- Modules -------------------------------------------------------------------------------------------------- */
+/* --- Modules ---------------------------------------------------------------------------------- */
 
 /* The i-th name of a table of the module; tables are told apart by `what`. */
 static const char *verify_name(const ir_module *m, char what, uint32_t i) {
-    return what == 'w' ? m->weights.data[i].name : what == 'f' ? m->funcs.data[i]->name : m->symbols.data[i].name;
+    return what == 'w'   ? m->weights.data[i].name
+           : what == 'f' ? m->funcs.data[i]->name
+                         : m->symbols.data[i].name;
 }
 
 /* Names of one table are unique (I9); they are interned, so equal names are equal pointers. */
@@ -608,7 +651,8 @@ static void verify_tables(verifier *v) {
     for (uint32_t i = 0; i < m->symbols.n; i++) {
         const ir_symbol *y = &m->symbols.data[i];
         if (y->lo < 0 || y->lo > y->hi)
-            verify_bad(v, 6, "dim %s has the range %lld..%lld", y->name, (long long)y->lo, (long long)y->hi);
+            verify_bad(v, 6, "dim %s has the range %lld..%lld", y->name, (long long)y->lo,
+                       (long long)y->hi);
         if (y->name && !ir_is_ident(y->name, strlen(y->name)))
             verify_bad(v, 9, "the name of dim `%s` is not an identifier", y->name);
     }
@@ -617,7 +661,8 @@ static void verify_tables(verifier *v) {
         int64_t numel;
         size_t bytes;
         if (!verify_type(v, &w->type, "the type of a weight")) continue;
-        if (w->type.lanes || w->type.mem || !ir_type_bytes(&w->type, &numel, &bytes) || bytes != w->bytes)
+        if (w->type.lanes || w->type.mem || !ir_type_bytes(&w->type, &numel, &bytes) ||
+            bytes != w->bytes)
             verify_bad(v, 7, "weight @%s has %llu bytes, which are not those of its type", w->name,
                        (unsigned long long)w->bytes);
     }
