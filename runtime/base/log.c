@@ -28,3 +28,7 @@ void rt_log(const char *word, const char *fmt, ...) {
     va_end(ap);
     fprintf(stderr, "ingot: %s: %s\n", word, line);
 }
+
+void rt_dump(const char *word, const char *text) {
+    if (rt_dump_on(word)) fprintf(stderr, "; dump: %s\n%s", word, text);
+}

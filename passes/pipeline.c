@@ -1,0 +1,15 @@
+/* pipeline.c - the whole optimiser on one page.
+ *
+ *   inline    calls of fn functions disappear, so that fusion sees one program
+ *   simplify  algebra that keeps every bit, folding and value numbering, to a fixpoint
+ *   dce       what simplify left unused
+ *   fuse      the program becomes calls of clusters, one kernel each
+ *   memplan   every call result gets its place: an output, or an offset in the one workspace
+ *
+ * Each pass reads a module and emits a new one; between passes the module is verified, and can be
+ * dumped (IG_DUMP=fuse), timed (IG_LOG=pass) and run alone (`ingot opt`).  Bits never change. */
+#include "passes/pass.h"
+
+ig_status pass_pipeline(const ir_module *in, ir_module **out_) {
+    return pass_run_list("inline,simplify,dce,fuse,memplan", in, out_);
+}
