@@ -1,26 +1,27 @@
 /* dtype.c - the element types as data, and the 16-bit floats in integer operations.
  *
- * Hardware conversions of bf16 flush denormals and compiler run times lack some of them, so both directions are written
- * out here (numerics rule 13).  Rounding works on the significand as an integer: with the exponent field one lower than
- * it should be, the hidden bit that is added with the significand puts it right, and a carry out of the rounding goes
- * into the exponent by itself, up to infinity. */
+ * Hardware conversions of bf16 flush denormals and compiler run times lack some of them, so both
+ * directions are written out here (numerics rule 13).  Rounding works on the significand as an
+ * integer: with the exponent field one lower than it should be, the hidden bit that is added with
+ * the significand puts it right, and a carry out of the rounding goes into the exponent by itself,
+ * up to infinity. */
 #include "runtime/dtype.h"
 
 #include <string.h>
 
 const rt_dtype_info rt_dtype_tab[IG_DTYPE_END] = {
     [IG_NONE] = {"none", 0, 0},
-#define DTYPE_KIND_b 'b'
-#define DTYPE_KIND_i 'i'
-#define DTYPE_KIND_u 'u'
-#define DTYPE_KIND_f 'f'
+#define DTYPE_KIND_b                       'b'
+#define DTYPE_KIND_i                       'i'
+#define DTYPE_KIND_u                       'u'
+#define DTYPE_KIND_f                       'f'
 #define DT(name, code, bytes, kind, ctype) [code] = {#name, bytes, DTYPE_KIND_##kind},
 #include "ingot/dtypes.def"
 #undef DT
 };
 
-#define DT(name, code, bytes, kind, ctype)                                                         \
-    _Static_assert(sizeof(ctype) == (bytes), #name ": the storage type has another size");         \
+#define DT(name, code, bytes, kind, ctype)                                                 \
+    _Static_assert(sizeof(ctype) == (bytes), #name ": the storage type has another size"); \
     _Static_assert((code) > IG_NONE && (code) < IG_DTYPE_END, #name ": code out of range");
 #include "ingot/dtypes.def"
 #undef DT
@@ -40,7 +41,7 @@ size_t ig_dtype_size(ig_dtype d) {
     return rt_dtype_tab[(unsigned)d < IG_DTYPE_END ? d : IG_NONE].bytes;
 }
 
-/* --- 16-bit floats -------------------------------------------------------------------------------- */
+/* --- 16-bit floats ---------------------------------------------------------------------------- */
 
 /* Round the IEEE pattern x (xe exponent and xm mantissa bits) to one with e and m, once. */
 static inline uint16_t dtype_narrow(uint64_t x, int xe, int xm, int e, int m) {
@@ -49,8 +50,10 @@ static inline uint16_t dtype_narrow(uint64_t x, int xe, int xm, int e, int m) {
     int exp = (int)(x >> xm) & xmax;
     unsigned sign = (unsigned)(x >> (xe + xm)) << (e + m), inf = (unsigned)max << m;
     if (exp == xmax) return (uint16_t)(man ? inf | 1u << (m - 1) : sign | inf);
-    if (exp) man |= UINT64_C(1) << xm;
-    else exp = 1;
+    if (exp)
+        man |= UINT64_C(1) << xm;
+    else
+        exp = 1;
     exp += (max >> 1) - (xmax >> 1); /* from one bias to the other */
     if (exp >= max) return (uint16_t)(sign | inf);
     int shift = xm - m;
@@ -86,7 +89,8 @@ float rt_f16_to_f32(uint16_t h) {
     if (exp == 31) return dtype_float(man ? DTYPE_NAN : sign | 0x7f800000u);
     if (!exp) {
         if (!man) return dtype_float(sign);
-        for (exp = 1; !(man & 0x400); exp--) man <<= 1; /* normalise: f32 holds it as a normal number */
+        for (exp = 1; !(man & 0x400); exp--)
+            man <<= 1; /* normalise: f32 holds it as a normal number */
         man &= 0x3ff;
     }
     return dtype_float(sign | (exp + (127 - 15)) << 23 | man << 13);
