@@ -1,0 +1,31 @@
+/* fuzz.h - random programs, each run every way; a single differing byte fails and is shrunk. */
+#ifndef TESTS_FUZZ_H
+#define TESTS_FUZZ_H
+#include "tests/gen.h"
+#include "tests/ways.h"
+
+enum { FUZZ_PARAMS = 40 };
+
+/* A program with its inputs; owns both. */
+typedef struct fuzz_case {
+    ir_module *m;
+    const ir_func *f; /* @f of m */
+    int nin;
+    ir_tensor in[FUZZ_PARAMS];
+} fuzz_case;
+
+/* program.c */
+bool fuzz_generate(gen *g, fuzz_case *out_);
+void fuzz_free(fuzz_case *c);
+way_case fuzz_way_case(const fuzz_case *c);
+/* A program that returns one value of c, with the values of `cut` (by value number, may be NULL) turned into
+ * parameters that hold what the reference computes. */
+bool fuzz_extract(const fuzz_case *c, ir_ref target, const bool *cut, fuzz_case *out_);
+uint32_t fuzz_ops(const fuzz_case *c); /* without const and return */
+
+/* shrink.c */
+/* -1: the way gives the reference's bytes; else the first differing output, and why (an error, or NULL). */
+int fuzz_differs(const fuzz_case *c, const way *w, int64_t *element_, char *why, size_t size);
+/* Make a differing case smaller while it differs; the first differing op by name. */
+void fuzz_shrink(fuzz_case *c, const way *w, const char **op_);
+#endif

@@ -1,0 +1,216 @@
+/* program.c - random tensor programs: every op of the table that has a generator, operands adapted to fit. */
+#include "tests/fuzz/fuzz.h"
+#include "runtime/base/log.h"
+#include <string.h>
+
+static const ig_allocator *A(void) { return ig_allocator_default(); }
+enum { PROGRAM_VALUES = 400, PROGRAM_STEPS = 14 };
+
+typedef struct program {
+    gen *g;
+    ir_builder b;
+    int n;
+    ir_ref value[PROGRAM_VALUES];
+    bool positive[FUZZ_PARAMS];
+} program;
+
+static int64_t program_numel(const ir_type *t) {
+    int64_t n = 1;
+    return rt_numel_checked(t->dim, t->rank, &n) ? n : 0;
+}
+
+static ir_ref program_add(program *p, ir_ref r) {
+    if (r.i && p->n < PROGRAM_VALUES) p->value[p->n++] = r;
+    return r;
+}
+
+static ir_ref program_reshape(program *p, ir_ref v, const ir_type *to) {
+    ir_attr_dims a;
+    memset(&a, 0, sizeof a);
+    a.dims.n = to->rank;
+    memcpy(a.dims.d, to->dim, sizeof a.dims.d);
+    return ir_emit1(&p->b, OP_reshape, &a, v);
+}
+
+/* Make a value of type `to` out of any value: convert, flatten, cut or fill, reshape. */
+static ir_ref program_adapt(program *p, ir_ref v, const ir_type *to) {
+    ir_type t = ir_type_of(&p->b, v);
+    int64_t have = program_numel(&t), want = program_numel(to);
+    if (t.dtype != to->dtype) {
+        ir_attr_dtype a;
+        memset(&a, 0, sizeof a);
+        a.dtype = to->dtype;
+        v = ir_emit1(&p->b, OP_convert, &a, v);
+    }
+    if (have != want) {
+        ir_type flat = {.dtype = to->dtype, .rank = 1, .dim = {have}};
+        v = program_reshape(p, v, &flat);
+        if (have > want) {
+            ir_attr_slice a;
+            memset(&a, 0, sizeof a);
+            a.lo.n = a.hi.n = a.step.n = 1;
+            a.lo.d[0] = (ir_dim)gen_below(p->g, (uint64_t)(have - want) + 1);
+            a.hi.d[0] = a.lo.d[0] + want;
+            a.step.v[0] = 1;
+            v = ir_emit1(&p->b, OP_slice, &a, v);
+        } else {
+            ir_attr_pad a;
+            memset(&a, 0, sizeof a);
+            a.lo.n = a.hi.n = a.interior.n = 1;
+            a.lo.d[0] = (ir_dim)gen_below(p->g, (uint64_t)(want - have) + 1);
+            a.hi.d[0] = want - have - a.lo.d[0];
+            v = ir_emit2(&p->b, OP_pad, &a, v, ir_const_i(&p->b, to->dtype, 1));
+        }
+    }
+    t = ir_type_of(&p->b, v);
+    if (!ir_type_eq(&t, to)) v = program_reshape(p, v, to);
+    return v;
+}
+
+/* An operand: a value of the very type when there is one (mostly), else one that is adapted. */
+static ir_ref program_operand(program *p, const ir_type *to) {
+    ir_ref same[PROGRAM_VALUES];
+    uint64_t n = 0;
+    for (int k = 0; k < p->n; k++) {
+        ir_type t = ir_type_of(&p->b, p->value[k]);
+        if (ir_type_eq(&t, to)) same[n++] = p->value[k];
+    }
+    if (n && gen_below(p->g, 8)) return same[gen_below(p->g, n)];
+    return program_adapt(p, p->value[gen_below(p->g, (uint64_t)p->n)], to);
+}
+
+static void program_step(program *p) {
+    ir_opcode op = (ir_opcode)gen_below(p->g, OP_END);
+    gen_op o;
+    if (!gen_has(op)) return;
+    ir_type like = ir_type_of(&p->b, p->value[gen_below(p->g, (uint64_t)p->n)]);
+    if (!gen_instance(p->g, op, &like, &o)) return;
+    ir_ref in[GEN_OPERANDS];
+    for (int k = 0; k < o.nin; k++) in[k] = program_operand(p, &o.in[k]);
+    program_add(p, ir_emit(&p->b, op, &o.attr, o.nin, in));
+}
+
+static bool program_inputs(gen *g, fuzz_case *c) {
+    c->nin = (int)ir_nparam(c->f);
+    for (int k = 0; k < c->nin; k++) {
+        const ir_type *t = ir_val_type(c->f, ir_param_ref(c->f, (uint32_t)k));
+        ir_tensor *x = &c->in[k];
+        *x = (ir_tensor){.dtype = t->dtype, .rank = t->rank};
+        for (int i = 0; i < t->rank; i++) x->dim[i] = t->dim[i];
+        size_t bytes = way_bytes(x);
+        x->data = rt_alloc_buffer(A(), bytes + 64);
+        if (!x->data) return false;
+        if (g) gen_data(g, t->dtype, program_numel(t), gen_one_in(g, 4), x->data);
+    }
+    return true;
+}
+
+bool fuzz_generate(gen *g, fuzz_case *out_) {
+    static program p; /* too large for the stack of a forked worker under a sanitizer */
+    memset(&p, 0, sizeof p);
+    memset(out_, 0, sizeof *out_);
+    p.g = g;
+    ig_status s = ir_module_new(A(), "fuzz", &out_->m);
+    if (s) return ig_status_free(s), false;
+    if (gen_one_in(g, 5)) out_->m->class = IR_CLASS_NOFMA;
+    ir_build_begin(&p.b, out_->m, "f", IR_FN, IR_BUILD_RAW);
+    for (int k = 0, n = 1 + (int)gen_below(g, 4); k < n; k++)
+        program_add(&p, ir_param(&p.b, gen_type(g, gen_dtype(g), 3000), NULL));
+    int first = p.n;
+    for (int k = 0, n = 2 + (int)gen_below(g, PROGRAM_STEPS); k < n; k++) program_step(&p);
+    ir_ref result[3];
+    int nout = 1 + (int)gen_below(g, 3);
+    for (int k = 0; k < nout; k++) {
+        int late = p.n > first ? first + (int)gen_below(g, (uint64_t)(p.n - first)) : 0;
+        result[k] = k == 0 ? p.value[p.n - 1] : p.value[gen_below(g, 10) ? late : 0];
+    }
+    s = ir_build_end(&p.b, nout, result, NULL);
+    if (s) {
+        rt_log("fuzz", "the generator made an invalid program: %s", ig_status_text(s));
+        ig_status_free(s);
+        fuzz_free(out_);
+        return false;
+    }
+    out_->f = ir_find_func(out_->m, "f");
+    return program_inputs(g, out_);
+}
+
+void fuzz_free(fuzz_case *c) {
+    for (int k = 0; k < c->nin; k++)
+        if (c->in[k].data) rt_free_buffer(A(), c->in[k].data, way_bytes(&c->in[k]) + 64);
+    ir_module_free(c->m);
+    memset(c, 0, sizeof *c);
+}
+
+way_case fuzz_way_case(const fuzz_case *c) {
+    return (way_case){c->m, c->f, c->nin, (int)c->f->results.n, c->in, NULL};
+}
+
+uint32_t fuzz_ops(const fuzz_case *c) {
+    uint32_t n = 0;
+    for (uint32_t o = 0; o < c->f->ops.n; o++)
+        n += c->f->ops.data[o].code != OP_const && c->f->ops.data[o].code != OP_return;
+    return n;
+}
+
+/* Mark what the target needs, stopping at cuts and parameters. */
+static void program_mark(const ir_func *f, ir_ref target, const bool *cut, bool *need) {
+    need[target.i] = true;
+    for (uint32_t o = f->ops.n; o-- > 0;) {
+        const ir_op *op = &f->ops.data[o];
+        if (!op->nout || !need[op->out0] || (cut && cut[op->out0] && op->out0 != target.i))
+            continue;
+        for (uint32_t k = 0; k < op->nin; k++) need[ir_op_in(f, op, k).i] = true;
+    }
+}
+
+static bool program_is_input(const ir_func *f, uint32_t v, ir_ref target, const bool *cut) {
+    return f->values.data[v].is_param || (cut && cut[v] && v != target.i);
+}
+
+/* Fill a parameter that stands for value v of c: an old input, or what the reference computes. */
+static bool program_fill(const fuzz_case *c, uint32_t v, ir_tensor *out) {
+    const ir_value *value = &c->f->values.data[v];
+    if (value->is_param) return memcpy(out->data, c->in[value->index].data, way_bytes(out)), true;
+    fuzz_case part;
+    if (!fuzz_extract(c, (ir_ref){v}, NULL, &part)) return false;
+    ig_status s = ir_ref_run(part.f, A(), NULL, part.nin, part.in, 1, out);
+    fuzz_free(&part);
+    return s ? (ig_status_free(s), false) : true;
+}
+
+bool fuzz_extract(const fuzz_case *c, ir_ref target, const bool *cut, fuzz_case *out_) {
+    const ir_func *f = c->f;
+    uint32_t n = f->values.n, source[FUZZ_PARAMS], nsource = 0;
+    bool *need = rt_alloc_zero(A(), n);
+    ir_ref *map = rt_alloc_zero(A(), n * sizeof *map);
+    ir_builder b;
+    memset(out_, 0, sizeof *out_);
+    ig_status s = need && map ? ir_module_new(A(), "fuzz", &out_->m) : rt_fail_memory();
+    if (!s) {
+        out_->m->class = c->m->class;
+        program_mark(f, target, cut, need);
+        ir_build_begin(&b, out_->m, "f", IR_FN, IR_BUILD_RAW);
+        for (uint32_t v = 1; v < n; v++)
+            if (need[v] && program_is_input(f, v, target, cut) && nsource < FUZZ_PARAMS) {
+                map[v] = ir_param(&b, f->values.data[v].type, NULL);
+                source[nsource++] = v;
+            }
+        for (uint32_t o = 0; o < f->ops.n; o++) {
+            uint32_t v = f->ops.data[o].out0;
+            if (f->ops.data[o].nout && need[v] && !map[v].i) ir_copy_op(&b, f, o, map);
+        }
+        s = ir_build_end(&b, 1, &map[target.i], NULL);
+    }
+    bool ok = !s;
+    if (ok) {
+        out_->f = ir_find_func(out_->m, "f");
+        ok = program_inputs(NULL, out_);
+        for (uint32_t k = 0; ok && k < nsource; k++) ok = program_fill(c, source[k], &out_->in[k]);
+    }
+    ig_status_free(s);
+    rt_free(A(), need, n);
+    rt_free(A(), map, n * sizeof *map);
+    if (!ok) fuzz_free(out_);
+    return ok;
+}

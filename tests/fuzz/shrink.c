@@ -1,0 +1,83 @@
+/* shrink.c - comparing a way with the reference, and making a differing program small. */
+#include "tests/fuzz/fuzz.h"
+#include <stdio.h>
+#include <string.h>
+
+enum { SHRINK_OUTPUTS = 8 };
+
+int fuzz_differs(const fuzz_case *c, const way *w, int64_t *element_, char *why, size_t size) {
+    way_case k = fuzz_way_case(c);
+    ir_tensor want[SHRINK_OUTPUTS] = {0}, got[SHRINK_OUTPUTS] = {0};
+    int bad = -1;
+    *element_ = -1;
+    if (size) why[0] = 0;
+    if (!way_alloc_outputs(&k, want) || !way_alloc_outputs(&k, got))
+        snprintf(why, size, "out of memory"), bad = 0;
+    ig_status s = bad < 0 ? way_tab[0].run(&k, want) : NULL;
+    if (!s && bad < 0) s = w->run(&k, got);
+    if (s) {
+        snprintf(why, size, "%s", ig_status_text(s));
+        ig_status_free(s);
+        bad = 0;
+    } else if (bad < 0)
+        bad = way_compare(k.nout, want, got, element_);
+    way_free_outputs(k.nout, want);
+    way_free_outputs(k.nout, got);
+    return bad;
+}
+
+static bool shrink_differs(const fuzz_case *c, const way *w) {
+    int64_t element;
+    char why[1];
+    return fuzz_differs(c, w, &element, why, 0) >= 0;
+}
+
+static void shrink_replace(fuzz_case *c, fuzz_case *by) {
+    fuzz_free(c);
+    *c = *by;
+}
+
+/* The first value whose own program differs becomes the program. */
+static const char *shrink_to_first(fuzz_case *c, const way *w) {
+    for (uint32_t o = 0; o < c->f->ops.n; o++) {
+        const ir_op *op = &c->f->ops.data[o];
+        fuzz_case part;
+        if (!op->nout || !fuzz_extract(c, (ir_ref){op->out0}, NULL, &part)) continue;
+        if (shrink_differs(&part, w)) {
+            const char *name = ir_op_tab[op->code].name;
+            shrink_replace(c, &part);
+            return name;
+        }
+        fuzz_free(&part);
+    }
+    return "(only together)";
+}
+
+/* Turn intermediate values into inputs, latest first, while the program still differs. */
+static bool shrink_cut(fuzz_case *c, const way *w) {
+    uint32_t n = c->f->values.n;
+    ir_ref target = ir_op_in(c->f, ir_return_op(c->f), 0);
+    bool cut[4096];
+    if (n > sizeof cut) return false;
+    for (uint32_t v = n; v-- > 1;) {
+        memset(cut, 0, sizeof cut);
+        const ir_op *def = ir_def_op(c->f, (ir_ref){v});
+        if (!def || v == target.i || def->code == OP_const) continue;
+        cut[v] = true;
+        fuzz_case part;
+        if (!fuzz_extract(c, target, cut, &part)) continue;
+        if (fuzz_ops(&part) < fuzz_ops(c) && shrink_differs(&part, w)) {
+            shrink_replace(c, &part);
+            return true;
+        }
+        fuzz_free(&part);
+    }
+    return false;
+}
+
+void fuzz_shrink(fuzz_case *c, const way *w, const char **op_) {
+    *op_ = c->f->results.n ? shrink_to_first(c, w) : "?";
+    if (c->f->results.n == 1)
+        while (shrink_cut(c, w)) {
+        }
+}
