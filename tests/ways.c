@@ -1,5 +1,6 @@
 /* ways.c - reference, eager, compiled at every level, saved and loaded, deployed. */
 #include "tests/ways.h"
+#include "frontend/fe.h"
 #include "ir/file.h"
 #include "runtime/image.h"
 #include <dlfcn.h>
@@ -56,6 +57,52 @@ int way_compare(int n, ir_tensor *want, ir_tensor *got, int64_t *element_) {
 
 static ig_status ways_reference(const way_case *c, ir_tensor *out) {
     return ir_ref_run(c->f, A(), c->symbols, c->nin, c->in, c->nout, out);
+}
+
+/* --- Eager: every op through the one function behind the public calls --------------------------------- */
+
+static ig_dims ways_dims(int rank, const int64_t *dim) {
+    ig_dims d = {rank, {0}};
+    for (int i = 0; i < rank; i++) d.d[i] = dim[i];
+    return d;
+}
+
+static ig_tensor *ways_eager_op(const way_case *c, const ir_op *op, ig_tensor **value) {
+    ig_tensor *in[64];
+    fe_call call;
+    for (uint32_t k = 0; k < op->nin; k++) in[k] = value[ir_op_in(c->f, op, k).i];
+    if (!fe_enter(&call, NULL, ir_op_tab[op->code].name)) return NULL;
+    return fe_leave(&call, fe_op(&call, op->code, ir_attr_get(c->module, op->attr), op->nin, in));
+}
+
+static ig_status ways_eager_run(const way_case *c, ig_tensor **value, ir_tensor *out) {
+    for (int k = 0; k < c->nin; k++)
+        value[ir_param_ref(c->f, (uint32_t)k).i] = ig_tensor_from_at(
+            NULL, c->in[k].dtype, ways_dims(c->in[k].rank, c->in[k].dim), c->in[k].data);
+    for (uint32_t o = 0; o + 1 < c->f->ops.n; o++) {
+        const ir_op *op = &c->f->ops.data[o];
+        value[op->out0] = ways_eager_op(c, op, value);
+    }
+    const ir_op *ret = ir_return_op(c->f);
+    for (int k = 0; k < c->nout; k++) {
+        ig_status s =
+            ig_read(value[ir_op_in(c->f, ret, (uint32_t)k).i], out[k].data, way_bytes(&out[k]));
+        if (s) return ig_status_free(s), ig_error_take();
+    }
+    return ig_error_take();
+}
+
+static ig_status ways_eager(const way_case *c, ir_tensor *out) {
+    ig_session_options opt = {.nofma = c->module->class == IR_CLASS_NOFMA};
+    ig_session *session;
+    RT_TRY(ig_session_new(&opt, &session));
+    ig_session *before = ig_session_use(session);
+    ig_tensor **value = rt_alloc_zero(A(), c->f->values.n * sizeof *value);
+    ig_status s = value ? ways_eager_run(c, value, out) : rt_fail_memory();
+    rt_free(A(), value, c->f->values.n * sizeof *value);
+    ig_session_free(session);
+    ig_session_use(before);
+    return s;
 }
 
 /* --- Compiled ----------------------------------------------------------------------------------------- */
@@ -182,14 +229,19 @@ static ig_status ways_deployed(const way_case *c, ir_tensor *out) {
     return s;
 }
 
+/* clang-format off */
 const way way_tab[] = {
-    {"reference", ways_always, ways_reference}, {"compiled", ways_always, ways_host},
+    {"reference", ways_always, ways_reference},
+    {"eager", ways_always, ways_eager},
+    {"compiled", ways_always, ways_host},
     {"saved", ways_always, ways_saved},
 #define CPU(level, ...) {#level, ways_has_##level, ways_level_##level},
 #include "codegen/cpus.def"
 #undef CPU
-    {"deployed", ways_always, ways_deployed},   {NULL, NULL, NULL},
+    {"deployed", ways_always, ways_deployed},
+    {NULL, NULL, NULL},
 };
+/* clang-format on */
 
 const way *way_find(const char *name) {
     for (const way *w = way_tab; w->name; w++)

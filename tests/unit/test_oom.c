@@ -1,0 +1,229 @@
+/* test_oom.c - the n-th allocation fails, for every n: each scenario must give an error or succeed, and leak nothing.
+ * The number of allocation points is printed for every scenario; 0 would mean that the sweep sweeps nothing. */
+#include "codegen/target.h"
+#include "frontend/fe.h"
+#include "ir/file.h"
+#include "passes/pass.h"
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- An allocator that fails once, at the n-th request, and counts what is alive ------------------------ */
+
+typedef struct oom { long at, fail; size_t live; } oom;
+
+static void *oom_resize(void *user, void *p, size_t old_size, size_t new_size, size_t align) {
+    oom *o = user;
+    const ig_allocator *libc = ig_allocator_default();
+    if (new_size && o->at++ == o->fail) return NULL;
+    void *q = libc->resize(libc->user, p, old_size, new_size, align);
+    if (!new_size || q) o->live += new_size - (p ? old_size : 0);
+    return q;
+}
+
+typedef ig_status (*oom_scenario)(const ig_allocator *a);
+
+static void oom_sweep(const char *name, oom_scenario run) {
+    long points = 0;
+    for (long n = 0;; n++) {
+        oom o = {.fail = n};
+        ig_allocator a = {oom_resize, &o};
+        ig_status s = run(&a);
+        bool reached = o.at > n;
+        if (s && ig_status_code(s) != IG_MEMORY)
+            ck_abort_msg("%s: allocation %ld failed, and the error is not about memory: %s", name, n, ig_status_text(s));
+        if (!reached && s) ck_abort_msg("%s fails without a failing allocation: %s", name, ig_status_text(s));
+        ig_status_free(s);
+        if (o.live) ck_abort_msg("%s: %zu bytes leak when allocation %ld fails", name, o.live, n);
+        if (!reached) break;
+        points++;
+    }
+    printf("oom: %-10s %5ld allocation points\n", name, points);
+    fflush(stdout);
+    ck_assert_msg(points > 0, "%s allocates nothing: the sweep proves nothing", name);
+}
+
+/* --- Scenarios ---------------------------------------------------------------------------------------- */
+
+static const char oom_text[] =
+    "module m class fma {\n"
+    "  dim B in 1..64\n"
+    "  weight @w : f32[3,4] = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0]\n"
+    "  fn @f(%x: f32[B,3], %b: f32[4]) -> (f32[B,4], f32[B]) {\n"
+    "    %1 = weight name=@w\n"
+    "    %2 = ein %x, %1 rel=\"y[a,b] += a[a,c]*b[c,b] over (c)\"\n"
+    "    %3 = broadcast %b dims=[B,4] axes=[1]\n"
+    "    %4 = add %2, %3 at \"m.c\":3\n"
+    "    %5 = tanh %4\n"
+    "    %6 = reduce %5 op=sum axes=[1]\n"
+    "    %7 = exp %6\n"
+    "    return %5, %7\n"
+    "  }\n"
+    "}\n";
+
+static ig_status oom_parse(const ig_allocator *a, ir_module **m_) {
+    RT_TRY(ir_parse(a, "m", oom_text, sizeof oom_text - 1, m_));
+    ig_status s = ir_verify(*m_);
+    if (s) {
+        ir_module_free(*m_);
+        *m_ = NULL;
+    }
+    return s;
+}
+
+static ig_status scenario_text(const ig_allocator *a) {
+    ir_module *m;
+    RT_TRY(oom_parse(a, &m));
+    rt_str out;
+    rt_str_init(&out, a);
+    ir_print(m, &out, IR_PRINT_LOCS);
+    ig_status s = out.failed ? rt_fail_memory() : NULL;
+    rt_str_free(&out);
+    ir_module_free(m);
+    return s;
+}
+
+static ig_status scenario_file(const ig_allocator *a) {
+    ir_module *m, *back = NULL;
+    RT_TRY(oom_parse(a, &m));
+    rt_str out;
+    rt_str_init(&out, a);
+    ig_status s = ir_save(m, NULL, 0, &out);
+    if (!s) s = ir_load(a, out.data, out.n, &back);
+    ir_module_free(back);
+    rt_str_free(&out);
+    ir_module_free(m);
+    return s;
+}
+
+static ig_status scenario_passes(const ig_allocator *a) {
+    ir_module *m, *planned = NULL;
+    RT_TRY(oom_parse(a, &m));
+    ig_status s = pass_pipeline(m, &planned);
+    ir_module_free(planned);
+    ir_module_free(m);
+    return s;
+}
+
+static ig_status scenario_lower(const ig_allocator *a) {
+    ir_module *m, *planned = NULL, *kernels = NULL;
+    RT_TRY(oom_parse(a, &m));
+    ig_status s = pass_pipeline(m, &planned);
+    if (!s) s = cg_lower(planned, "f", cg_cpu_tab + 1, &kernels);
+    ir_module_free(kernels);
+    ir_module_free(planned);
+    ir_module_free(m);
+    return s;
+}
+
+static ig_status scenario_reference(const ig_allocator *a) {
+    ir_module *m;
+    RT_TRY(oom_parse(a, &m));
+    float x[6] = {1, 2, 3, 4, 5, 6}, b[4] = {0}, y[8], z[2];
+    ir_tensor in[2] = {{IG_f32, 2, {2, 3}, x}, {IG_f32, 1, {4}, b}};
+    ir_tensor out[2] = {{IG_f32, 2, {2, 4}, y}, {IG_f32, 1, {2}, z}};
+    int64_t B = 2;
+    ig_status s = ir_ref_run(ir_find_func(m, "f"), a, &B, 2, in, 2, out);
+    ir_module_free(m);
+    return s;
+}
+
+static ig_status scenario_compile(const ig_allocator *a) {
+    ir_module *m;
+    cg_bytes image = {0};
+    rt_image *loaded = NULL;
+    const cg_cpu *cpu = cg_cpu_host(IR_CLASS_FMA);
+    RT_TRY(oom_parse(a, &m));
+    ig_status s = cpu ? cg_compile(m, "f", cpu, &image) : NULL;
+    if (!s && cpu) s = rt_image_load(a, image.data, image.n, &loaded);
+    rt_image_free(loaded);
+    cg_bytes_free(&image);
+    ir_module_free(m);
+    return s;
+}
+
+/* Run eager code in a session on the allocator. */
+static ig_status oom_session(const ig_allocator *a, ig_status (*body)(void)) {
+    ig_session_options opt = {.alloc = a};
+    ig_session *s;
+    RT_TRY(ig_session_new(&opt, &s));
+    ig_session *before = ig_session_use(s);
+    ig_status st = body();
+    ig_status kept = ig_error_take();
+    if (st) ig_status_free(kept);
+    else st = kept;
+    ig_session_free(s);
+    ig_session_use(before);
+    return st;
+}
+
+static ig_status oom_eager_body(void) {
+    ig_tensor *x = ig_uniform(NULL, IG_f32, IG_DIMS(4, 6), -1, 1), *y, *z;
+    y = ig_softmax(ig_matmul(ig_tanh(x), ig_transpose(x, IG_AXES(1, 0))), -1);
+    ig_assign_slice(y, 1, IG_AT(0));
+    ig_assign_mask(y, ig_gt(y, 0.5), 2);
+    z = ig_concat(IG_LIST(y, ig_sort(y, 1)), 0);
+    ig_tensor *v, *p;
+    ig_topk(z, 2, 1, &v, &p);
+    char *text = NULL, *npy = NULL;
+    size_t n = 0;
+    RT_TRY(ig_text(z, &text));
+    ig_text_free(text);
+    RT_TRY(ig_npy_write(z, &npy, &n));
+    ig_tensor *back = ig_npy_read(npy, n);
+    ig_text_free(npy);
+    if (!ig_error() && !ig_equal(z, back)) abort();
+    return NULL;
+}
+static ig_status scenario_eager(const ig_allocator *a) { return oom_session(a, oom_eager_body); }
+
+static void oom_traced(void *user, ig_tensor *const *in, ig_tensor **out) {
+    ig_tensor **w = user;
+    ig_assign(w[1], ig_add(w[1], 1));
+    out[0] = ig_tanh(ig_add(ig_matmul(in[0], w[0]), w[1]));
+}
+
+static ig_status oom_trace_body(void) {
+    ig_tensor *w[2] = {ig_name(ig_ones(IG_f32, IG_DIMS(3, 40)), "w"), ig_zeros(IG_f32, IG_DIMS(40))};
+    ig_tensor *x = ig_ones(IG_f32, IG_DIMS(2, 3)), *y;
+    ig_trace_options opt = {.name = "t", .dims = "[B,3]; B in 1..64"};
+    ig_module *m = NULL;
+    RT_TRY(ig_trace(oom_traced, w, 1, &x, 1, &opt, &m));
+    ig_status s = ig_module_run(m, 1, &x, 1, &y);
+    ig_module_free(m);
+    return s;
+}
+static ig_status scenario_trace(const ig_allocator *a) { return oom_session(a, oom_trace_body); }
+
+#define SWEEP(name)                                                                                \
+    START_TEST(sweep_##name) { oom_sweep(#name, scenario_##name); }                                \
+    END_TEST
+SWEEP(text)
+SWEEP(file)
+SWEEP(passes)
+SWEEP(lower)
+SWEEP(reference)
+SWEEP(compile)
+SWEEP(eager)
+SWEEP(trace)
+
+int main(void) {
+    Suite *s = suite_create("oom");
+    TCase *t = tcase_create("oom");
+    tcase_set_timeout(t, 300);
+    tcase_add_test(t, sweep_text);
+    tcase_add_test(t, sweep_file);
+    tcase_add_test(t, sweep_passes);
+    tcase_add_test(t, sweep_lower);
+    tcase_add_test(t, sweep_reference);
+    tcase_add_test(t, sweep_compile);
+    tcase_add_test(t, sweep_eager);
+    tcase_add_test(t, sweep_trace);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
