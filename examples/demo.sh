@@ -16,7 +16,7 @@ mkdir -p "$out"
 rm -f "$out"/*
 
 "$build/examples/train_digits" "$here/data" "$out" >"$out/report"
-"$build/frontend/cli/ingot" build "$out/digits.ingot" -o "$out" --cpu host >/dev/null
+"$build/ingot" build "$out/digits.ingot" -o "$out" --cpu host >/dev/null
 cc -std=gnu11 -O2 -I"$out" "$here/04_deploy.c" "$out/digits.o" -o "$out/deploy"
 IG_START_NS=$(date +%s%N) "$out/deploy" "$out/heldout.f32" "$out/deployed.f32" $flip >>"$out/report"
 

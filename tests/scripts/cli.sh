@@ -1,7 +1,7 @@
 #!/bin/bash
 # cli.sh BUILD - the `ingot` program as a stranger uses it: help, wrong flags, missing and broken files, pipes.
 set -u
-ingot=$(realpath "$1/frontend/cli/ingot")
+ingot=$(realpath "$1/ingot")
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 passed=0 failed=0

@@ -8,7 +8,7 @@ trap 'rm -rf "$dir"' EXIT
 passed=0 failed=0
 ok() { passed=$((passed + 1)); }
 bad() { failed=$((failed + 1)); echo "FAILED: $*"; }
-export LD_LIBRARY_PATH=$build IG_LLVM_PLUGIN=$build/codegen/llvm/libingot-llvm.so
+export LD_LIBRARY_PATH=$build IG_LLVM_PLUGIN=$build/libingot-llvm.so
 (cd "$dir" && "$build/examples/eager" >/dev/null) || bad "the example"
 cat >"$dir/load.c" <<'C'
 #include "ingot/ingot.h"

@@ -31,7 +31,7 @@ with tempfile.TemporaryDirectory() as d:
         check("the example compiles", p.returncode == 0, p.stderr)
         if p.returncode == 0:
             p = subprocess.run([src[:-2]], capture_output=True, text=True, cwd=d,
-                               env=dict(os.environ, IG_LLVM_PLUGIN=os.path.join(build, "codegen/llvm/libingot-llvm.so")))
+                               env=dict(os.environ, IG_LLVM_PLUGIN=os.path.join(build, "libingot-llvm.so")))
             check("the example runs", p.returncode == 0, p.stdout + p.stderr)
             check("it prints `same bits`", "same bits" in p.stdout, p.stdout)
 for command in re.findall(r"^\s*\./dev (\w+)", text, re.M):
