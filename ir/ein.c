@@ -147,7 +147,7 @@ typedef struct ein_parse {
 IG_PRINTF(3, 4)
 static bool ein_error(ein_parse *p, size_t at, const char *fmt, ...) {
     char what[128];
-    size_t from = at > EIN_SHOWN / 2 ? at - EIN_SHOWN / 2 : 0;
+    size_t from = p->n > EIN_SHOWN && at > EIN_SHOWN / 2 ? at - EIN_SHOWN / 2 : 0;
     size_t n = p->n - from < EIN_SHOWN ? p->n - from : EIN_SHOWN;
     va_list ap;
     va_start(ap, fmt);
