@@ -13,7 +13,7 @@ ig_status ir_save_stripped(const ir_module *m, const rt_section *extra, uint32_t
 
 /* Read and verify a module; weights are copied.  Errors name the section, function and op. */
 ig_status ir_load(const ig_allocator *alloc, const void *bytes, size_t n, ir_module **out_);
-/* The same with weights borrowed from `bytes`, which must be 64-byte aligned and outlive the module. */
+/* The same with weights borrowed from `bytes`: 64-byte aligned, and outliving the module. */
 ig_status ir_load_borrowed(const ig_allocator *alloc, const void *bytes, size_t n,
                            ir_module **out_);
 
