@@ -9,7 +9,6 @@
  * The image is one block: header, symbols (functions only), names, data at a page, text at a
  * page. */
 #include "codegen/target.h"
-#include "runtime/base/hash.h"
 #include "runtime/base/str.h"
 #include "runtime/base/vec.h"
 #include <elf.h>
@@ -340,7 +339,8 @@ static ig_status link_run(link *l) {
     rt_image_header *h = &l->head;
     if (h->nsym) memcpy(l->image + h->sym_off, l->out.data, (size_t)h->nsym * sizeof *l->out.data);
     if (h->str_size) memcpy(l->image + h->str_off, l->names.data, h->str_size);
-    h->hash = rt_hash(l->image + sizeof *h, h->size - sizeof *h, 0);
+    memcpy(l->image, h, sizeof *h);
+    h->hash = rt_image_hash(l->image, h->size);
     memcpy(l->image, h, sizeof *h);
     return NULL;
 }

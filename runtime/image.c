@@ -101,8 +101,7 @@ static ig_status image_check(const ig_allocator *a, const uint8_t *bytes, size_t
         return rt_fail(a, IG_UNSUPPORTED, "image of version %u; this library reads version %u",
                        h->version, RT_IMAGE_VERSION);
     const char *wrong = image_check_layout(h, n);
-    if (!wrong && rt_hash(bytes + sizeof *h, n - sizeof *h, 0) != h->hash)
-        wrong = "its hash does not match";
+    if (!wrong && rt_image_hash(bytes, n) != h->hash) wrong = "its hash does not match";
     if (!wrong) wrong = image_check_symbols(h, bytes);
     if (wrong) return rt_fail(a, IG_FORMAT, "malformed image: %s", wrong);
     if (h->arch != rt_cpu_arch())
@@ -186,6 +185,12 @@ static ig_status image_map(rt_image *img, const void *bytes, size_t n) {
 }
 
 /* --- Interface --- */
+
+uint64_t rt_image_hash(const void *image, size_t n) {
+    const uint8_t *bytes = image;
+    uint64_t head = rt_hash(bytes, offsetof(rt_image_header, hash), 0); /* its last field */
+    return rt_hash(bytes + sizeof(rt_image_header), n - sizeof(rt_image_header), head);
+}
 
 ig_status rt_image_load(const ig_allocator *a, const void *bytes, size_t n, rt_image **out_) {
     *out_ = NULL;

@@ -23,7 +23,7 @@ typedef struct rt_image_header {
     uint64_t size;             /* of the whole image */
     uint64_t sym_off, str_off, str_size, data_off, data_size, text_off, text_size;
     uint32_t nsym, reserved;
-    uint64_t hash;             /* rt_hash over everything after the header, seed 0 */
+    uint64_t hash;             /* rt_image_hash: over everything else */
 } rt_image_header;
 
 typedef struct rt_image_symbol { uint64_t off, size; uint32_t name, reserved; } rt_image_symbol; /* off: in the text; name: in the strings */
@@ -36,6 +36,8 @@ void rt_image_free(rt_image *img);
 /* Address of a symbol, or NULL. */
 void *rt_image_find(const rt_image *img, const char *name);
 const char *rt_image_level(const rt_image *img);
+/* The hash of an image of n bytes, at least a header. */
+uint64_t rt_image_hash(const void *image, size_t n);
 
 /* Features of this CPU as RT_CPU_* bits, and the architecture (rt_image_arch). */
 enum rt_cpu_feature { RT_CPU_X86_V2 = 1, RT_CPU_X86_V3 = 2, RT_CPU_X86_V4 = 4, RT_CPU_AARCH64 = 8 };

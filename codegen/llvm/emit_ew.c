@@ -236,29 +236,8 @@ static LLVMValueRef ew_convert(const ew *w) {
     return rt_dtype_bytes(w->to) < rt_dtype_bytes(w->from) ? LLVMBuildTrunc(w->b, x, w->r, "") : x;
 }
 
-/* The positive quiet NaN of a float type as bits. */
-static uint64_t ew_canonical_nan(ig_dtype d) {
-    switch (ew_bits(d)) {
-    case 64: return UINT64_C(0x7ff8000000000000);
-    case 32: return UINT64_C(0x7fc00000);
-    default: return d == IG_f16 ? UINT64_C(0x7e00) : UINT64_C(0x7fc0);
-    }
-}
-
-/* The same bits; a NaN becomes canonical where they are seen as an integer (numerics rule 2). */
-static LLVMValueRef ew_bitcast(const ew *w) {
-    LLVMValueRef x = w->x[0];
-    if (!rt_is_float(w->from) || rt_is_float(w->to)) return LLVMBuildBitCast(w->b, x, w->r, "");
-    LLVMValueRef bits = LLVMBuildBitCast(w->b, x, w->r, ""), nan;
-    if (ew_is_half(w->from)) {
-        uint64_t inf = w->from == IG_f16 ? UINT64_C(0x7c00) : UINT64_C(0x7f80);
-        LLVMValueRef magnitude = LLVMBuildAnd(w->b, bits, emit_int(w->r, ew_sign(w->from) - 1), "");
-        nan = LLVMBuildICmp(w->b, LLVMIntUGT, magnitude, emit_int(w->r, inf), "");
-    } else {
-        nan = LLVMBuildFCmp(w->b, LLVMRealUNO, x, x, "");
-    }
-    return ew_choose(w, nan, emit_int(w->r, ew_canonical_nan(w->from)), bits);
-}
+/* The bits as they are: lowering has made NaNs canonical where they are observed (numerics rule 2). */
+static LLVMValueRef ew_bitcast(const ew *w) { return LLVMBuildBitCast(w->b, w->x[0], w->r, ""); }
 
 /* --- The table --- */
 

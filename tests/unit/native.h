@@ -1,0 +1,83 @@
+/* native.h - kernel-level IR to running code, for tests: the plug-in without the rest of the
+ * compiler. */
+#ifndef TESTS_NATIVE_H
+#define TESTS_NATIVE_H
+#include "codegen/llvm/plugin.h"
+#include "runtime/base/str.h"
+#include <dlfcn.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The plug-in: IG_LLVM_PLUGIN, or where the build puts it beside the tests; NULL when there is
+ * none. */
+static inline const cg_llvm_api *native_plugin(void) {
+    static const cg_llvm_api *api;
+    static bool tried;
+    char self[PATH_MAX], path[PATH_MAX + 64];
+    const char *given = getenv("IG_LLVM_PLUGIN");
+    if (tried) return api;
+    tried = true;
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n < 0) return NULL;
+    self[n] = 0;
+    snprintf(path, sizeof path, "%s/../codegen/llvm/libingot-llvm.so", dirname(self));
+    void *so = dlopen(given ? given : path, RTLD_NOW | RTLD_LOCAL);
+    if (!so) return NULL;
+    cg_llvm_entry_fn entry;
+    *(void **)&entry = dlsym(so, CG_LLVM_ENTRY);
+    if (entry && entry()->abi == CG_LLVM_ABI) api = entry();
+    return api;
+}
+
+static rt_str *native_dumped; /* where dumps go */
+static inline void native_dump(const char *word, const char *text) {
+    if (native_dumped) rt_str_printf(native_dumped, ";; %s\n%s", word, text);
+}
+static inline const ir_func *native_find_func(const ir_module *m, const char *name) {
+    return ir_find_func(m, name);
+}
+
+static inline cg_llvm_host native_host(void) {
+    return (cg_llvm_host){.ops = ir_op_tab,
+                          .attr_get = ir_attr_get,
+                          .loc_get = ir_loc_get,
+                          .find_func = native_find_func,
+                          .find_weight = ir_find_weight,
+                          .alloc = malloc,
+                          .free_ = free,
+                          .dump = native_dump};
+}
+
+/* Compile to an object (free()); the code, with the message in `message`. */
+static inline int native_object(const cg_llvm_host *host, const ir_module *m, const cg_cpu *cpu,
+                                const char *prefix, void **object_, size_t *n_, char message[512]) {
+    cg_llvm_job job = {.module = m, .cpu = cpu, .prefix = prefix};
+    return native_plugin()->compile(host, &job, object_, n_, message, 512);
+}
+
+/* Compile and link; NULL data and a printed reason when it fails. */
+static inline cg_bytes native_image(const ir_module *m, const cg_cpu *cpu, const char *prefix) {
+    cg_llvm_host host = native_host();
+    void *object;
+    size_t n;
+    char message[512];
+    cg_bytes image = {0};
+    if (native_object(&host, m, cpu, prefix, &object, &n, message)) {
+        printf("compile for %s: %s\n", cpu->name, message);
+        return image;
+    }
+    ig_status s = cg_link(ig_allocator_default(), object, n, cpu, &image);
+    if (s) printf("link for %s: %s\n", cpu->name, ig_status_text(s));
+    ig_status_free(s);
+    free(object);
+    return image;
+}
+
+static inline void native_free(cg_bytes b) {
+    if (b.data) rt_free(b.alloc, b.data, b.n);
+}
+#endif
