@@ -55,7 +55,7 @@ typedef struct dim_work {
     bool failed;
 } dim_work;
 
-/* --- Life ------------------------------------------------------------------------------------- */
+/* --- Life ----------------------------------------------------------------------------------- */
 
 ir_dim_table *ir_dims_new(const ig_allocator *a) {
     ir_dim_table *t = rt_alloc_zero(a, sizeof *t);
@@ -75,7 +75,7 @@ void ir_dims_free(ir_dim_table *t) {
     rt_free(a, t, sizeof *t);
 }
 
-/* --- Views and order -------------------------------------------------------------------------- */
+/* --- Views and order ------------------------------------------------------------------------ */
 
 static const dim_poly *dim_poly_of(const ir_dim_table *t, ir_dim d) {
     if (d >= 0 || d == IR_DIM_BAD) return NULL;
@@ -121,9 +121,9 @@ static int dim_compare(const ir_dim_table *t, ir_dim x, ir_dim y) {
     return p->n < q->n ? -1 : p->n > q->n;
 }
 
-/* --- Polynomials in scratch memory ------------------------------------------------------------ */
+/* --- Polynomials in scratch memory ---------------------------------------------------------- */
 
-static void dim_work_begin(dim_work *w, ir_module *m) {
+static void dim_work_begin(dim_work *w, const ir_module *m) {
     *w = (dim_work){.m = m, .t = m->dims};
     rt_arena_init(&w->scratch, m->alloc);
 }
@@ -229,7 +229,7 @@ static bool dim_poly_const(const dim_poly *p, int64_t *c_) {
     return true;
 }
 
-/* --- Interning -------------------------------------------------------------------------------- */
+/* --- Interning ------------------------------------------------------------------------------ */
 
 static uint64_t dim_hash(const dim_poly *p) {
     uint64_t h = 0;
@@ -374,7 +374,7 @@ bool ir_dims_copy(ir_dim_table *to, const ir_dim_table *from) {
     return true;
 }
 
-/* --- Ranges ----------------------------------------------------------------------------------- */
+/* --- Ranges --------------------------------------------------------------------------------- */
 
 /* Interval ends: INT64_MAX is "unbounded" as an upper end, INT64_MIN as a lower end. */
 typedef struct dim_span {
@@ -462,7 +462,7 @@ void ir_dim_range(const ir_module *m, ir_dim d, int64_t *lo_, int64_t *hi_) {
     *hi_ = s.hi < 0 ? 0 : s.hi;
 }
 
-/* --- Arithmetic ------------------------------------------------------------------------------- */
+/* --- Arithmetic ----------------------------------------------------------------------------- */
 
 static bool dim_both_const(ir_dim a, ir_dim b) { return a >= 0 && b >= 0; }
 static bool dim_unusable(const ir_module *m, ir_dim a, ir_dim b) {
@@ -638,21 +638,92 @@ ir_dim ir_dim_mod(ir_module *m, ir_dim a, ir_dim b) {
     return dim_work_end(&w, &rem);
 }
 
-/* min or max: decided by the range of the difference, else an atom with its operands in order. */
+/* --- Order ---------------------------------------------------------------------------------- */
+
+/* Replace p by c*p with one floordiv(q, c) bounded by (q - c + 1)/c or q/c, whichever makes p
+ * smaller; false when p has none. */
+static bool dim_relax(dim_work *w, dim_poly *p) {
+    for (uint32_t i = 0; i < p->n && !w->failed; i++) {
+        ir_dim_term x = p->term[i];
+        if (x.natom != 1 || x.atom[0]->kind != DIM_FLOORDIV || x.atom[0]->b <= 0) continue;
+        dim_poly q = dim_load(w, x.atom[0]->a), sum = {0};
+        int64_t c = x.atom[0]->b;
+        dim_add_scaled(w, &sum, p, c);
+        if (__builtin_mul_overflow(x.coef, -c, &x.coef)) w->failed = true;
+        dim_add_term(w, &sum, x);
+        if (p->term[i].coef > 0) dim_add_const(w, &q, 1 - c);
+        dim_add_scaled(w, &sum, &q, p->term[i].coef);
+        *p = sum;
+        return !w->failed;
+    }
+    return false;
+}
+
+/* Whether p has no negative coefficient left when each atom is written as its least value plus a
+ * rest. */
+static bool dim_is_sum(dim_work *w, const dim_poly *p) {
+    dim_poly sum = {0};
+    for (uint32_t i = 0; i < p->n && !w->failed; i++) {
+        dim_poly product = {0};
+        dim_add_const(w, &product, p->term[i].coef);
+        for (uint32_t k = 0; k < p->term[i].natom && !w->failed; k++) {
+            dim_poly factor = {0}, next = {0};
+            dim_add_term(w, &factor, (ir_dim_term){1, 1, &p->term[i].atom[k]});
+            dim_add_const(w, &factor, dim_range_atom(w->m, p->term[i].atom[k]).lo);
+            dim_add_product(w, &next, &product, &factor);
+            product = next;
+        }
+        dim_add_scaled(w, &sum, &product, 1);
+    }
+    for (uint32_t i = 0; i < sum.n; i++)
+        if (sum.term[i].coef < 0) return false;
+    return !w->failed;
+}
+
+/* Whether scale * p >= 0 is proved, scale being 1 or -1: by its range, or term by term. */
+static bool dim_is_nonneg(dim_work *w, const dim_poly *p, int64_t scale) {
+    dim_poly q = {0};
+    dim_add_scaled(w, &q, p, scale);
+    for (int i = 0; i < 4 && !w->failed; i++) {
+        if (dim_range_poly(w->m, &q).lo >= 0 || dim_is_sum(w, &q)) return true;
+        if (!dim_relax(w, &q)) break;
+    }
+    return false;
+}
+
+/* 1: b - a >= 0 is proved, -1: a - b >= 0 is, 0: neither. */
+static int dim_decide(const ir_module *m, ir_dim a, ir_dim b) {
+    int64_t scale[2] = {1, -1};
+    for (int i = 0; i < 2; i++) {
+        dim_work w;
+        dim_work_begin(&w, m);
+        dim_poly p = dim_load(&w, b), q = dim_load(&w, a);
+        dim_add_scaled(&w, &p, &q, -1);
+        bool yes = !w.failed && dim_is_nonneg(&w, &p, scale[i]);
+        rt_arena_free(&w.scratch);
+        if (yes) return (int)scale[i];
+    }
+    return 0;
+}
+
+bool ir_dim_le(const ir_module *m, ir_dim a, ir_dim b) {
+    if (dim_unusable(m, a, b)) return false;
+    if (a == b || dim_both_const(a, b)) return a <= b;
+    return dim_decide(m, a, b) > 0;
+}
+
+/* min or max: decided when one is proved not to exceed the other, else an atom with its operands
+ * in order. */
 static ir_dim dim_pick(ir_module *m, ir_dim_node_kind kind, ir_dim a, ir_dim b) {
     bool min = kind == DIM_MIN;
     if (dim_unusable(m, a, b)) return IR_DIM_BAD;
     if (dim_both_const(a, b)) return min == (a < b) ? a : b;
     if (a == b) return a;
+    int less = dim_decide(m, a, b);
+    if (less) return min == (less > 0) ? a : b;
     dim_work w;
+    dim_poly atom = {0};
     dim_work_begin(&w, m);
-    dim_poly p = dim_load(&w, a), q = dim_load(&w, b), atom = {0};
-    dim_add_scaled(&w, &p, &q, -1);
-    dim_span s = w.failed ? (dim_span){-1, 1} : dim_range_poly(m, &p);
-    if (s.lo >= 0 || s.hi <= 0) {
-        rt_arena_free(&w.scratch);
-        return min == (s.hi <= 0) ? a : b;
-    }
     bool swap = dim_compare(w.t, a, b) > 0;
     dim_add_atom(&w, &atom, (ir_dim_atom){.kind = kind, .a = swap ? b : a, .b = swap ? a : b});
     return dim_work_end(&w, &atom);
@@ -661,7 +732,7 @@ static ir_dim dim_pick(ir_module *m, ir_dim_node_kind kind, ir_dim a, ir_dim b) 
 ir_dim ir_dim_min(ir_module *m, ir_dim a, ir_dim b) { return dim_pick(m, DIM_MIN, a, b); }
 ir_dim ir_dim_max(ir_module *m, ir_dim a, ir_dim b) { return dim_pick(m, DIM_MAX, a, b); }
 
-/* --- Reading ---------------------------------------------------------------------------------- */
+/* --- Reading -------------------------------------------------------------------------------- */
 
 uint32_t ir_dim_terms(const ir_module *m, ir_dim d, const ir_dim_term **out_) {
     const dim_poly *p = dim_poly_of(m->dims, d);
@@ -748,7 +819,7 @@ void ir_dim_print(const ir_module *m, ir_dim d, rt_str *out) {
     }
 }
 
-/* --- Import ----------------------------------------------------------------------------------- */
+/* --- Import --------------------------------------------------------------------------------- */
 
 static ir_dim dim_import_atom(ir_module *to, const ir_module *from, const ir_dim_atom *a) {
     if (a->kind == DIM_SYM) {

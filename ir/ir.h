@@ -267,6 +267,8 @@ ir_dim ir_dim_mod(ir_module *m, ir_dim a, ir_dim b);
 ir_dim ir_dim_min(ir_module *m, ir_dim a, ir_dim b);
 ir_dim ir_dim_max(ir_module *m, ir_dim a, ir_dim b);
 static inline bool ir_dim_is_const(ir_dim d) { return d >= 0; }
+/* Whether a <= b is proved for every value of the symbols; false means unknown.  Makes no new dims. */
+bool ir_dim_le(const ir_module *m, ir_dim a, ir_dim b);
 /* Bounds over the symbols' ranges (saturating at 0 and INT64_MAX). */
 void ir_dim_range(const ir_module *m, ir_dim d, int64_t *lo_, int64_t *hi_);
 /* Value under a binding of the symbols, in the order of m->symbols; false on overflow or a negative value. */

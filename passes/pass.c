@@ -66,7 +66,7 @@ ig_status pass_run(const pass_info *p, const ir_module *in, ir_module **out_) {
     return NULL;
 }
 
-/* Weights that `old` owns and `next` borrows from it change their owner, so that old can be freed. */
+/* Weights that `old` owns and `next` borrows from it change owner, so that old can be freed. */
 static void pass_hand_over(ir_module *old, ir_module *next) {
     for (uint32_t i = 0; i < old->weights.n; i++) {
         ir_weight *w = &old->weights.data[i];

@@ -12,7 +12,7 @@ typedef struct pass_info {
 extern const pass_info pass_tab[];
 const pass_info *pass_find(const char *name, size_t n);
 
-/* Run one pass, verify its result, dump it when IG_DUMP names the pass, log its time under IG_LOG=pass. */
+/* Run one pass, verify its result, dump it when IG_DUMP names the pass, log its time (IG_LOG=pass). */
 ig_status pass_run(const pass_info *p, const ir_module *in, ir_module **out_);
 /* Run passes by comma-separated names. */
 ig_status pass_run_list(const char *names, const ir_module *in, ir_module **out_);

@@ -1,0 +1,406 @@
+/* fuse.c - which ops become one kernel.
+ *
+ * A cluster is evaluated by pulling: the element of its result at an index is computed from
+ * elements of its operands, recursively.  So movement costs an index map and nothing else, and a
+ * chain of elementwise ops costs one pass over memory.  The walk is greedy in reverse order: when
+ * an op's turn comes, everything that uses it is decided.  If all its users sit in clusters that
+ * can take it, it is absorbed there; else it becomes the root of a cluster of its own and its
+ * result lives in memory.  A cluster has one result and its other members feed only members, so
+ * the calls, in the order of their roots, never wait for each other.
+ *
+ * Spaces.  A use happens at an index, and what matters is how that index comes about: a space is
+ * one index map inside a cluster.  The root's own index is the first; elementwise ops pass their
+ * space on; movement and cores open new ones.  An op needed in two spaces of a cluster is computed
+ * twice, in a space marked `many` (under a broadcast, say) many times; such costs have a small
+ * budget.  In a space marked `operand` an element is read again and again by a contraction, so
+ * only index maps may stand between it and memory.
+ *
+ * Cores (reduce, cumred, ein): one a cluster.  A core is absorbed only in the root's own space,
+ * where what is around it is its epilogue.
+ *
+ * Recomputing.  Dear ops (transcendentals, rem, random bits) are computed once.  A cheap one with
+ * users in several clusters is copied into them when that adds no memory traffic: it reads at most
+ * one operand that is in memory anyway.  Movement, iota and uniform constants are copied freely.
+ *
+ * Cost: linear in the uses times the clusters that share an op (bounded).  All decisions depend on
+ * the program's structure only, so they are the same on every run and machine.  Bits never change:
+ * every op is evaluated as it is, cores keep their orders. */
+#include "passes/fuse.h"
+
+#include <string.h>
+
+#define FUSE_INSTANCES 64 /* a larger kernel spills registers and gains nothing */
+#define FUSE_AGAIN     8 /* elementwise ops computed again per element: about the price of a load */
+#define FUSE_SHARES    4 /* clusters that may each hold a copy of one elementwise op */
+
+/* --- The op table as fusion sees it --------------------------------------------------------- */
+
+/* A new token in the `lower` column does not compile until fusion knows what it is. */
+enum {
+    FUSE_AS__ = FUSE_CALL,
+    FUSE_AS_kernel = FUSE_NONE,
+    FUSE_AS_weight = FUSE_WEIGHT,
+    FUSE_AS_const = FUSE_CONST,
+    FUSE_AS_reshape = FUSE_ALIAS,
+    FUSE_AS_copy = FUSE_COPY,
+    FUSE_AS_ew = FUSE_EW,
+    FUSE_AS_iota = FUSE_EW,
+    FUSE_AS_math = FUSE_MATH,
+    FUSE_AS_rem = FUSE_MATH,
+    FUSE_AS_rng = FUSE_MATH,
+    FUSE_AS_transpose = FUSE_MOVE,
+    FUSE_AS_slice = FUSE_MOVE,
+    FUSE_AS_reverse = FUSE_MOVE,
+    FUSE_AS_pad = FUSE_MOVE,
+    FUSE_AS_dslice = FUSE_MOVE,
+    FUSE_AS_broadcast = FUSE_SPREAD,
+    FUSE_AS_concat = FUSE_JOIN,
+    FUSE_AS_dupdate = FUSE_UPDATE,
+    FUSE_AS_reduce = FUSE_REDUCE,
+    FUSE_AS_cumred = FUSE_SCAN,
+    FUSE_AS_ein = FUSE_CONTRACT
+};
+
+#define F(...)                                            0
+#define R(fold, ref, lower)                               FUSE_AS_##lower
+#define OP(name, ver, n, level, attr, type, domain, f, r) [OP_##name] = r,
+static const uint8_t fuse_kind_tab[OP_END] = {
+#include "ir/ops.def"
+};
+#undef OP
+#undef F
+#undef R
+
+fuse_kind fuse_kind_of(ir_opcode op) { return (fuse_kind)fuse_kind_tab[op]; }
+
+static bool fuse_is_core(fuse_kind k) {
+    return k == FUSE_REDUCE || k == FUSE_SCAN || k == FUSE_CONTRACT;
+}
+static bool fuse_is_movement(fuse_kind k) {
+    return k == FUSE_MOVE || k == FUSE_SPREAD || k == FUSE_JOIN;
+}
+
+bool fuse_is_uniform(const ir_func *f, const ir_op *o) {
+    if (o->code != OP_const) return false;
+    const ir_attr_const *a = ir_attr_get(f->module, o->attr);
+    size_t size = rt_dtype_bytes((ig_dtype)a->type.dtype);
+    return a->data.n == size ||
+           (a->data.n > size &&
+            !memcmp(a->data.bytes, (const char *)a->data.bytes + size, (size_t)a->data.n - size));
+}
+
+/* The op that computes a value; NULL for a parameter. */
+static const ir_op *fuse_def(const fuse_plan *p, ir_ref v) { return ir_def_op(p->f, v); }
+
+static fuse_kind fuse_def_kind(const fuse_plan *p, ir_ref v) {
+    const ir_op *o = fuse_def(p, v);
+    return o ? fuse_kind_of((ir_opcode)o->code) : FUSE_WEIGHT;
+}
+
+/* Whether a value needs no memory wherever it is used: a uniform constant. */
+static bool fuse_is_free(const fuse_plan *p, ir_ref v) {
+    const ir_op *o = fuse_def(p, v);
+    return o && fuse_is_uniform(p->f, o);
+}
+
+static ir_ref fuse_in(const fuse_plan *p, const ir_op *o, uint32_t k) {
+    return p->alias[ir_op_in(p->f, o, k).i];
+}
+
+/* --- Needs ---------------------------------------------------------------------------------- */
+
+static uint32_t fuse_new_space(fuse_plan *p, fuse_space s) {
+    if (!rt_vec_push(p->alloc, &p->spaces, s)) p->failed = true;
+    return p->spaces.n - 1;
+}
+
+static void fuse_add_edge(fuse_plan *p, fuse_cluster *c, ir_ref v) {
+    if (!fuse_has_edge(c, v) && !rt_vec_push(p->alloc, &c->edge, v.i)) p->failed = true;
+}
+
+static void fuse_drop_edge(fuse_cluster *c, uint32_t v) {
+    for (uint32_t i = 0; i < c->edge.n; i++) {
+        if (c->edge.data[i] != v) continue;
+        c->edge.data[i] = c->edge.data[--c->edge.n];
+        return;
+    }
+}
+
+/* Value v is used in a space. */
+static void fuse_add_need(fuse_plan *p, ir_ref v, uint32_t space) {
+    fuse_space s = p->spaces.data[space];
+    fuse_cluster *c = &p->clusters.data[s.cluster];
+    if (fuse_is_free(p, v) && !s.operand && !c->wide) return;
+    fuse_add_edge(p, c, v);
+    if (c->wide || (s.operand && fuse_is_free(p, v))) p->must[v.i] = true;
+    for (uint32_t i = p->need[v.i]; i; i = p->needs.data[i - 1].next)
+        if (p->needs.data[i - 1].space == space) return;
+    if (rt_vec_push(p->alloc, &p->needs, ((fuse_need){space, p->need[v.i]})))
+        p->need[v.i] = p->needs.n;
+    else
+        p->failed = true;
+}
+
+/* The space in which operand k of an op is used, when the op is evaluated in `space`. */
+static uint32_t fuse_operand_space(fuse_plan *p, const ir_op *o, uint32_t k, uint32_t space) {
+    fuse_space s = p->spaces.data[space];
+    switch (fuse_kind_of((ir_opcode)o->code)) {
+    case FUSE_EW: return space;
+    case FUSE_MATH:
+        if (ir_is_elementwise((ir_opcode)o->code)) return space;
+        s.many = true; /* the key of random bits */
+        break;
+    case FUSE_MOVE: s.many |= k > 0; break; /* the fill value, the window's start */
+    case FUSE_SPREAD: s.many = true; break;
+    case FUSE_JOIN: s.many |= o->nin > 1; break;
+    case FUSE_UPDATE: s.many |= k > 0; break;
+    case FUSE_CONTRACT: s.operand = true; break;
+    default: s.many = false; /* the input of a reduction: each element once */
+    }
+    return fuse_new_space(p, s);
+}
+
+/* Op o is evaluated in a space: its operands are needed. */
+static void fuse_place(fuse_plan *p, const ir_op *o, uint32_t space) {
+    p->clusters.data[p->spaces.data[space].cluster].instances++;
+    for (uint32_t k = 0; k < o->nin && !p->failed; k++) {
+        uint32_t s = fuse_operand_space(p, o, k, space);
+        if (!p->failed) fuse_add_need(p, fuse_in(p, o, k), s);
+    }
+}
+
+static void fuse_add_member(fuse_plan *p, uint32_t cluster, uint32_t op) {
+    fuse_cluster *c = &p->clusters.data[cluster];
+    for (uint32_t i = 0; i < c->member.n; i++)
+        if (c->member.data[i] == op) return;
+    if (!rt_vec_push(p->alloc, &c->member, op)) p->failed = true;
+    fuse_drop_edge(c, p->f->ops.data[op].out0);
+}
+
+/* Distinct values that an op reads from memory or from undecided ops. */
+static uint32_t fuse_count_operands(const fuse_plan *p, const ir_op *o) {
+    uint32_t n = 0;
+    for (uint32_t k = 0; k < o->nin; k++) {
+        ir_ref v = fuse_in(p, o, k);
+        bool fresh = !fuse_is_free(p, v);
+        for (uint32_t i = 0; i < k && fresh; i++) fresh = fuse_in(p, o, i).i != v.i;
+        n += fresh;
+    }
+    return n;
+}
+
+/* Make op number `op` the root of a cluster. */
+static void fuse_root(fuse_plan *p, uint32_t op) {
+    const ir_op *o = &p->f->ops.data[op];
+    fuse_kind kind = fuse_kind_of((ir_opcode)o->code);
+    fuse_cluster c = {.root = op, .core = fuse_is_core(kind), .root_space = p->spaces.n};
+    c.wide = kind == FUSE_JOIN && fuse_count_operands(p, o) > FUSE_OPERANDS;
+    uint32_t n = p->clusters.n;
+    if (!rt_vec_push(p->alloc, &p->clusters, c)) p->failed = true;
+    if (p->failed) return;
+    p->root_of[op] = n + 1;
+    uint32_t space = fuse_new_space(p, (fuse_space){.cluster = n});
+    if (p->failed) return;
+    fuse_add_member(p, n, op);
+    fuse_place(p, o, space);
+}
+
+/* --- Absorbing ------------------------------------------------------------------------------ */
+
+/* What the users of an op are, counted before it is decided; the clusters are in p->users. */
+typedef struct fuse_users {
+    bool many, operand, two; /* some space is marked; two spaces in one cluster */
+    bool root_only;          /* all in the root space of a cluster */
+} fuse_users;
+
+static fuse_users fuse_count_users(fuse_plan *p, ir_ref v) {
+    fuse_users u = {.root_only = true};
+    p->users.n = 0;
+    for (uint32_t i = p->need[v.i]; i; i = p->needs.data[i - 1].next) {
+        uint32_t space = p->needs.data[i - 1].space, k = 0;
+        fuse_space s = p->spaces.data[space];
+        u.many |= s.many;
+        u.operand |= s.operand;
+        u.root_only &= p->clusters.data[s.cluster].root_space == space;
+        while (k < p->users.n && p->users.data[k] != s.cluster) k++;
+        if (k < p->users.n)
+            u.two = true;
+        else if (!rt_vec_push(p->alloc, &p->users, s.cluster))
+            p->failed = true;
+    }
+    return u;
+}
+
+/* Whether a copy of an elementwise op in every user's cluster adds no memory traffic: it reads at
+ * most one value, and that one is in memory anyway. */
+static bool fuse_is_cheap_copy(const fuse_plan *p, const ir_op *o) {
+    uint32_t reads = 0;
+    for (uint32_t k = 0; k < o->nin; k++) {
+        ir_ref v = fuse_in(p, o, k);
+        const ir_op *d = fuse_def(p, v);
+        fuse_kind kind = fuse_def_kind(p, v);
+        if (fuse_is_free(p, v) || (d && d->code == OP_iota)) continue;
+        if (kind == FUSE_SPREAD && !ir_val_type(p->f, fuse_in(p, d, 0))->rank) continue;
+        bool in_memory = kind == FUSE_WEIGHT || kind == FUSE_CONST || kind == FUSE_ALIAS ||
+                         kind == FUSE_CALL;
+        if (!in_memory && p->uses[v.i] < 2 && !p->must[v.i]) return false;
+        reads++;
+    }
+    return reads <= 1;
+}
+
+/* Whether this op may be computed where its users are. */
+static bool fuse_may_join(const fuse_plan *p, const ir_op *o, const fuse_users *u) {
+    fuse_kind kind = fuse_kind_of((ir_opcode)o->code);
+    bool one = p->users.n == 1;
+    if (u->operand) { /* only plain index maps of something in memory */
+        ir_ref v = o->nin ? fuse_in(p, o, 0) : (ir_ref){0};
+        return (o->code == OP_transpose || o->code == OP_broadcast) && ir_val_type(p->f, v)->rank;
+    }
+    switch (kind) {
+    case FUSE_EW:
+        return one || o->code == OP_iota || (p->users.n <= FUSE_SHARES && fuse_is_cheap_copy(p, o));
+    case FUSE_MATH: return one && !u->many && !u->two;
+    case FUSE_MOVE:
+    case FUSE_SPREAD:
+    case FUSE_JOIN: return true;
+    case FUSE_UPDATE: return one && !u->many;
+    case FUSE_REDUCE:
+    case FUSE_CONTRACT: return one && u->root_only && !p->clusters.data[p->users.data[0]].core;
+    default: return false;
+    }
+}
+
+/* Whether a cluster has room for an op evaluated `times` times in it, `again` of these more than
+ * once. */
+static bool fuse_has_room(const fuse_plan *p, const fuse_cluster *c, const ir_op *o, uint32_t times,
+                          uint32_t again) {
+    if (c->wide || c->instances + times > FUSE_INSTANCES || c->again + again > FUSE_AGAIN)
+        return false;
+    uint32_t edges = c->edge.n - fuse_has_edge(c, ir_op_out(o, 0));
+    for (uint32_t k = 0; k < o->nin; k++) {
+        ir_ref v = fuse_in(p, o, k);
+        bool fresh = !fuse_is_free(p, v) && !fuse_has_edge(c, v);
+        for (uint32_t i = 0; i < k && fresh; i++) fresh = fuse_in(p, o, i).i != v.i;
+        edges += fresh;
+    }
+    return edges <= FUSE_OPERANDS;
+}
+
+/* How often a cluster evaluates an op, and how much of that is computing again. */
+static void fuse_count_times(const fuse_plan *p, const ir_op *o, uint32_t cluster, uint32_t *times_,
+                             uint32_t *again_) {
+    bool dear = !fuse_is_movement(fuse_kind_of((ir_opcode)o->code));
+    *times_ = *again_ = 0;
+    for (uint32_t i = p->need[o->out0]; i; i = p->needs.data[i - 1].next) {
+        fuse_space s = p->spaces.data[p->needs.data[i - 1].space];
+        if (s.cluster != cluster) continue;
+        *again_ += dear && (s.many || *times_);
+        ++*times_;
+    }
+}
+
+/* Put op number `op` into the clusters of its users; false when it has to stand alone. */
+static bool fuse_absorb(fuse_plan *p, uint32_t op) {
+    const ir_op *o = &p->f->ops.data[op];
+    fuse_users u = fuse_count_users(p, ir_op_out(o, 0));
+    bool core = fuse_is_core(fuse_kind_of((ir_opcode)o->code));
+    uint32_t times, again;
+    if (p->failed || !fuse_may_join(p, o, &u)) return false;
+    for (uint32_t k = 0; k < p->users.n; k++) {
+        fuse_count_times(p, o, p->users.data[k], &times, &again);
+        if (!fuse_has_room(p, &p->clusters.data[p->users.data[k]], o, times, again)) return false;
+    }
+    for (uint32_t k = 0; k < p->users.n; k++) {
+        fuse_cluster *c = &p->clusters.data[p->users.data[k]];
+        fuse_count_times(p, o, p->users.data[k], &times, &again);
+        fuse_add_member(p, p->users.data[k], op);
+        c->again += again;
+        c->core |= core;
+    }
+    for (uint32_t i = p->need[o->out0]; i && !p->failed; i = p->needs.data[i - 1].next)
+        fuse_place(p, o, p->needs.data[i - 1].space);
+    return true;
+}
+
+/* --- The walk ------------------------------------------------------------------------------- */
+
+static void fuse_must(fuse_plan *p, ir_ref v) { p->must[p->alias[v.i].i] = true; }
+
+/* Decide about one op; all its users are decided. */
+static void fuse_decide(fuse_plan *p, uint32_t op) {
+    const ir_op *o = &p->f->ops.data[op];
+    ir_ref v = ir_op_out(o, 0);
+    bool used = p->must[v.i] || p->need[v.i];
+    switch (fuse_kind_of((ir_opcode)o->code)) {
+    case FUSE_NONE:
+    case FUSE_WEIGHT:
+    case FUSE_CONST: break;
+    case FUSE_COPY:
+        if (ir_op_tab[o->code].effect) fuse_must(p, v);
+        break;
+    case FUSE_CALL: /* calls and the return */
+        for (uint32_t k = 0; k < o->nin; k++) fuse_must(p, ir_op_in(p->f, o, k));
+        break;
+    case FUSE_ALIAS:
+        if (used) fuse_must(p, ir_op_in(p->f, o, 0));
+        break;
+    default:
+        if (used && (p->must[v.i] || !fuse_absorb(p, op))) fuse_root(p, op);
+    }
+}
+
+static bool fuse_begin(fuse_plan *p, const ir_func *f) {
+    const ig_allocator *a = f->module->alloc;
+    size_t n = f->values.n;
+    *p = (fuse_plan){.f = f, .alloc = a};
+    p->alias = rt_alloc(a, n * sizeof *p->alias);
+    p->must = rt_alloc_zero(a, n * sizeof *p->must);
+    p->need = rt_alloc_zero(a, n * sizeof *p->need);
+    p->uses = ir_count_uses(f, a);
+    p->root_of = rt_alloc_zero(a, f->ops.n * sizeof *p->root_of);
+    if (!p->alias || !p->must || !p->need || !p->uses || !p->root_of) return false;
+    for (uint32_t i = 0; i < n; i++) p->alias[i] = (ir_ref){i};
+    for (uint32_t o = 0; o < f->ops.n; o++) {
+        const ir_op *op = &f->ops.data[o];
+        if (fuse_kind_of((ir_opcode)op->code) == FUSE_COPY) p->alias[op->out0] = fuse_in(p, op, 0);
+    }
+    return true;
+}
+
+static void fuse_end(fuse_plan *p) {
+    const ig_allocator *a = p->alloc;
+    size_t n = p->f->values.n;
+    for (uint32_t i = 0; i < p->clusters.n; i++) {
+        rt_vec_free(a, &p->clusters.data[i].member);
+        rt_vec_free(a, &p->clusters.data[i].edge);
+    }
+    rt_vec_free(a, &p->clusters);
+    rt_vec_free(a, &p->spaces);
+    rt_vec_free(a, &p->needs);
+    rt_vec_free(a, &p->users);
+    rt_free(a, p->alias, n * sizeof *p->alias);
+    rt_free(a, p->must, n * sizeof *p->must);
+    rt_free(a, p->need, n * sizeof *p->need);
+    rt_free(a, p->uses, n * sizeof *p->uses);
+    rt_free(a, p->root_of, p->f->ops.n * sizeof *p->root_of);
+}
+
+/* Fuse one tensor function into out. */
+static ig_status fuse_func(const ir_func *f, ir_module *out, uint32_t *next_name) {
+    fuse_plan p;
+    p.failed = !fuse_begin(&p, f);
+    for (uint32_t o = f->ops.n; o-- > 0 && !p.failed;) fuse_decide(&p, o);
+    ig_status s = p.failed ? rt_fail_memory() : fuse_outline(&p, out, next_name);
+    fuse_end(&p);
+    return s;
+}
+
+ig_status pass_run_fuse(const ir_module *in, ir_module *out) {
+    uint32_t next_name = 0;
+    for (uint32_t i = 0; i < in->funcs.n; i++)
+        if (in->funcs.data[i]->kind != IR_FN) RT_TRY(pass_copy_func(out, in->funcs.data[i]));
+    for (uint32_t i = 0; i < in->funcs.n; i++)
+        if (in->funcs.data[i]->kind == IR_FN) RT_TRY(fuse_func(in->funcs.data[i], out, &next_name));
+    return NULL;
+}

@@ -1,0 +1,74 @@
+/* fuse.h - the plan that fuse.c makes and outline.c carries out. */
+#ifndef PASS_FUSE_H
+#define PASS_FUSE_H
+#include "passes/pass.h"
+
+/* How fusion sees an op; derived from the `lower` column of ops.def in fuse.c. */
+typedef enum fuse_kind {
+    FUSE_NONE,    /* ends and kernel-level ops: not here */
+    FUSE_CALL,    /* stays in the entry function */
+    FUSE_WEIGHT,  /* stays in the entry function */
+    FUSE_CONST,   /* copied into clusters when all its elements are equal, else stays */
+    FUSE_ALIAS,   /* the same memory under another shape: stays */
+    FUSE_COPY,    /* detach and barrier: the operand itself */
+    FUSE_EW,      /* elementwise; cheap to compute again */
+    FUSE_MATH,    /* elementwise or generated from the index; dear */
+    FUSE_MOVE,    /* picks elements of its first operand */
+    FUSE_SPREAD,  /* picks the same element many times */
+    FUSE_JOIN,    /* picks elements of one of its operands */
+    FUSE_UPDATE,  /* the first operand with some elements replaced */
+    FUSE_REDUCE,  /* a core that accepts an epilogue, its operand fused */
+    FUSE_SCAN,    /* a core that is always a root, its operand fused */
+    FUSE_CONTRACT /* a core that accepts an epilogue, its operands in memory */
+} fuse_kind;
+fuse_kind fuse_kind_of(ir_opcode op);
+
+#define FUSE_OPERANDS 16 /* of a cluster: its kernel keeps as many base addresses */
+#define FUSE_NAME_MAX 48
+
+/* A cluster: one kernel.  Ops are numbers in the function; the root's result is the cluster's. */
+typedef struct fuse_cluster {
+    uint32_t root, root_space;
+    uint32_t instances; /* members, counted once for every index they are evaluated at */
+    uint32_t again;     /* cost of elements computed more than once */
+    bool core;          /* holds a reduce, cumred or ein */
+    bool wide;          /* a concat of more than FUSE_OPERANDS values: cut into several kernels */
+    RT_VEC(uint32_t) member; /* from the root upwards */
+    RT_VEC(uint32_t) edge;   /* values read from memory; while planning, those undecided too */
+} fuse_cluster;
+
+typedef struct fuse_need {
+    uint32_t space, next;
+} fuse_need; /* next: number + 1, 0 = last */
+typedef struct fuse_space {
+    uint32_t cluster;
+    bool many, operand;
+} fuse_space;
+
+typedef struct fuse_plan {
+    const ir_func *f;          /* borrowed */
+    const ig_allocator *alloc; /* borrowed */
+    ir_ref *alias;             /* value -> the value it is (copies looked through) */
+    bool *must;                /* value -> has to be in memory */
+    uint32_t *need;            /* value -> first need + 1 */
+    uint32_t *uses;            /* value -> number of uses */
+    uint32_t *root_of;         /* op -> cluster + 1 that it is the root of, or 0 */
+    RT_VEC(fuse_need) needs;
+    RT_VEC(fuse_space) spaces;
+    RT_VEC(fuse_cluster) clusters;
+    RT_VEC(uint32_t) users; /* scratch: the clusters that use the op being decided */
+    bool failed;            /* memory is out */
+} fuse_plan;
+
+/* Whether a constant is one value repeated: such constants are copied into clusters. */
+bool fuse_is_uniform(const ir_func *f, const ir_op *o);
+static inline bool fuse_has_edge(const fuse_cluster *c, ir_ref v) {
+    for (uint32_t i = 0; i < c->edge.n; i++)
+        if (c->edge.data[i] == v.i) return true;
+    return false;
+}
+
+/* outline.c: emit the planned function and its clusters into out.  next_name numbers the kernels
+ * of a module. */
+ig_status fuse_outline(fuse_plan *p, ir_module *out, uint32_t *next_name);
+#endif

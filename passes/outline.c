@@ -1,0 +1,285 @@
+/* outline.c - carry out the plan of fusion: clusters become functions, the entry calls them.
+ *
+ * The entry keeps weights, constants and reshapes (aliases of memory) and gets one call per
+ * cluster, at the place of the cluster's root.  A returned value must own its memory: what is a
+ * parameter, weight, constant, a second return of one value, or a reshape of such, is returned
+ * through a copying cluster. */
+#include "passes/fuse.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct outline {
+    fuse_plan *p;
+    ir_module *out;
+    ir_builder top;  /* the entry */
+    ir_ref *map;     /* value of f -> value of the entry */
+    ir_ref *inner;   /* value of f -> value of the cluster being built */
+    uint32_t *stamp; /* value -> cluster + 1 that `inner` is about */
+    bool *claimed;   /* value -> its memory is an output already */
+    uint32_t *next_name;
+} outline;
+
+/* --- Names ---------------------------------------------------------------------------------- */
+
+/* k<number>_<words>, unlike any function of either module; NULL is never given. */
+static void outline_name(outline *l, const char *words, char name[FUSE_NAME_MAX + 1]) {
+    do {
+        snprintf(name, FUSE_NAME_MAX + 1, "k%u_%s", (*l->next_name)++, words);
+    } while (ir_find_func(l->out, name) || ir_find_func(l->p->f->module, name));
+}
+
+/* The cluster's ops in order, each once, movement only when there is nothing else. */
+static void outline_words(const outline *l, const fuse_cluster *c, char words[FUSE_NAME_MAX - 12]) {
+    bool seen[OP_END] = {false};
+    size_t n = 0;
+    for (int pass = 0; pass < 2 && !n; pass++) {
+        for (uint32_t i = c->member.n; i-- > 0;) {
+            ir_opcode op = (ir_opcode)l->p->f->ops.data[c->member.data[i]].code;
+            fuse_kind k = fuse_kind_of(op);
+            bool plain = k == FUSE_EW || k == FUSE_MATH || k == FUSE_REDUCE || k == FUSE_SCAN ||
+                         k == FUSE_CONTRACT;
+            size_t len = strlen(ir_op_tab[op].name);
+            if (seen[op] || (!plain && !pass) || n + len + 2 > FUSE_NAME_MAX - 12) continue;
+            if (n) words[n++] = '_';
+            memcpy(words + n, ir_op_tab[op].name, len);
+            n += len;
+            seen[op] = true;
+        }
+    }
+    words[n] = '\0';
+}
+
+/* --- Clusters ------------------------------------------------------------------------------- */
+
+/* Begin a cluster with parameters of these types. */
+static void outline_begin(outline *l, ir_builder *b, const char *words, uint32_t n,
+                          const ir_type *type, ir_ref *param_) {
+    char name[FUSE_NAME_MAX + 1];
+    outline_name(l, words, name);
+    ir_build_begin(b, l->out, name, IR_CLUSTER, IR_BUILD_RAW);
+    b->loc = l->top.loc;
+    for (uint32_t k = 0; k < n; k++) param_[k] = ir_param(b, type[k], NULL);
+}
+
+/* End a cluster and call it; the call's result. */
+static ir_ref outline_call(outline *l, ir_builder *b, ir_ref result, uint32_t n, const ir_ref *in) {
+    ir_func *f = NULL;
+    ir_build_error(&l->top, ir_build_end(b, 1, &result, &f));
+    if (l->top.error) return (ir_ref){0};
+    ir_attr_call call;
+    memset(&call, 0, sizeof call);
+    call.callee = f->name;
+    return ir_emit(&l->top, OP_call, &call, (int)n, in);
+}
+
+/* A uniform constant inside a cluster: a scalar, broadcast. */
+static ir_ref outline_const(ir_builder *b, const ir_module *from, const ir_op *o) {
+    const ir_attr_const *a = ir_attr_get(from, o->attr);
+    ir_ref r = ir_const(b, ir_scalar_type((ig_dtype)a->type.dtype), a->data.bytes,
+                        rt_dtype_bytes((ig_dtype)a->type.dtype));
+    if (!a->type.rank) return r;
+    ir_attr_bcast to;
+    memset(&to, 0, sizeof to);
+    to.dims.n = a->type.rank;
+    memcpy(to.dims.d, a->type.dim, sizeof a->type.dim); /* constants: the same in every module */
+    return ir_emit1(b, OP_broadcast, &to, r);
+}
+
+/* Values that the members read from memory, in the order of their first use. */
+static uint32_t outline_params(outline *l, const fuse_cluster *c, uint32_t id, ir_ref *param_) {
+    const ir_func *f = l->p->f;
+    uint32_t n = 0;
+    for (uint32_t i = c->member.n; i-- > 0;) {
+        const ir_op *o = &f->ops.data[c->member.data[i]];
+        for (uint32_t k = 0; k < o->nin; k++) {
+            ir_ref v = l->p->alias[ir_op_in(f, o, k).i];
+            if (l->stamp[v.i] == id || !fuse_has_edge(c, v)) continue;
+            l->stamp[v.i] = id;
+            param_[n++] = v;
+        }
+    }
+    return n;
+}
+
+/* Copy the members into the cluster. */
+static void outline_members(outline *l, ir_builder *b, const fuse_cluster *c, uint32_t id) {
+    const ir_func *f = l->p->f;
+    for (uint32_t i = c->member.n; i-- > 0;) {
+        const ir_op *o = &f->ops.data[c->member.data[i]];
+        for (uint32_t k = 0; k < o->nin; k++) {
+            ir_ref in = ir_op_in(f, o, k), v = l->p->alias[in.i];
+            const ir_op *d = ir_def_op(f, v);
+            if (l->stamp[v.i] != id && d && fuse_is_uniform(f, d)) {
+                l->inner[v.i] = outline_const(b, f->module, d);
+                l->stamp[v.i] = id;
+            }
+            if (l->stamp[v.i] != id)
+                ir_build_error(b, rt_fail(l->out->alloc, IG_INTERNAL,
+                                          "fusion lost an operand of %s; please report it",
+                                          ir_op_tab[o->code].name));
+            l->inner[in.i] = l->inner[v.i];
+        }
+        ir_copy_op(b, f, c->member.data[i], l->inner);
+        l->stamp[o->out0] = id;
+    }
+}
+
+static void outline_set_loc(outline *l, const ir_op *o) {
+    ir_loc_rec at = ir_loc_get(l->p->f->module, o->loc);
+    l->top.loc = ir_intern_loc(l->out, at.file, at.line);
+}
+
+static void outline_cluster(outline *l, const fuse_cluster *c, uint32_t id) {
+    const ir_func *f = l->p->f;
+    const ir_op *root = &f->ops.data[c->root];
+    char words[FUSE_NAME_MAX - 12];
+    ir_ref value[FUSE_OPERANDS], in[FUSE_OPERANDS], param[FUSE_OPERANDS];
+    ir_type type[FUSE_OPERANDS];
+    ir_builder b;
+    uint32_t n = outline_params(l, c, id, value);
+    for (uint32_t k = 0; k < n; k++) {
+        in[k] = l->map[value[k].i];
+        type[k] = ir_import_type(l->out, f->module, *ir_val_type(f, value[k]));
+    }
+    outline_set_loc(l, root);
+    outline_words(l, c, words);
+    outline_begin(l, &b, words, n, type, param);
+    for (uint32_t k = 0; k < n; k++) l->inner[value[k].i] = param[k];
+    outline_members(l, &b, c, id);
+    l->map[root->out0] = outline_call(l, &b, l->inner[root->out0], n, in);
+}
+
+/* One call that concatenates values of the entry. */
+static ir_ref outline_concat_some(outline *l, const void *attr, uint32_t n, const ir_ref *in) {
+    ir_ref param[FUSE_OPERANDS];
+    ir_type type[FUSE_OPERANDS];
+    ir_builder b;
+    for (uint32_t k = 0; k < n; k++) type[k] = ir_type_of(&l->top, in[k]);
+    outline_begin(l, &b, ir_op_tab[OP_concat].name, n, type, param);
+    return outline_call(l, &b, ir_emit(&b, OP_concat, attr, (int)n, param), n, in);
+}
+
+/* A concat of many values: groups first, then groups of groups. */
+static void outline_wide(outline *l, const fuse_cluster *c) {
+    const ir_func *f = l->p->f;
+    const ir_op *root = &f->ops.data[c->root];
+    const void *attr = ir_attr_get(f->module, root->attr);
+    uint32_t n = root->nin;
+    ir_ref *list = rt_alloc(l->out->alloc, n * sizeof *list);
+    if (!list) {
+        ir_build_error(&l->top, rt_fail_memory());
+        return;
+    }
+    outline_set_loc(l, root);
+    for (uint32_t k = 0; k < n; k++) list[k] = l->map[l->p->alias[ir_op_in(f, root, k).i].i];
+    while (n > 1 && !l->top.error) {
+        uint32_t made = 0;
+        for (uint32_t k = 0; k < n; k += FUSE_OPERANDS) {
+            uint32_t some = n - k < FUSE_OPERANDS ? n - k : FUSE_OPERANDS;
+            list[made++] = some > 1 ? outline_concat_some(l, attr, some, list + k) : list[k];
+        }
+        n = made;
+    }
+    l->map[root->out0] = list[0];
+    rt_free(l->out->alloc, list, root->nin * sizeof *list);
+}
+
+/* --- The entry ------------------------------------------------------------------------------ */
+
+/* Copy an op into the entry with its operands looked up through copies. */
+static void outline_keep(outline *l, uint32_t op) {
+    const ir_func *f = l->p->f;
+    const ir_op *o = &f->ops.data[op];
+    for (uint32_t k = 0; k < o->nin; k++) {
+        ir_ref in = ir_op_in(f, o, k);
+        l->map[in.i] = l->map[l->p->alias[in.i].i];
+    }
+    ir_copy_op(&l->top, f, op, l->map);
+}
+
+static void outline_call_op(outline *l, uint32_t op) {
+    const ir_func *f = l->p->f;
+    const ir_attr_call *a = ir_attr_get(f->module, f->ops.data[op].attr);
+    const ir_func *callee = a->callee ? ir_find_func(f->module, a->callee) : NULL;
+    if (callee && callee->kind == IR_FN)
+        ir_build_error(&l->top, rt_fail(l->out->alloc, IG_INVALID,
+                                        "@%s calls @%s: run the pass inline before fuse", f->name,
+                                        a->callee));
+    outline_keep(l, op);
+}
+
+static void outline_op(outline *l, uint32_t op) {
+    const fuse_plan *p = l->p;
+    const ir_op *o = &p->f->ops.data[op];
+    bool needed = o->nout && (p->must[o->out0] || p->need[o->out0]);
+    uint32_t id = p->root_of[op];
+    switch (fuse_kind_of((ir_opcode)o->code)) {
+    case FUSE_WEIGHT:
+    case FUSE_CONST:
+    case FUSE_ALIAS:
+        if (needed) outline_keep(l, op);
+        break;
+    case FUSE_CALL:
+        if (o->code == OP_call) outline_call_op(l, op);
+        break;
+    default:
+        if (id && p->clusters.data[id - 1].wide)
+            outline_wide(l, &p->clusters.data[id - 1]);
+        else if (id)
+            outline_cluster(l, &p->clusters.data[id - 1], id);
+    }
+}
+
+/* The value to return for v: itself when it owns its memory, else a copy. */
+static ir_ref outline_result(outline *l, ir_ref v) {
+    const ir_func *f = l->p->f;
+    ir_ref base = v = l->p->alias[v.i];
+    const ir_op *o = ir_def_op(f, base);
+    while (o && fuse_kind_of((ir_opcode)o->code) == FUSE_ALIAS) {
+        base = l->p->alias[ir_op_in(f, o, 0).i];
+        o = ir_def_op(f, base);
+    }
+    bool computed = o && o->code != OP_const && o->code != OP_weight;
+    if (computed && !l->claimed[base.i]) {
+        l->claimed[base.i] = true;
+        return l->map[v.i];
+    }
+    ir_ref in = l->map[v.i], param;
+    ir_type type = ir_type_of(&l->top, in);
+    ir_builder b;
+    outline_begin(l, &b, "copy", 1, &type, &param);
+    return outline_call(l, &b, ir_emit1(&b, OP_detach, NULL, param), 1, &in);
+}
+
+static ig_status outline_return(outline *l) {
+    const ir_op *ret = ir_return_op(l->p->f);
+    const ig_allocator *a = l->out->alloc;
+    ir_ref *results = rt_alloc(a, ((size_t)ret->nin + 1) * sizeof *results);
+    if (!results) ir_build_error(&l->top, rt_fail_memory());
+    outline_set_loc(l, ret);
+    for (uint32_t k = 0; k < ret->nin && !l->top.error; k++)
+        results[k] = outline_result(l, ir_op_in(l->p->f, ret, k));
+    ig_status s = ir_build_end(&l->top, ret->nin, results, NULL);
+    rt_free(a, results, ((size_t)ret->nin + 1) * sizeof *results);
+    return s;
+}
+
+ig_status fuse_outline(fuse_plan *p, ir_module *out, uint32_t *next_name) {
+    const ir_func *f = p->f;
+    const ig_allocator *a = out->alloc;
+    size_t n = f->values.n;
+    outline l = {.p = p, .out = out, .next_name = next_name};
+    l.map = pass_begin(&l.top, out, f, IR_BUILD_RAW);
+    l.inner = rt_alloc_zero(a, n * sizeof *l.inner);
+    l.stamp = rt_alloc_zero(a, n * sizeof *l.stamp);
+    l.claimed = rt_alloc_zero(a, n * sizeof *l.claimed);
+    if (!l.inner || !l.stamp || !l.claimed) ir_build_error(&l.top, rt_fail_memory());
+    for (uint32_t o = 0; o < f->ops.n && !l.top.error; o++) outline_op(&l, o);
+    ig_status s = outline_return(&l);
+    rt_free(a, l.map, n * sizeof *l.map);
+    rt_free(a, l.inner, n * sizeof *l.inner);
+    rt_free(a, l.stamp, n * sizeof *l.stamp);
+    rt_free(a, l.claimed, n * sizeof *l.claimed);
+    return s;
+}
