@@ -17,12 +17,6 @@ struct ir_cse {
     RT_VEC(ir_type) types;
 };
 
-/* Room for an attribute of any kind; zeroed, the default of every kind. */
-typedef union build_attr_any {
-#define ATTR(name, fields) ir_attr_##name a_##name;
-#include "ir/attrs.def"
-} build_attr_any;
-
 /* --- Errors ----------------------------------------------------------------------------------- */
 
 void ir_build_error(ir_builder *b, ig_status s) {
@@ -272,7 +266,7 @@ static ir_ref build_emit(ir_builder *b, ir_opcode op, const void *attr, int nin,
 }
 
 ir_ref ir_emit(ir_builder *b, ir_opcode op, const void *attr, int nin, const ir_ref *in) {
-    static const build_attr_any zero;
+    static const ir_attr_any zero;
     ir_type out[IR_MAX_RESULTS];
     int nout;
     if (b->error) return (ir_ref){0};
@@ -293,7 +287,7 @@ ir_ref ir_emit(ir_builder *b, ir_opcode op, const void *attr, int nin, const ir_
 
 uint32_t ir_op_begin(ir_builder *b, ir_opcode op, const void *attr, int nin, const ir_ref *in,
                      int nregion) {
-    static const build_attr_any zero;
+    static const ir_attr_any zero;
     ir_type out[IR_MAX_RESULTS];
     ir_attr kept;
     int nout;
@@ -532,11 +526,12 @@ ir_type ir_import_type(ir_module *to, const ir_module *from, ir_type t) {
     return t;
 }
 
-/* Bring the dims of an attribute struct into another module. */
-static void build_import_attr(ir_module *to, const ir_module *from, ir_attr_kind kind, void *attr) {
-    const ir_attr_info *info = &ir_attr_tab[kind];
-    for (uint32_t k = 0; k < info->nfield; k++) {
-        void *at = (char *)attr + info->field[k].offset;
+void ir_import_attr(ir_module *to, const ir_module *from, ir_attr a, ir_attr_any *out_) {
+    const ir_attr_info *info = &ir_attr_tab[ir_attr_kind_of(from, a)];
+    *out_ = (ir_attr_any){{0}};
+    memcpy(out_, ir_attr_get(from, a), info->size);
+    for (uint32_t k = 0; to != from && k < info->nfield; k++) {
+        void *at = (char *)out_ + info->field[k].offset;
         ir_dim *dim = at;
         ir_dims *dims = at;
         ir_type *type = at;
@@ -592,10 +587,8 @@ static bool build_copy_yield(ir_builder *b, const ir_func *from, const ir_op *o,
 /* Copy one op without its regions, beginning the first; the number of ops left open changes. */
 static void build_copy_one(ir_builder *b, const ir_func *from, const ir_op *o, const ir_ref *in,
                            ir_ref *map, int *open) {
-    build_attr_any attr = {{0}};
-    ir_attr_kind kind = (ir_attr_kind)ir_op_tab[o->code].attr;
-    memcpy(&attr, ir_attr_get(from->module, o->attr), ir_attr_tab[kind].size);
-    if (b->m != from->module) build_import_attr(b->m, from->module, kind, &attr);
+    ir_attr_any attr;
+    ir_import_attr(b->m, from->module, o->attr, &attr);
     ir_loc_rec at = ir_loc_get(from->module, o->loc);
     b->loc = b->m == from->module ? o->loc : ir_intern_loc(b->m, at.file, at.line);
     if (o->code == OP_yield) {
@@ -610,13 +603,21 @@ static void build_copy_one(ir_builder *b, const ir_func *from, const ir_op *o, c
     }
 }
 
-/* Ops are in pre-order, so that the copy of a region op is one run over the sequence. */
 void ir_copy_op(ir_builder *b, const ir_func *from, uint32_t o, ir_ref *map) {
+    ir_copy_op_if(b, from, o, map, NULL);
+}
+
+/* Ops are in pre-order, so that the copy of a region op is one run over the sequence. */
+void ir_copy_op_if(ir_builder *b, const ir_func *from, uint32_t o, ir_ref *map, const bool *keep) {
     RT_VEC(ir_ref) in = {0};
     ir_loc loc = b->loc;
     int open = 0;
     do {
         if (b->error) break;
+        if (keep && !keep[o]) {
+            o++;
+            continue;
+        }
         const ir_op *op = &from->ops.data[o++];
         if (!rt_vec_reserve(b->m->alloc, &in, (uint32_t)op->nin + 1)) {
             build_no_memory(b);

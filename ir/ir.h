@@ -366,6 +366,14 @@ ir_type ir_type_of(const ir_builder *b, ir_ref r);
 void ir_build_error(ir_builder *b, ig_status s);
 /* Copy op `o` of `from` into b with operands mapped by map[value]; results are entered into map.  Regions included. */
 void ir_copy_op(ir_builder *b, const ir_func *from, uint32_t o, ir_ref *map);
+/* The same without the ops whose keep[op] is false (regionless ones; NULL keeps all). */
+void ir_copy_op_if(ir_builder *b, const ir_func *from, uint32_t o, ir_ref *map, const bool *keep);
+/* Room for an attribute of any kind, and an attribute of one module as a struct for another (dims imported). */
+typedef union ir_attr_any {
+#define ATTR(name, fields) ir_attr_##name a_##name;
+#include "ir/attrs.def"
+} ir_attr_any;
+void ir_import_attr(ir_module *to, const ir_module *from, ir_attr a, ir_attr_any *out_);
 /* A type of one module in another (dims imported). */
 ir_type ir_import_type(ir_module *to, const ir_module *from, ir_type t);
 /* fold.c: an identity or constant result for an op about to be emitted, or {0}. */
