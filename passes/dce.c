@@ -1,0 +1,40 @@
+/* dce.c - no pure op without a use is left.
+ *
+ * One backward walk marks what effects, yields and returns need; operands come before their uses,
+ * so that one walk is enough.  A region op stays (it has an effect by the table), its body shrinks.
+ * Parameters stay: they are the signature. */
+#include "passes/pass.h"
+
+ig_status pass_run_dce(const ir_module *in, ir_module *out);
+
+/* keep[op] for every op of f. */
+static void dce_fill_keep(const ir_func *f, bool *needed, bool *keep) {
+    for (uint32_t i = f->ops.n; i-- > 0;) {
+        const ir_op *o = &f->ops.data[i];
+        keep[i] = ir_op_tab[o->code].effect;
+        for (uint32_t k = 0; k < o->nout; k++) keep[i] |= needed[ir_op_out(o, k).i];
+        for (uint32_t k = 0; keep[i] && k < o->nin; k++) needed[ir_op_in(f, o, k).i] = true;
+    }
+}
+
+static ig_status dce_func(ir_module *out, const ir_func *f) {
+    const ig_allocator *a = out->alloc;
+    ir_builder b;
+    bool *needed = rt_alloc_zero(a, f->values.n), *keep = rt_alloc_zero(a, f->ops.n);
+    ir_ref *map = pass_begin(&b, out, f, IR_BUILD_RAW);
+    uint32_t end = f->regions.data[0].end - 1;
+    if (!needed || !keep)
+        ir_build_error(&b, rt_fail_memory());
+    else
+        dce_fill_keep(f, needed, keep);
+    for (uint32_t o = 0; map && !b.error && o < end; o++)
+        if (keep[o] && !f->ops.data[o].parent) ir_copy_op_if(&b, f, o, map, keep);
+    rt_free(a, needed, f->values.n);
+    rt_free(a, keep, f->ops.n);
+    return pass_end(&b, f, map);
+}
+
+ig_status pass_run_dce(const ir_module *in, ir_module *out) {
+    for (uint32_t i = 0; i < in->funcs.n; i++) RT_TRY(dce_func(out, in->funcs.data[i]));
+    return NULL;
+}

@@ -1,0 +1,67 @@
+/* inline.c - calls of fn functions are replaced by their bodies.
+ *
+ * A callee stands before its callers (I8), so its own calls are gone when it is copied: one level
+ * of copying is enough, and nothing recurses.  Bodies are copied as they are; every op keeps the
+ * place where it was written.  The callees stay in the module: whoever exports them may.
+ *
+ * A chain of functions that call each other twice doubles at every step; above INLINE_MAX_OPS the
+ * pass gives up with an error instead of the machine. */
+#include "passes/pass.h"
+
+#define INLINE_MAX_OPS (1u << 22)
+
+ig_status pass_run_inline(const ir_module *in, ir_module *out);
+
+/* The callee in `out` when op o is a call to inline, else NULL. */
+static const ir_func *inline_callee(const ir_module *out, const ir_func *f, const ir_op *o) {
+    if (o->code != OP_call) return NULL;
+    const ir_attr_call *a = ir_attr_get(f->module, o->attr);
+    const ir_func *callee = ir_find_func(out, a->callee);
+    return callee && callee->kind == IR_FN ? callee : NULL;
+}
+
+/* Copy the body of callee to the place of call o; the results are entered into map. */
+static void inline_call(ir_builder *b, const ir_func *f, const ir_op *o, const ir_func *callee,
+                        ir_ref *map) {
+    const ig_allocator *a = b->m->alloc;
+    size_t size = (size_t)callee->values.n * sizeof(ir_ref);
+    ir_ref *inner = rt_alloc_zero(a, size);
+    if (!inner) {
+        ir_build_error(b, rt_fail_memory());
+        return;
+    }
+    for (uint32_t k = 0; k < o->nin; k++)
+        inner[ir_param_ref(callee, k).i] = map[ir_op_in(f, o, k).i];
+    uint32_t end = callee->regions.data[0].end - 1;
+    for (uint32_t i = 0; i < end && !b->error; i++)
+        if (!callee->ops.data[i].parent) ir_copy_op(b, callee, i, inner);
+    const ir_op *ret = ir_return_op(callee);
+    for (uint32_t k = 0; k < o->nout; k++)
+        map[ir_op_out(o, k).i] = inner[ir_op_in(callee, ret, k).i];
+    rt_free(a, inner, size);
+}
+
+static ig_status inline_func(ir_module *out, const ir_func *f) {
+    ir_builder b;
+    ir_ref *map = pass_begin(&b, out, f, IR_BUILD_RAW);
+    uint32_t end = f->regions.data[0].end - 1;
+    for (uint32_t i = 0; map && !b.error && i < end; i++) {
+        const ir_op *o = &f->ops.data[i];
+        const ir_func *callee = inline_callee(out, f, o);
+        if (o->parent) continue;
+        if (callee && b.f->ops.n + callee->ops.n > INLINE_MAX_OPS)
+            ir_build_error(&b, rt_fail(out->alloc, IG_RANGE,
+                                       "inlining @%s into @%s gives more than %u ops", callee->name,
+                                       f->name, INLINE_MAX_OPS));
+        else if (callee)
+            inline_call(&b, f, o, callee, map);
+        else
+            ir_copy_op(&b, f, i, map);
+    }
+    return pass_end(&b, f, map);
+}
+
+ig_status pass_run_inline(const ir_module *in, ir_module *out) {
+    for (uint32_t i = 0; i < in->funcs.n; i++) RT_TRY(inline_func(out, in->funcs.data[i]));
+    return NULL;
+}
