@@ -74,20 +74,50 @@ static bool parse_fail_at(parser *p, size_t at, ig_code code, const char *messag
     return false;
 }
 
-IG_PRINTF(2, 3)
-static bool parse_fail(parser *p, const char *fmt, ...) {
+static bool parse_vfail(parser *p, ig_code code, const char *fmt, va_list ap) {
     rt_str s;
-    va_list ap;
     if (p->error) return false;
     rt_str_init(&s, p->alloc);
-    va_start(ap, fmt);
     rt_str_vprintf(&s, fmt, ap);
-    va_end(ap);
     if (s.failed)
         p->error = rt_fail_memory();
     else
-        parse_fail_at(p, p->tok, IG_FORMAT, rt_str_text(&s));
+        parse_fail_at(p, p->tok, code, rt_str_text(&s));
     rt_str_free(&s);
+    return false;
+}
+
+/* Fail at the last token. */
+IG_PRINTF(2, 3)
+static bool parse_fail(parser *p, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    parse_vfail(p, IG_FORMAT, fmt, ap);
+    va_end(ap);
+    return false;
+}
+
+IG_PRINTF(3, 4)
+static bool parse_fail_code(parser *p, ig_code code, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    parse_vfail(p, code, fmt, ap);
+    va_end(ap);
+    return false;
+}
+
+/* "what is a, not b", with an invariant. */
+static bool parse_fail_types(parser *p, const char *what, uint32_t i, const ir_type *is,
+                             const ir_type *want, int inv) {
+    rt_str a, b;
+    rt_str_init(&a, p->alloc);
+    rt_str_init(&b, p->alloc);
+    ir_type_print(p->m, is, &a);
+    ir_type_print(p->m, want, &b);
+    parse_fail_code(p, IG_SHAPE, "result %u of %s is %s, not %s (I%d)", i, what, rt_str_text(&a),
+                    rt_str_text(&b), inv);
+    rt_str_free(&a);
+    rt_str_free(&b);
     return false;
 }
 
@@ -113,6 +143,18 @@ static bool parse_built(parser *p, size_t at) {
     ig_status s = p->b.error;
     p->b.error = NULL;
     return parse_take(p, at, s);
+}
+
+/* The same after an emission of `op`, naming the invariant that it would break. */
+static bool parse_emitted(parser *p, size_t at, ir_opcode op) {
+    ig_status s = p->b.error;
+    int inv = ir_rule_invariant(op, p->refs.n);
+    if (!s || ig_status_code(s) == IG_MEMORY) return parse_built(p, at);
+    p->b.error = NULL;
+    p->tok = at;
+    parse_fail_code(p, ig_status_code(s), "%s (I%d)", ig_status_text(s), inv);
+    ig_status_free(s);
+    return false;
 }
 
 /* --- Tokens ----------------------------------------------------------------------------------- */
@@ -401,10 +443,13 @@ static bool parse_element(parser *p, ig_dtype dtype, uint8_t *out_) {
 static bool parse_elements(parser *p, ig_dtype dtype, uint64_t n, uint8_t *out_) {
     size_t size = rt_dtype_bytes(dtype);
     for (uint64_t i = 0; i < n; i++) {
-        if (i && !parse_expect(p, ",")) return false;
+        if (i ? !parse_accept(p, ",") : parse_peek(p) == ']')
+            return parse_fail(p, "the type has %llu elements, the list has %llu",
+                              (unsigned long long)n, (unsigned long long)i);
         if (!parse_element(p, dtype, out_ + i * size)) return false;
     }
-    return parse_expect(p, "]");
+    return parse_accept(p, "]") ||
+           parse_fail(p, "the type has %llu elements, the list has more", (unsigned long long)n);
 }
 
 static bool parse_hex(parser *p, uint64_t n, uint8_t *out_) {
@@ -715,27 +760,17 @@ static bool parse_bind(parser *p, uint32_t op, uint32_t result0, uint32_t type0,
     const ir_op *o = &f->ops.data[op];
     uint32_t nname = p->pending.n - result0, ntype = p->types.n - type0;
     p->tok = at;
+    const char *name = ir_op_tab[o->code].name;
     if (nname != o->nout)
-        return parse_fail(p, "%s has %u results; %u are named", ir_op_tab[o->code].name, o->nout,
-                          nname);
+        return parse_fail(p, "%s gives %u result%s; named: %u", name, o->nout,
+                          o->nout == 1 ? "" : "s", nname);
     if (ntype && ntype != o->nout)
-        return parse_fail(p, "%s has %u results; %u types are given", ir_op_tab[o->code].name,
-                          o->nout, ntype);
+        return parse_fail(p, "%s gives %u result%s; types: %u", name, o->nout,
+                          o->nout == 1 ? "" : "s", ntype);
     for (uint32_t i = 0; i < ntype; i++) {
-        if (ir_type_eq(&f->values.data[o->out0 + i].type, &p->types.data[type0 + i])) continue;
-        rt_str s;
-        rt_str_init(&s, p->alloc);
-        rt_str_printf(&s, "result %u of %s is ", i, ir_op_tab[o->code].name);
-        ir_type_print(p->m, &f->values.data[o->out0 + i].type, &s);
-        rt_str_puts(&s, ", not ");
-        ir_type_print(p->m, &p->types.data[type0 + i], &s);
-        rt_str_puts(&s, " (I2)");
-        if (s.failed)
-            parse_no_memory(p);
-        else
-            parse_fail_at(p, at, IG_SHAPE, rt_str_text(&s));
-        rt_str_free(&s);
-        return false;
+        const ir_type *is = &f->values.data[o->out0 + i].type;
+        if (!ir_type_eq(is, &p->types.data[type0 + i]))
+            return parse_fail_types(p, name, i, is, &p->types.data[type0 + i], 2);
     }
     for (uint32_t i = 0; i < nname; i++)
         if (!parse_define(p, p->pending.data[result0 + i], ir_op_out(o, i))) return false;
@@ -798,7 +833,7 @@ static bool parse_region_op(parser *p, ir_opcode code, const void *attr, parse_f
         return parse_fail(p, "regions nest at most %d deep (I5)", IR_MAX_NEST);
     fr.nregion = ir_region_count(code);
     fr.op = ir_op_begin(&p->b, code, attr, (int)p->refs.n, p->refs.data, fr.nregion);
-    if (!parse_built(p, fr.at)) return false;
+    if (!parse_emitted(p, fr.at, code)) return false;
     p->frame[p->nframe++] = fr;
     return parse_region(p);
 }
@@ -831,7 +866,8 @@ static bool parse_op(parser *p, bool *done_) {
     p->tok = fr.at;
     if (ir_region_count(code)) return parse_region_op(p, code, &attr, fr);
     ir_emit(&p->b, code, &attr, (int)p->refs.n, p->refs.data);
-    return parse_built(p, fr.at) && parse_bind(p, p->b.f->ops.n - 1, fr.result0, fr.type0, fr.at);
+    return parse_emitted(p, fr.at, code) &&
+           parse_bind(p, p->b.f->ops.n - 1, fr.result0, fr.type0, fr.at);
 }
 
 /* --- Functions and modules -------------------------------------------------------------------- */
@@ -866,12 +902,11 @@ static bool parse_check_results(parser *p, const ir_func *f, const ir_type *prom
                                 size_t at) {
     p->tok = at;
     if (f->results.n != n)
-        return parse_fail(p, "@%s promises %u results and returns %u (I5)", f->name, n,
-                          f->results.n);
+        return parse_fail(p, "@%s promises %u result%s and returns %u (I5)", f->name, n,
+                          n == 1 ? "" : "s", f->results.n);
     for (uint32_t i = 0; i < n; i++)
         if (!ir_type_eq(&f->results.data[i], &promised[i]))
-            return parse_fail(p, "result %u of @%s has another type than promised (I5)", i,
-                              f->name);
+            return parse_fail_types(p, f->name, i, &f->results.data[i], &promised[i], 5);
     return true;
 }
 

@@ -29,6 +29,8 @@ void ir_print_data(ig_dtype dtype, const void *bytes, uint64_t n, rt_str *out, u
 /* The first element that is a bool other than 0 and 1 or a NaN that is not canonical; n when
  * there is none (I7). */
 uint64_t ir_data_bad(ig_dtype dtype, const void *bytes, uint64_t n);
+/* The invariant that an op breaks when its type rule refuses it (verify.c). */
+int ir_rule_invariant(ir_opcode op, uint32_t nin);
 /* Decimal text to an element, correctly rounded in one step; false when malformed or (integers)
  * out of range. */
 bool ir_parse_element(const char *s, size_t n, ig_dtype dtype, void *out_);

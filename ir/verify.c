@@ -386,6 +386,10 @@ static bool verify_callee(verifier *v, const ir_op *o, const ir_attr_call *a) {
                    name);
         return false;
     }
+    if (o->code == OP_launch && v->f->kind != IR_HOST) {
+        verify_bad(v, 8, "only a host program launches kernels");
+        return false;
+    }
     bool fits = o->code == OP_launch ? f->kind == IR_KERNEL
                                      : f->kind == IR_FN || f->kind == IR_CLUSTER;
     if (!fits) verify_bad(v, 8, "@%s is a %s", name, ir_func_kind_names[f->kind]);
@@ -414,9 +418,17 @@ static bool verify_special(verifier *v, const ir_op *o) {
     return false;
 }
 
-/* The invariant that a failed type rule of this op stands for. */
-static int verify_rule_invariant(uint16_t code) {
-    return code == OP_call || code == OP_launch ? 8 : code == OP_ein ? 10 : 2;
+int ir_rule_invariant(ir_opcode op, uint32_t nin) {
+    if (ir_op_tab[op].arity != IR_ARITY_V && nin != ir_op_tab[op].arity) return 4;
+    switch (op) {
+    case OP_const: return 7;
+    case OP_call:
+    case OP_launch: return 8;
+    case OP_weight:
+    case OP_kweight: return 9;
+    case OP_ein: return 10;
+    default: return 2;
+    }
 }
 
 /* Results are those of the type rule (I2).  A `kif` has the results its regions yield (I5). */
@@ -433,7 +445,7 @@ static void verify_types(verifier *v, const ir_op *o) {
         if (c.code == IG_MEMORY)
             v->no_memory = true;
         else
-            verify_bad(v, verify_rule_invariant(o->code), "%s", c.message);
+            verify_bad(v, ir_rule_invariant((ir_opcode)o->code, o->nin), "%s", c.message);
         return;
     }
     if (o->code == OP_kif) return;

@@ -1,15 +1,15 @@
 /* golden.c - golden text tests: tests/ir/<folder>/<name>.ir, or the files named as arguments.
  *
- * A file is a first line that says what is done, the input, a line `; ---` and the expected
- * output:
+ * A file is a first line that says what is done, the input, a line `; ---`, the expected output:
  *
- *     ; parse               parse and print                 ; parse locs     with locations
- *     ; verify              parse and verify: the error, or `ok`
- *     ; run: fold,dce       run passes and print            ; exec @f        run by the reference on the
- *                                                                            inputs `; in type = data`
+ *     ; parse           parse and print
+ *     ; verify          parse and verify: the error, or `ok`
+ *     ; run: fold,dce   run passes and print
+ *     ; exec @f         run by the reference on the input's lines `; in f32[2] = [1.0, 2.0]`
  *
- * Line numbers in errors are those of the file.  Whatever is printed is parsed and printed again,
- * which must give the same bytes.  IG_BLESS=1 rewrites the expected parts. */
+ * With ` locs` at the end of its first line a file prints with locations.  Line numbers in errors
+ * are those of the file.  Whatever is printed is parsed and printed again, which must give the same
+ * bytes.  IG_BLESS=1 rewrites the expected parts. */
 #include "ir/ir.h"
 #include "ir/text.h"
 #include "passes/pass.h"
@@ -159,14 +159,16 @@ static void golden_exec(const ir_module *m, const char *name, const char *text, 
 }
 
 /* Do what the first line says; the outcome goes to out. */
-static void golden_do(const char *what, const char *name, const char *text, size_t n, rt_str *out) {
+static void golden_do(char *what, const char *name, const char *text, size_t n, rt_str *out) {
     ir_module *m;
     ig_status s = ir_parse(golden_alloc(), name, text, n, &m);
     if (s) {
         golden_error(out, s);
         return;
     }
-    unsigned flags = strstr(what, " locs") ? IR_PRINT_LOCS : 0;
+    char *locs = strstr(what, " locs");
+    unsigned flags = locs ? IR_PRINT_LOCS : 0;
+    if (locs) *locs = 0;
     if (!strncmp(what, "parse", 5))
         golden_print(m, out, flags);
     else if (!strncmp(what, "verify", 6))
@@ -213,6 +215,7 @@ static bool golden_check(const char *path, const char *text) {
     char what[200];
     const char *mark = strstr(text, golden_mark), *base = strrchr(path, '/');
     size_t n = mark ? (size_t)(mark - text) : strlen(text), line = strcspn(text, "\n");
+    if (!mark && n && text[n - 1] == '\n') n--;
     const char *want = mark ? mark + strlen(golden_mark) : "";
     rt_str out;
     bool ok;
