@@ -23,9 +23,13 @@ bool cg_cpu_serves(const cg_cpu *cpu, ir_class cls);
 /* lower.c: a planned module (after memplan) -> kernels, the host program "<entry>" and "<entry>_workspace".
  * Dumped under IG_DUMP=kernel.
  *
- * kernel @k(%b0: mem<f32>, ..., %lo: i64[], %hi: i64[])         operands in order, then results; ends in `return`
+ * kernel @k(%b0: mem<f32>, ..., %lo: i64[], %hi: i64[])         operands in order, results, constants; ends in `return`
  * host   @entry() : launch ops name kernels: launch (mem..., n) callee=@k ; returns an i32 rt_host_code
  * host   @entry_workspace() : returns i64 bytes and i32 code */
+/* The weights of the planned module keep their numbers (and are borrowed from it, which must outlive the result); a
+ * constant that needs memory becomes a weight after them whose name begins with a dot.  Nobody passes those in: an image
+ * holds them in its read-only data, as a deployment object holds all weights. */
+static inline bool cg_weight_is_const(const char *name) { return name[0] == '.'; }
 ig_status cg_lower(const ir_module *planned, const char *entry, const cg_cpu *cpu, ir_module **out_);
 
 /* compile.c */

@@ -1,0 +1,166 @@
+/* compile.c - from a recorded module to an image or a deployment object, and the door to the LLVM plug-in.
+ *
+ * The plug-in is opened on the first compile and kept for the life of the process: unloading libLLVM is not safe, and
+ * opening it costs 13-20 ms.  That handle, behind a mutex, is the library's only global state beside the thread-local
+ * stream pointer.  It is looked for in IG_LLVM_PLUGIN (a path), then beside the library that holds this code, then where
+ * the loader looks.  A failed attempt is not remembered, so that installing the plug-in helps at once. */
+#include "codegen/llvm/plugin.h"
+#include "passes/pass.h"
+#include "runtime/base/log.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+void cg_bytes_free(cg_bytes *b) {
+    if (b->data) rt_free(b->alloc, b->data, b->n);
+    *b = (cg_bytes){0};
+}
+
+/* --- The plug-in -------------------------------------------------------------------------------------- */
+
+#define PLUGIN_FILE "libingot-llvm.so"
+
+static pthread_mutex_t plugin_lock = PTHREAD_MUTEX_INITIALIZER;
+static const cg_llvm_api *plugin_api; /* under the lock */
+
+static ig_status plugin_missing(const ig_allocator *a, const char *why) {
+    return rt_fail(a, IG_UNSUPPORTED,
+                   "compiling needs the LLVM plug-in: %s; install " PLUGIN_FILE " and LLVM 19 (package libllvm19), "
+                   "or set IG_LLVM_PLUGIN to its path",
+                   why ? why : "not found");
+}
+
+/* Open it at `dir` + `name`; NULL when it is not there. */
+static void *plugin_open(const ig_allocator *a, const char *dir, size_t n, const char *name) {
+    rt_str path;
+    rt_str_init(&path, a);
+    rt_str_add(&path, dir, n);
+    rt_str_puts(&path, name);
+    void *so = path.failed ? NULL : dlopen(rt_str_text(&path), RTLD_NOW | RTLD_LOCAL);
+    rt_str_free(&path);
+    return so;
+}
+
+/* Beside this library: installed, in a build folder, or next to a program that links it statically. */
+static void *plugin_beside(const ig_allocator *a) {
+    static const char *const place[] = {PLUGIN_FILE, "codegen/llvm/" PLUGIN_FILE, "../" PLUGIN_FILE,
+                                        "../codegen/llvm/" PLUGIN_FILE};
+    static const char here = 0;
+    Dl_info info;
+    if (!dladdr(&here, &info) || !info.dli_fname) return NULL;
+    const char *slash = strrchr(info.dli_fname, '/');
+    if (!slash) return NULL;
+    for (size_t i = 0; i < sizeof place / sizeof *place; i++) {
+        void *so = plugin_open(a, info.dli_fname, (size_t)(slash - info.dli_fname) + 1, place[i]);
+        if (so) return so;
+    }
+    return NULL;
+}
+
+/* Find the table; called under the lock. */
+static ig_status plugin_find(const ig_allocator *a, const cg_llvm_api **api_) {
+    const char *given = getenv("IG_LLVM_PLUGIN");
+    void *so = given && *given ? plugin_open(a, "", 0, given) : plugin_beside(a);
+    cg_llvm_entry_fn entry;
+    if (!so && !(given && *given)) so = plugin_open(a, "", 0, PLUGIN_FILE);
+    if (!so) return plugin_missing(a, dlerror());
+    void *symbol = dlsym(so, CG_LLVM_ENTRY);
+    if (!symbol) {
+        dlclose(so);
+        return plugin_missing(a, "the file found is no plug-in");
+    }
+    memcpy(&entry, &symbol, sizeof entry);
+    const cg_llvm_api *api = entry();
+    if (api->abi != CG_LLVM_ABI)
+        return rt_fail(a, IG_UNSUPPORTED, "the LLVM plug-in has ABI %u, this library needs %u: install the same version",
+                       api->abi, CG_LLVM_ABI);
+    rt_log("llvm", "LLVM %s", api->version);
+    *api_ = api;
+    return NULL;
+}
+
+static ig_status plugin_get(const ig_allocator *a, const cg_llvm_api **api_) {
+    ig_status s = NULL;
+    pthread_mutex_lock(&plugin_lock);
+    if (!plugin_api) s = plugin_find(a, &plugin_api);
+    *api_ = plugin_api;
+    pthread_mutex_unlock(&plugin_lock);
+    return s;
+}
+
+static const ir_func *plugin_find_func(const ir_module *m, const char *name) { return ir_find_func(m, name); }
+
+/* Hand a lowered module over; the object belongs to the plug-in's allocator (free). */
+static ig_status plugin_compile(const ig_allocator *a, const cg_llvm_job *job, void **object_, size_t *n_) {
+    const cg_llvm_api *api;
+    char message[512] = "";
+    cg_llvm_host host = {.ops = ir_op_tab,
+                         .attr_get = ir_attr_get,
+                         .loc_get = ir_loc_get,
+                         .find_func = plugin_find_func,
+                         .find_weight = ir_find_weight,
+                         .alloc = malloc,
+                         .free_ = free,
+                         .dump = rt_dump,
+                         .dump_llvm = rt_dump_on("llvm"),
+                         .dump_asm = rt_dump_on("asm"),
+                         .force_fatal = getenv("IG_LLVM_FATAL") != NULL}; /* tests */
+    RT_TRY(plugin_get(a, &api));
+    int code = api->compile(&host, job, object_, n_, message, sizeof message);
+    return code ? rt_status_op(rt_fail(a, (ig_code)code, "%s", message), "llvm") : NULL;
+}
+
+/* --- Modules ------------------------------------------------------------------------------------------ */
+
+/* Recorded module -> relocatable object (free). */
+static ig_status compile_object(const ir_module *m, const char *entry, const char *prefix, const cg_cpu *cpu,
+                                void **object_, size_t *n_) {
+    ir_module *planned, *lowered;
+    if (!cg_cpu_serves(cpu, m->class))
+        return rt_fail(m->alloc, IG_UNSUPPORTED,
+                       "target %s has no fused multiply-add: it needs a module of class nofma", cpu->name);
+    RT_TRY(pass_pipeline(m, &planned));
+    ig_status s = cg_lower(planned, entry, cpu, &lowered);
+    if (!s) {
+        cg_llvm_job job = {.module = lowered, .cpu = cpu, .prefix = prefix};
+        s = plugin_compile(m->alloc, &job, object_, n_);
+        ir_module_free(lowered);
+    }
+    ir_module_free(planned);
+    return s;
+}
+
+/* This machine's level when none is given. */
+static ig_status compile_target(const ir_module *m, const cg_cpu **cpu) {
+    if (!*cpu) *cpu = cg_cpu_host(m->class);
+    return *cpu ? NULL
+                : rt_fail(m->alloc, IG_UNSUPPORTED, "this processor is below every level that can be compiled for%s",
+                          m->class == IR_CLASS_FMA ? " (a module of class nofma needs less)" : "");
+}
+
+ig_status cg_compile(const ir_module *m, const char *entry, const cg_cpu *cpu, cg_bytes *image_) {
+    void *object;
+    size_t n;
+    *image_ = (cg_bytes){0};
+    RT_TRY(compile_target(m, &cpu));
+    RT_TRY(compile_object(m, entry, NULL, cpu, &object, &n));
+    ig_status s = cg_link(m->alloc, object, n, cpu, image_);
+    free(object);
+    return s;
+}
+
+ig_status cg_build(const ir_module *m, const char *entry, const char *prefix, const cg_cpu *cpu, cg_bytes *object_) {
+    void *object;
+    size_t n;
+    *object_ = (cg_bytes){0};
+    RT_TRY(compile_target(m, &cpu));
+    RT_TRY(compile_object(m, entry, prefix, cpu, &object, &n));
+    object_->data = rt_alloc(m->alloc, n);
+    object_->alloc = m->alloc;
+    object_->n = n;
+    if (object_->data) memcpy(object_->data, object, n);
+    free(object);
+    return object_->data ? NULL : rt_fail_memory();
+}

@@ -1,0 +1,251 @@
+/* nest.c - the loop nest of a cluster without a loop of its own: every element of the results, one after the other.
+ *
+ * Axes that every operand lays out alike run as one loop (cg_joint_axes), so that an elementwise kernel on [B,12,64] is
+ * one long loop and not 64 elements at a time.  The joint trailing axes are the vector loop with a scalar tail; the axes
+ * before them, flattened, are the outermost loop, which threads share. */
+#include "codegen/lower.h"
+
+#include <string.h>
+
+/* --- Joint axes --------------------------------------------------------------------------------------- */
+
+/* For each value: which of its axes carries result axis i (JOINT_NONE: not read along it; JOINT_CUT: read, but not from
+ * end to end). */
+enum { JOINT_NONE = -1, JOINT_CUT = -2 };
+typedef struct joint_map { bool set; int8_t axis[IG_MAX_RANK]; } joint_map;
+
+typedef struct joint_work {
+    const cg_low *l;
+    const ir_type *root;
+    joint_map *map;
+    unsigned apart; /* bit i: result axes i and i + 1 must not run as one */
+} joint_work;
+
+/* Enter how operand v is read. */
+static void joint_read(joint_work *w, ir_ref v, const joint_map *m) {
+    joint_map *old = &w->map[v.i];
+    for (int i = 0; i < w->root->rank; i++) {
+        bool differ = old->set && old->axis[i] != m->axis[i];
+        if (!differ && m->axis[i] != JOINT_CUT) continue;
+        w->apart |= 1u << i;
+        if (i) w->apart |= 1u << (i - 1);
+    }
+    if (!old->set) *old = *m;
+    old->set = true;
+}
+
+/* Memory of its own: neighbours must be neighbours in it, or both absent. */
+static void joint_leaf(joint_work *w, ir_ref v) {
+    const int8_t *axis = w->map[v.i].axis;
+    const ir_type *t = cg_type(w->l, v);
+    for (int i = 0; i + 1 < w->root->rank; i++) {
+        bool absent = axis[i] < 0 && axis[i + 1] < 0;
+        bool follow = axis[i] >= 0 && axis[i + 1] == axis[i] + 1 && t->dim[axis[i + 1]] == w->root->dim[i + 1];
+        if (!absent && !follow) w->apart |= 1u << i;
+    }
+}
+
+/* The map of an operand whose axis j is axis from[j] of the result (negative: as a joint_map says). */
+static joint_map joint_through(const joint_work *w, const joint_map *m, int rank, const int *from) {
+    joint_map r = {.set = true};
+    for (int i = 0; i < w->root->rank; i++) {
+        r.axis[i] = m->axis[i] == JOINT_CUT ? JOINT_CUT : JOINT_NONE;
+        for (int j = 0; j < rank; j++)
+            if (m->axis[i] >= 0 && from[j] == m->axis[i]) r.axis[i] = (int8_t)j;
+    }
+    return r;
+}
+
+/* Mark axis `axis` of the result as not read from end to end. */
+static void joint_cut(const joint_work *w, joint_map *m, int axis) {
+    for (int i = 0; i < w->root->rank; i++)
+        if (m->axis[i] == axis) m->axis[i] = JOINT_CUT;
+}
+
+/* How a movement op reads its first operand; false when it is not one. */
+static bool joint_move(const joint_work *w, const ir_op *o, const ir_type *t, const ir_type *x, joint_map *m) {
+    const void *attr = ir_attr_get(w->l->f->module, o->attr);
+    int from[IG_MAX_RANK];
+    switch (o->code) {
+    case OP_transpose:
+        for (int i = 0; i < t->rank; i++) from[((const ir_attr_perm *)attr)->perm.a[i]] = i;
+        break;
+    case OP_broadcast:
+        for (int i = 0; i < x->rank; i++) {
+            int to = ((const ir_attr_bcast *)attr)->axes.a[i];
+            from[i] = x->dim[i] == t->dim[to] ? to : JOINT_NONE;
+        }
+        break;
+    case OP_slice:
+    case OP_pad:
+    case OP_dslice:
+        for (int i = 0; i < t->rank; i++) {
+            from[i] = i;
+            if (t->dim[i] != x->dim[i] || o->code == OP_dslice) joint_cut(w, m, i);
+        }
+        break;
+    case OP_reverse:
+        for (int i = 0; i < t->rank; i++) from[i] = i;
+        for (int i = 0; i < ((const ir_attr_axes *)attr)->axes.n; i++)
+            joint_cut(w, m, ((const ir_attr_axes *)attr)->axes.a[i]);
+        break;
+    case OP_concat:
+        for (int i = 0; i < t->rank; i++) from[i] = i;
+        joint_cut(w, m, (int)((const ir_attr_axis *)attr)->axis);
+        break;
+    default: return false;
+    }
+    *m = joint_through(w, m, x->rank, from);
+    return true;
+}
+
+/* Hand the map of a value on to its operands. */
+static void joint_op(joint_work *w, ir_ref v) {
+    const ir_func *f = w->l->f;
+    const ir_op *o = ir_def_op(f, v);
+    const ir_type *t = cg_type(w->l, v);
+    joint_map m = w->map[v.i], none = {.set = true};
+    memset(none.axis, JOINT_NONE, sizeof none.axis);
+    if (!o || o->code == OP_rng_bits || o->code == OP_const) {
+        if (!o || o->code != OP_const || w->l->mem[v.i].i) joint_leaf(w, v);
+    } else if (ir_is_elementwise((ir_opcode)o->code) || o->code == OP_detach || o->code == OP_barrier) {
+        for (uint32_t i = 0; i < o->nin; i++) joint_read(w, ir_op_in(f, o, i), &m);
+        return;
+    } else if (o->code == OP_iota) {
+        joint_cut(w, &m, (int)((const ir_attr_iota *)ir_attr_get(f->module, o->attr))->axis);
+        joint_read(w, v, &m);
+    } else if (o->nin && joint_move(w, o, t, cg_type(w->l, ir_op_in(f, o, 0)), &m)) {
+        uint32_t like = o->code == OP_concat ? o->nin : 1;
+        for (uint32_t i = 0; i < like; i++) joint_read(w, ir_op_in(f, o, i), &m);
+        for (uint32_t i = like; i < o->nin; i++) joint_read(w, ir_op_in(f, o, i), &none);
+        return;
+    } else { /* anything else (dupdate, reshape, a core): no two axes of it run as one */
+        for (int i = 0; i < t->rank; i++) joint_cut(w, &m, i);
+        joint_read(w, v, &m);
+    }
+    for (uint32_t i = 0; o && i < o->nin; i++) joint_read(w, ir_op_in(f, o, i), &none);
+}
+
+int cg_joint_axes(cg_low *l, ir_ref v) {
+    const ir_type *t = cg_type(l, v);
+    const ig_allocator *a = l->k.b.m->alloc;
+    size_t size = (size_t)(v.i + 1) * sizeof(joint_map);
+    joint_work w = {.l = l, .root = t, .map = rt_alloc_zero(a, size)};
+    int joint = t->rank ? 1 : 0;
+    if (!w.map) {
+        ir_build_error(&l->k.b, rt_fail_memory());
+        return joint;
+    }
+    joint_map m = {.set = true};
+    for (int i = 0; i < t->rank; i++) m.axis[i] = (int8_t)i;
+    joint_read(&w, v, &m);
+    for (uint32_t i = v.i; i > 0; i--)
+        if (w.map[i].set) joint_op(&w, (ir_ref){i});
+    rt_free(a, w.map, size);
+    while (joint && joint < t->rank && !(w.apart >> (t->rank - 1 - joint) & 1)) joint++;
+    return joint;
+}
+
+/* --- The nest ----------------------------------------------------------------------------------------- */
+
+typedef struct nest_plan {
+    uint32_t first, n;     /* the results that share it */
+    const ir_type *type;
+    int outer;             /* axes of the outermost loop; the others are the vector loop */
+    cg_ix ix[IG_MAX_RANK];
+} nest_plan;
+
+static ir_ref nest_result(const cg_low *l, uint32_t i) { return ir_op_in(l->f, ir_return_op(l->f), i); }
+
+/* Pull the element (or vector) at subscript t of the inner axes, of all results; then store, as a result may lie in the
+ * memory of an operand that is read at this very element. */
+static void nest_body(cg_low *l, nest_plan *p, cg_ix t) {
+    const ir_type *type = p->type;
+    ir_ref r[IG_MAX_RANK];
+    cg_ix_split(l, t, type->rank - p->outer, type->dim + p->outer, p->ix + p->outer);
+    for (uint32_t i = 0; i < p->n; i++) r[i] = cg_pull(l, nest_result(l, p->first + i), p->ix);
+    cg_ix at = cg_ix_flat(l, type->rank, type->dim, p->ix);
+    for (uint32_t i = 0; i < p->n; i++)
+        cg_store(&l->k, l->out[p->first + i], (ir_ref){at.r}, cg_splat(&l->k, r[i], l->k.lanes));
+}
+
+/* The vector loop over [lo, hi) and its scalar tail. */
+static void nest_inner(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi, ir_dim extent) {
+    cg_kernel *k = &l->k;
+    if (!l->scalar && (extent < 0 || extent >= CG_LANES)) {
+        ir_ref whole = cg_bit(k, IR_bitop_and, cg_bin(k, OP_sub, hi, lo), cg_i64(k, -CG_LANES));
+        ir_ref end = cg_bin(k, OP_add, lo, whole);
+        cg_nest v = cg_open_for(l, lo, end, CG_LANES, 0, NULL, NULL);
+        k->lanes = CG_LANES;
+        nest_body(l, p, p->outer ? cg_ix_aligned(v.loop.index) : cg_ix_linear(v.loop.index));
+        k->lanes = 0;
+        cg_close_for(l, v, 0, NULL);
+        if (extent >= 0 && extent % CG_LANES == 0 && p->outer) return;
+        lo = end;
+    }
+    cg_nest s = cg_open_for(l, lo, hi, 1, 0, NULL, NULL);
+    nest_body(l, p, cg_ix_uniform(s.loop.index));
+    cg_close_for(l, s, 0, NULL);
+}
+
+static ir_dim nest_extent(cg_low *l, const ir_dim *dim, int n) {
+    ir_dim d = 1;
+    for (int i = 0; i < n; i++) d = ir_dim_mul(l->k.b.m, d, dim[i]);
+    return d;
+}
+
+/* Write the nest of results that share dims, over [lo, hi) of its outermost loop. */
+static void nest_write(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi) {
+    const ir_type *t = p->type;
+    if (!t->rank) { /* one element: the loop runs once, or not at all */
+        cg_nest one = cg_open_for(l, lo, hi, 1, 0, NULL, NULL);
+        cg_ix none[IG_MAX_RANK] = {{0}};
+        ir_ref r[IG_MAX_RANK];
+        for (uint32_t i = 0; i < p->n; i++) r[i] = cg_pull(l, nest_result(l, p->first + i), none);
+        for (uint32_t i = 0; i < p->n; i++) cg_store(&l->k, l->out[p->first + i], cg_i64(&l->k, 0), r[i]);
+        cg_close_for(l, one, 0, NULL);
+        return;
+    }
+    ir_dim inner = nest_extent(l, t->dim + p->outer, t->rank - p->outer);
+    if (!p->outer) {
+        nest_inner(l, p, lo, hi, inner);
+        return;
+    }
+    cg_nest row = cg_open_for(l, lo, hi, 1, 0, NULL, NULL);
+    cg_ix_split(l, cg_ix_uniform(row.loop.index), p->outer, t->dim, p->ix);
+    for (int i = 0; i < p->outer; i++) cg_ix_solid(l, p->ix[i]); /* written here once, found again inside */
+    nest_inner(l, p, cg_i64(&l->k, 0), cg_dim(&l->k, inner), inner);
+    cg_close_for(l, row, 0, NULL);
+}
+
+static ir_dim nest_plan_one(cg_low *l, nest_plan *p) {
+    const ir_type *t = p->type;
+    int joint = t->rank;
+    for (uint32_t i = 0; i < p->n; i++) {
+        int j = cg_joint_axes(l, nest_result(l, p->first + i));
+        if (j < joint) joint = j;
+    }
+    p->outer = t->rank - joint;
+    return !t->rank ? 1 : nest_extent(l, t->dim, p->outer ? p->outer : t->rank);
+}
+
+void cg_plain_nest(cg_low *l, ir_dim *n_) {
+    uint32_t n = ir_return_op(l->f)->nin;
+    bool alike = n <= IG_MAX_RANK;
+    for (uint32_t i = 1; i < n; i++)
+        alike &= ir_same_dims(cg_type(l, nest_result(l, 0)), cg_type(l, nest_result(l, i)));
+    if (alike && n) {
+        nest_plan p = {.first = 0, .n = n, .type = cg_type(l, nest_result(l, 0))};
+        *n_ = nest_plan_one(l, &p);
+        nest_write(l, &p, l->lo, l->hi);
+        return;
+    }
+    *n_ = 1; /* results of different shapes: one after the other, in one part */
+    cg_nest once = cg_open_for(l, l->lo, l->hi, 1, 0, NULL, NULL);
+    for (uint32_t i = 0; i < n; i++) {
+        nest_plan p = {.first = i, .n = 1, .type = cg_type(l, nest_result(l, i))};
+        ir_dim extent = nest_plan_one(l, &p);
+        nest_write(l, &p, cg_i64(&l->k, 0), cg_dim(&l->k, extent));
+    }
+    cg_close_for(l, once, 0, NULL);
+}

@@ -1,0 +1,189 @@
+/* program.c - a planned module becomes kernels and a host program: one kernel a call of the entry function. */
+#include "codegen/lower.h"
+#include "runtime/base/log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct program {
+    const ir_module *in;
+    ir_module *out;
+    const cg_cpu *cpu;
+    RT_VEC(cg_launch) launches;
+    RT_VEC(const char *) blobs; /* names of the constants each launch passes after the results */
+} program;
+
+/* --- Constants ---------------------------------------------------------------------------------------- */
+
+/* Whether all elements of a constant have the same bytes. */
+static bool program_is_splat(const ir_attr_const *a) {
+    const char *bytes = a->data.bytes;
+    size_t size = rt_dtype_bytes((ig_dtype)a->type.dtype), n = (size_t)a->data.n;
+    return n <= size || !memcmp(bytes, bytes + size, n - size);
+}
+
+/* The weight of the lowered module that holds a constant; its name begins with a dot (cg_weight_is_const). */
+ig_status cg_const_weight(ir_module *out, ir_attr number, const ir_attr_const *a, const char **name_) {
+    char name[48];
+    int n = snprintf(name, sizeof name, ".c%u", number.i);
+    const ir_weight *w;
+    while ((w = ir_find_weight(out, name)) && w->data != a->data.bytes && n < (int)sizeof name - 1) {
+        name[n++] = '_';
+        name[n] = '\0';
+    }
+    if (!w) RT_TRY(ir_add_weight(out, name, a->type, a->data.bytes, false));
+    *name_ = ir_find_weight(out, name)->name;
+    return NULL;
+}
+
+/* --- One kernel --------------------------------------------------------------------------------------- */
+
+/* A kernel name that is free. */
+static const char *program_name(ir_module *out, const char *want, char *buf, size_t size) {
+    snprintf(buf, size, "%s", want);
+    for (unsigned i = 1; ir_find_func(out, buf); i++) snprintf(buf, size, "%s.%u", want, i);
+    return buf;
+}
+
+/* Find the constants of a cluster that need memory, and name their weights. */
+static ig_status program_find_blobs(program *p, cg_low *l, cg_launch *launch) {
+    const ir_func *f = l->f;
+    for (uint32_t i = 0; i < f->ops.n; i++) {
+        const ir_op *o = &f->ops.data[i];
+        if (o->code != OP_const) continue;
+        const ir_attr_const *a = ir_attr_get(f->module, o->attr);
+        if (program_is_splat(a)) continue;
+        RT_TRY(cg_const_weight(p->out, o->attr, a, &l->blob[o->out0]));
+        if (!rt_vec_push(p->out->alloc, &p->blobs, l->blob[o->out0])) return rt_fail_memory();
+        launch->nblob++;
+    }
+    return NULL;
+}
+
+/* The parameters of the kernel: operands, results, constants, then the part of the outermost loop. */
+static void program_params(cg_low *l) {
+    const ir_func *f = l->f;
+    ir_builder *b = &l->k.b;
+    char name[24];
+    unsigned at = 0;
+    for (uint32_t i = 0; i < ir_nparam(f); i++) {
+        snprintf(name, sizeof name, "b%u", at++);
+        ir_ref v = ir_param_ref(f, i);
+        l->mem[v.i] = ir_param(b, ir_mem_type((ig_dtype)cg_type(l, v)->dtype), name);
+    }
+    for (uint32_t i = 0; i < f->results.n; i++) {
+        snprintf(name, sizeof name, "b%u", at++);
+        l->out[i] = ir_param(b, ir_mem_type((ig_dtype)f->results.data[i].dtype), name);
+    }
+    for (uint32_t i = 0; i < f->ops.n; i++) {
+        uint32_t v = f->ops.data[i].out0;
+        if (f->ops.data[i].code != OP_const || !l->blob[v]) continue;
+        snprintf(name, sizeof name, "b%u", at++);
+        l->mem[v] = ir_param(b, ir_mem_type((ig_dtype)f->values.data[v].type.dtype), name);
+    }
+    l->lo = ir_param(b, ir_scalar_type(IG_i64), "lo");
+    l->hi = ir_param(b, ir_scalar_type(IG_i64), "hi");
+}
+
+/* Evaluate the symbolic dims of the cluster at the top, where every loop sees them. */
+static void program_dims(cg_low *l) {
+    for (uint32_t i = 1; i < l->f->values.n && !cg_lower_failed(l); i++) {
+        const ir_type *t = &l->f->values.data[i].type;
+        for (int k = 0; k < t->rank; k++) cg_dim(&l->k, t->dim[k]);
+    }
+}
+
+static void program_write(cg_low *l, ir_dim *n_) {
+    program_params(l);
+    program_dims(l);
+    cg_reduce_prepare(l);
+    if (cg_scan_nest(l, n_) || cg_gemm_nest(l, n_)) return;
+    cg_plain_nest(l, n_);
+}
+
+static void program_free_low(cg_low *l) {
+    const ig_allocator *a = l->f->module->alloc;
+    rt_free(a, l->mem, l->f->values.n * sizeof *l->mem);
+    rt_free(a, l->blob, l->f->values.n * sizeof *l->blob);
+    rt_free(a, l->scratch, l->f->values.n * sizeof *l->scratch);
+    rt_free(a, l->out, (l->f->results.n + 1) * sizeof *l->out);
+    rt_vec_free(a, &l->frames);
+    rt_vec_free(a, &l->groups);
+    rt_vec_free(a, &l->memo);
+    rt_vec_free(a, &l->args);
+    rt_vec_free(a, &l->nests);
+    cg_kernel_free(&l->k);
+}
+
+static ig_status program_kernel(program *p, const ir_func *cluster, const ir_op *call) {
+    const ig_allocator *a = p->out->alloc;
+    cg_launch launch = {.call = call};
+    char name[128];
+    ir_func *kernel;
+    cg_low l = {.f = cluster, .cpu = p->cpu, .k.b.m = p->out};
+    l.mem = rt_alloc_zero(a, cluster->values.n * sizeof *l.mem);
+    l.blob = rt_alloc_zero(a, cluster->values.n * sizeof *l.blob);
+    l.out = rt_alloc_zero(a, (cluster->results.n + 1) * sizeof *l.out);
+    l.scratch = rt_alloc_zero(a, cluster->values.n * sizeof *l.scratch);
+    ig_status s = l.mem && l.blob && l.out && l.scratch ? program_find_blobs(p, &l, &launch) : rt_fail_memory();
+    if (!s) {
+        program_name(p->out, cluster->name, name, sizeof name);
+        cg_kernel_begin(&l.k, p->out, name, IR_KERNEL);
+        if (!cg_lower_failed(&l)) program_write(&l, &launch.n);
+        s = ir_build_end(&l.k.b, 0, NULL, &kernel);
+        if (s) s = rt_status_note(s, "lowering @%s", cluster->name);
+    }
+    program_free_low(&l);
+    if (s) return s;
+    launch.kernel = kernel->name;
+    return rt_vec_push(a, &p->launches, launch) ? NULL : rt_fail_memory();
+}
+
+/* --- The whole ---------------------------------------------------------------------------------------- */
+
+static ig_status program_kernels(program *p, const ir_func *f) {
+    for (uint32_t i = 0; i < f->ops.n; i++) {
+        const ir_op *o = &f->ops.data[i];
+        if (o->code != OP_call) continue;
+        const ir_attr_call *a = ir_attr_get(p->in, o->attr);
+        const ir_func *callee = ir_find_func(p->in, a->callee);
+        ig_assert(p->in->alloc, callee && callee->kind == IR_CLUSTER && a->at.n == callee->results.n);
+        RT_TRY(program_kernel(p, callee, o));
+    }
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < p->launches.n; i++) {
+        p->launches.data[i].blob = p->blobs.data + at;
+        at += p->launches.data[i].nblob;
+    }
+    return cg_host(p->in, f, p->out, p->launches.data);
+}
+
+static void program_dump(const ir_module *m) {
+    rt_str text;
+    if (!rt_dump_on("kernel")) return;
+    rt_str_init(&text, m->alloc);
+    ir_print(m, &text, IR_PRINT_ELIDE);
+    rt_dump("kernel", text.failed ? "; out of memory\n" : rt_str_text(&text));
+    rt_str_free(&text);
+}
+
+ig_status cg_lower(const ir_module *planned, const char *entry, const cg_cpu *cpu, ir_module **out_) {
+    const ir_func *f = ir_find_func(planned, entry);
+    program p = {.in = planned, .cpu = cpu};
+    *out_ = NULL;
+    if (!f || f->kind != IR_FN) return rt_fail(planned->alloc, IG_INVALID, "there is no function @%s", entry);
+    if (!cg_cpu_serves(cpu, planned->class))
+        return rt_fail(planned->alloc, IG_UNSUPPORTED,
+                       "target %s has no fused multiply-add: it needs a module of class nofma", cpu->name);
+    RT_TRY(ir_module_shell(planned, &p.out));
+    ig_status s = program_kernels(&p, f);
+    rt_vec_free(planned->alloc, &p.launches);
+    rt_vec_free(planned->alloc, &p.blobs);
+    if (s) {
+        ir_module_free(p.out);
+        return s;
+    }
+    program_dump(p.out);
+    *out_ = p.out;
+    return NULL;
+}

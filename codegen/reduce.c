@@ -1,0 +1,263 @@
+/* reduce.c - reductions in the order of numerics rule 5.
+ *
+ * Element i of the flattened reduction index goes to lane i mod 16 of block i / 4096; lanes and blocks combine in fixed
+ * trees.  Two ways to write the same sums:
+ *   across  the 16 lanes are one vector, and one vector load feeds them all: for single output elements whose reduced
+ *           elements lie side by side.  The last few elements go to their lanes one by one.
+ *   along   the vector runs along the output (or is one element), and the 16 lanes are 16 registers in scratch memory,
+ *           taken in turn: for outputs that lie side by side.
+ * Block partials stream through a stack of one slot a level: level v holds the tree of 2^v blocks. */
+#include "codegen/lower.h"
+
+#include <math.h>
+
+#define REDUCE_LEVELS 52 /* 2^63 / 4096 blocks */
+
+typedef struct reduce_work {
+    const ir_op *o;
+    const cg_ix *ix;  /* of the output element */
+    ir_redop op;
+    ig_dtype d;       /* element type */
+    ir_ref x;         /* the operand */
+    ir_axes axes;
+    int n;
+    ir_dim dim[IG_MAX_RANK], count; /* reduced extents, and their product */
+    ir_ref scratch;
+    int64_t width;    /* elements of a register of the output: its lanes, or 1 */
+} reduce_work;
+
+/* --- Monoids ------------------------------------------------------------------------------------------ */
+
+static int64_t reduce_int_end(ig_dtype d, bool low) {
+    int64_t bits = (int64_t)rt_dtype_bytes(d) * 8;
+    if (rt_is_signed(d)) return low ? (int64_t)(UINT64_MAX << (bits - 1)) : (int64_t)(UINT64_MAX >> (65 - bits));
+    return low ? 0 : -1;
+}
+
+ir_ref cg_identity(cg_low *l, ir_redop op, ig_dtype d) {
+    ig_dtype r = cg_reg(d);
+    bool low = op == IR_redop_max || op == IR_redop_or || op == IR_redop_argmax;
+    if (op == IR_redop_sum || op == IR_redop_prod) return cg_int(&l->k, r, op == IR_redop_prod);
+    if (d == IG_bool) return cg_int(&l->k, r, !low);
+    if (rt_is_float(r)) return cg_flt(&l->k, r, low ? -(double)INFINITY : (double)INFINITY);
+    return cg_int(&l->k, r, reduce_int_end(d, low));
+}
+
+ir_ref cg_monoid(cg_low *l, ir_redop op, ig_dtype d, ir_ref x, ir_ref y) {
+    static const ir_opcode code[] = {
+        [IR_redop_sum] = OP_add, [IR_redop_prod] = OP_mul, [IR_redop_max] = OP_max,
+        [IR_redop_min] = OP_min, [IR_redop_and] = OP_min,  [IR_redop_or] = OP_max,
+    };
+    ir_ref in[2] = {x, y};
+    return cg_ew(&l->k, code[op], NULL, cg_reg(d), 2, in);
+}
+
+/* --- Elements ----------------------------------------------------------------------------------------- */
+
+/* The operand at position t of the flattened reduction index, as a register of `lanes`. */
+static ir_ref reduce_element(cg_low *l, const reduce_work *w, cg_ix t, int64_t lanes) {
+    cg_ix part[IG_MAX_RANK] = {{0}}, ix[IG_MAX_RANK] = {{0}};
+    int64_t outer = l->k.lanes;
+    l->k.lanes = lanes;
+    cg_ix_split(l, t, w->n, w->dim, part);
+    int red = 0, kept = 0;
+    for (int i = 0; i < cg_type(l, w->x)->rank; i++)
+        ix[i] = red < w->n && w->axes.a[red] == i ? part[red++] : w->ix[kept++];
+    ir_ref r = cg_pull(l, w->x, ix);
+    l->k.lanes = outer;
+    return r;
+}
+
+/* --- One block ---------------------------------------------------------------------------------------- */
+
+/* l[j] += l[j+8], then +4, +2, +1. */
+static ir_ref reduce_fold_lanes(cg_low *l, const reduce_work *w, ir_ref v) {
+    while (!cg_lower_failed(l) && cg_lanes_of(&l->k, v))
+        v = cg_monoid(l, w->op, w->d, cg_half(&l->k, v, 0), cg_half(&l->k, v, 1));
+    return v;
+}
+
+/* The partial of positions [lo, hi), lo a multiple of the block: lanes across a vector. */
+static ir_ref reduce_across(cg_low *l, const reduce_work *w, ir_ref lo, ir_ref hi) {
+    cg_kernel *k = &l->k;
+    ir_ref whole = cg_bit(k, IR_bitop_and, cg_bin(k, OP_sub, hi, lo), cg_i64(k, -IR_LANES));
+    ir_ref end = cg_bin(k, OP_add, lo, whole);
+    ir_ref acc = cg_splat(k, cg_identity(l, w->op, w->d), IR_LANES), in, x;
+    cg_nest nest = cg_open_for(l, lo, end, IR_LANES, 1, &acc, &in);
+    x = reduce_element(l, w, cg_ix_aligned(nest.loop.index), IR_LANES);
+    x = cg_monoid(l, w->op, w->d, in, cg_splat(k, x, IR_LANES));
+    acc = cg_close_for(l, nest, 1, &x);
+    if (w->count < 0 || w->count % IR_LANES) {
+        ir_ref lane = ir_emit0(&k->b, OP_viota, &(ir_attr_lanes){.lanes = IR_LANES});
+        nest = cg_open_for(l, end, hi, 1, 1, &acc, &in);
+        x = reduce_element(l, w, cg_ix_uniform(nest.loop.index), 0);
+        x = cg_monoid(l, w->op, w->d, in, cg_splat(k, x, IR_LANES));
+        ir_ref here = cg_cmp(k, IR_cmpop_eq, lane, cg_bin(k, OP_sub, nest.loop.index, end));
+        x = cg_select(k, here, x, in);
+        acc = cg_close_for(l, nest, 1, &x);
+    }
+    return reduce_fold_lanes(l, w, acc);
+}
+
+/* Slot `at` of the scratch memory: lanes first, then the levels of the tree. */
+static ir_ref reduce_slot(cg_low *l, const reduce_work *w, ir_ref at) {
+    return cg_bin(&l->k, OP_mul, at, cg_i64(&l->k, w->width));
+}
+
+static ir_ref reduce_get(cg_low *l, const reduce_work *w, ir_ref at) {
+    return cg_load(&l->k, w->scratch, reduce_slot(l, w, at), w->width > 1 ? w->width : 0);
+}
+
+static void reduce_set(cg_low *l, const reduce_work *w, ir_ref at, ir_ref v) {
+    v = cg_splat(&l->k, v, w->width > 1 ? w->width : 0);
+    cg_store(&l->k, w->scratch, reduce_slot(l, w, at), v);
+}
+
+/* The same with the lanes in scratch memory. */
+static ir_ref reduce_along(cg_low *l, const reduce_work *w, ir_ref lo, ir_ref hi) {
+    cg_kernel *k = &l->k;
+    ir_ref lane[IR_LANES], id = cg_identity(l, w->op, w->d);
+    for (int j = 0; j < IR_LANES; j++) reduce_set(l, w, cg_i64(k, j), id);
+    cg_nest nest = cg_open_for(l, lo, hi, 1, 0, NULL, NULL);
+    ir_ref t = nest.loop.index, at = cg_bit(k, IR_bitop_and, t, cg_i64(k, IR_LANES - 1));
+    ir_ref x = reduce_element(l, w, cg_ix_uniform(t), k->lanes);
+    reduce_set(l, w, at, cg_monoid(l, w->op, w->d, reduce_get(l, w, at), x));
+    cg_close_for(l, nest, 0, NULL);
+    for (int j = 0; j < IR_LANES; j++) lane[j] = reduce_get(l, w, cg_i64(k, j));
+    for (int step = IR_LANES / 2; step; step /= 2)
+        for (int j = 0; j < step; j++) lane[j] = cg_monoid(l, w->op, w->d, lane[j], lane[j + step]);
+    return lane[0];
+}
+
+/* --- Blocks ------------------------------------------------------------------------------------------- */
+
+typedef ir_ref (*reduce_block)(cg_low *l, const reduce_work *w, ir_ref lo, ir_ref hi);
+
+static ir_ref reduce_level(cg_low *l, ir_ref v) { return cg_bin(&l->k, OP_add, v, cg_i64(&l->k, IR_LANES)); }
+
+static ir_ref reduce_ctz(cg_low *l, ir_ref x) {
+    return ir_emit1(&l->k.b, OP_bitcount, &(ir_attr_count){.kind = IR_count_ctz}, x);
+}
+
+/* Push the partial of block b: combine with the trees of the trailing ones of b. */
+static void reduce_push(cg_low *l, const reduce_work *w, ir_ref b, ir_ref partial) {
+    cg_kernel *k = &l->k;
+    ir_ref level = reduce_ctz(l, cg_un(k, OP_not, b)), in;
+    partial = cg_splat(k, partial, w->width > 1 ? w->width : 0);
+    cg_nest nest = cg_open_for(l, cg_i64(k, 0), level, 1, 1, &partial, &in);
+    ir_ref r = cg_monoid(l, w->op, w->d, reduce_get(l, w, reduce_level(l, nest.loop.index)), in);
+    r = cg_close_for(l, nest, 1, &r);
+    reduce_set(l, w, reduce_level(l, level), r);
+}
+
+/* Combine what is on the stack after n blocks, the smallest trees first. */
+static ir_ref reduce_take(cg_low *l, const reduce_work *w, ir_ref n) {
+    cg_kernel *k = &l->k;
+    ir_ref low = reduce_ctz(l, n), one = cg_i64(k, 1), in, r = reduce_get(l, w, reduce_level(l, low));
+    ir_ref lz = ir_emit1(&k->b, OP_bitcount, &(ir_attr_count){.kind = IR_count_clz}, n);
+    ir_ref top = cg_bin(k, OP_sub, cg_i64(k, 64), lz);
+    cg_nest nest = cg_open_for(l, cg_bin(k, OP_add, low, one), top, 1, 1, &r, &in);
+    ir_ref by[2] = {n, nest.loop.index};
+    ir_ref bit = ir_emit(&k->b, OP_shift, &(ir_attr_shop){.op = IR_shop_right}, 2, by);
+    bit = cg_bit(k, IR_bitop_and, bit, one);
+    cg_nest branch = cg_open_if(l, cg_cmp(k, IR_cmpop_eq, bit, one));
+    r = cg_monoid(l, w->op, w->d, reduce_get(l, w, reduce_level(l, nest.loop.index)), in);
+    cg_open_else(l, branch, 1, &r);
+    r = cg_close_if(l, branch, 1, &in);
+    return cg_close_for(l, nest, 1, &r);
+}
+
+/* Whether the count is at most one block, whatever the dims. */
+static bool reduce_is_short(const cg_low *l, ir_dim count) {
+    int64_t lo, hi;
+    ir_dim_range(l->k.b.m, count, &lo, &hi);
+    return hi <= IR_REDUCE_BLOCK;
+}
+
+static ir_ref reduce_blocks(cg_low *l, const reduce_work *w, reduce_block block) {
+    cg_kernel *k = &l->k;
+    ir_ref zero = cg_i64(k, 0), count = cg_dim(k, w->count), size = cg_i64(k, IR_REDUCE_BLOCK);
+    if (reduce_is_short(l, w->count)) return block(l, w, zero, count);
+    ir_ref n = cg_bin(k, OP_add, count, cg_i64(k, IR_REDUCE_BLOCK - 1));
+    n = cg_bin(k, OP_max, cg_bin(k, OP_div, n, size), cg_i64(k, 1));
+    cg_nest nest = cg_open_for(l, zero, n, 1, 0, NULL, NULL);
+    ir_ref lo = cg_bin(k, OP_mul, nest.loop.index, size);
+    ir_ref hi = cg_bin(k, OP_min, cg_bin(k, OP_add, lo, size), count);
+    reduce_push(l, w, nest.loop.index, block(l, w, lo, hi));
+    cg_close_for(l, nest, 0, NULL);
+    return reduce_take(l, w, n);
+}
+
+/* --- argmax, argmin ----------------------------------------------------------------------------------- */
+
+/* Whether x takes the place of the best so far: larger (smaller), or the first NaN. */
+static ir_ref reduce_beats(cg_low *l, const reduce_work *w, ig_dtype r, ir_ref x, ir_ref best) {
+    cg_kernel *k = &l->k;
+    ir_ref better = w->op == IR_redop_argmax ? cg_cmp(k, IR_cmpop_lt, best, x) : cg_cmp(k, IR_cmpop_lt, x, best);
+    if (!rt_is_float(r)) return better;
+    better = cg_bit(k, IR_bitop_or, better, cg_cmp(k, IR_cmpop_ne, x, x));
+    return cg_bit(k, IR_bitop_and, better, cg_cmp(k, IR_cmpop_eq, best, best));
+}
+
+static ir_ref reduce_arg(cg_low *l, const reduce_work *w) {
+    cg_kernel *k = &l->k;
+    ig_dtype r = w->d == IG_bool ? IG_u8 : cg_reg(w->d);
+    int64_t lanes = w->width > 1 ? w->width : 0;
+    ir_ref init[2] = {cg_splat(k, cg_identity(l, w->op, w->d == IG_bool ? IG_u8 : w->d), lanes),
+                      cg_splat(k, cg_i64(k, 0), lanes)};
+    ir_ref in[2], out[2];
+    cg_nest nest = cg_open_for(l, cg_i64(k, 0), cg_dim(k, w->count), 1, 2, init, in);
+    ir_ref x = reduce_element(l, w, cg_ix_uniform(nest.loop.index), k->lanes);
+    if (w->d == IG_bool) x = cg_convert(k, IG_bool, IG_u8, x);
+    ir_ref beats = reduce_beats(l, w, r, x, in[0]);
+    out[0] = cg_select(k, beats, x, in[0]);
+    out[1] = cg_select(k, beats, nest.loop.index, in[1]);
+    return ir_result(cg_close_for(l, nest, 2, out), 1);
+}
+
+/* --- The rule ----------------------------------------------------------------------------------------- */
+
+static reduce_work reduce_begin(cg_low *l, const ir_op *o, const cg_ix *ix) {
+    const ir_attr_reduce *a = ir_attr_get(l->f->module, o->attr);
+    reduce_work w = {.o = o, .ix = ix, .op = (ir_redop)a->op, .x = ir_op_in(l->f, o, 0), .axes = a->axes, .width = 1};
+    const ir_type *x = cg_type(l, w.x);
+    w.d = (ig_dtype)x->dtype;
+    w.n = a->axes.n;
+    w.count = 1;
+    w.scratch = l->scratch[o->out0];
+    for (int i = 0; i < w.n; i++) {
+        w.dim[i] = x->dim[a->axes.a[i]];
+        w.count = ir_dim_mul(l->k.b.m, w.count, w.dim[i]);
+    }
+    return w;
+}
+
+static bool reduce_is_arg(ir_redop op) { return op == IR_redop_argmax || op == IR_redop_argmin; }
+
+/* Whether the elements of one reduction lie side by side: the last axis is one of them. */
+static bool reduce_is_inner(const cg_low *l, const ir_op *o) {
+    const ir_attr_reduce *a = ir_attr_get(l->f->module, o->attr);
+    const ir_type *x = cg_type(l, ir_op_in(l->f, o, 0));
+    return a->axes.n && a->axes.a[a->axes.n - 1] == x->rank - 1;
+}
+
+ir_ref cg_reduce_at(cg_low *l, const ir_op *o, const cg_ix *ix) {
+    reduce_work w = reduce_begin(l, o, ix);
+    bool vary = false;
+    for (int i = 0; i < cg_type(l, ir_op_out(o, 0))->rank; i++) vary |= ix[i].kind != CG_IX_UNIFORM;
+    if (vary) w.width = l->k.lanes;
+    if (reduce_is_arg(w.op)) return reduce_arg(l, &w);
+    bool across = !vary && reduce_is_inner(l, o);
+    return cg_round(&l->k, w.d, reduce_blocks(l, &w, across ? reduce_across : reduce_along));
+}
+
+void cg_reduce_prepare(cg_low *l) {
+    for (uint32_t i = 0; i < l->f->ops.n && !cg_lower_failed(l); i++) {
+        const ir_op *o = &l->f->ops.data[i];
+        if (o->code != OP_reduce) continue;
+        l->scalar |= reduce_is_inner(l, o);
+        reduce_work w = reduce_begin(l, o, NULL);
+        if (reduce_is_arg(w.op)) continue;
+        l->scratch[o->out0] = cg_alloc(&l->k, cg_reg(w.d), (IR_LANES + REDUCE_LEVELS) * CG_LANES);
+    }
+}
