@@ -417,7 +417,7 @@ START_TEST(integer_to_float_rounds_once) {
         {IG_u64, UINT64_MAX, IG_f32, 0x1p64},
         {IG_i64, (uint64_t)INT64_MIN, IG_f32, -0x1p63},
         {IG_i64, (uint64_t)INT64_MIN, IG_bf16, -0x1p63},
-        /* 2^62 + 2^54 is half way between two bf16; one more must round up, and f64 would lose it */
+        /* 2^62 + 2^54 is half way between two bf16; one more must round up: f64 would lose it */
         {IG_i64, (UINT64_C(1) << 62) + (UINT64_C(1) << 54), IG_bf16, 0x1p62},
         {IG_i64, (UINT64_C(1) << 62) + (UINT64_C(1) << 54) + 1, IG_bf16, 0x1.02p62},
         {IG_u64, (UINT64_C(1) << 63) + (UINT64_C(1) << 55) + 1, IG_bf16, 0x1.02p63},
