@@ -29,6 +29,7 @@ typedef struct link {
     uint64_t nsym;
     const char *str;
     uint64_t str_size;
+    uint32_t unwind;             /* the section of call frames, or 0 */
     RT_VEC(rt_image_symbol) out; /* functions */
     rt_str names;
     rt_image_header head;
@@ -63,6 +64,18 @@ static const char *link_name(const link *l, const Elf64_Sym *s) {
     return s->st_name < l->str_size ? l->str + s->st_name : "?";
 }
 
+/* Find the call frames, which come first in the data so that the loader knows where they are. */
+static void link_find_unwind(link *l, uint32_t shstrndx) {
+    static const char name[] = ".eh_frame";
+    if (shstrndx >= l->nsec || l->sec[shstrndx].sh_type != SHT_STRTAB) return;
+    const Elf64_Shdr *names = &l->sec[shstrndx];
+    for (uint32_t i = 1; i < l->nsec && !l->unwind; i++)
+        if (link_is_alloc(&l->sec[i]) && !link_is_text(&l->sec[i]) &&
+            link_is_range(l->sec[i].sh_name, sizeof name, names->sh_size) &&
+            !memcmp(l->elf + names->sh_offset + l->sec[i].sh_name, name, sizeof name))
+            l->unwind = i;
+}
+
 /* Copy the section table. */
 static ig_status link_read_sections(link *l) {
     Elf64_Ehdr eh;
@@ -87,6 +100,7 @@ static ig_status link_read_sections(link *l) {
             !link_is_range(l->sec[i].sh_offset, l->sec[i].sh_size, l->n))
             return LINK_FAIL(l, "section %u lies outside the object", i);
     }
+    link_find_unwind(l, eh.e_shstrndx);
     return NULL;
 }
 
@@ -121,25 +135,29 @@ static ig_status link_read_symbols(link *l) {
 
 static uint64_t link_round(uint64_t x, uint64_t to) { return (x + to - 1) & ~(to - 1); }
 
-/* Place the data sections (text = false) or the text sections after offset `at`. */
-static ig_status link_place(link *l, bool text, uint64_t *at) {
-    for (uint32_t i = 0; i < l->nsec; i++) {
-        const Elf64_Shdr *s = &l->sec[i];
-        if (!link_is_alloc(s) || link_is_text(s) != text) continue;
-        uint64_t align = s->sh_addralign ? s->sh_addralign : 1;
-        if (s->sh_flags & SHF_WRITE)
-            return rt_fail(l->alloc, IG_UNSUPPORTED, "compiled code has writable data");
-        if (s->sh_flags & SHF_TLS)
-            return rt_fail(l->alloc, IG_UNSUPPORTED, "compiled code has thread-local data");
-        if (align & (align - 1) || align > RT_IMAGE_PAGE)
-            return LINK_FAIL(l, "alignment of section %u", i);
-        if (s->sh_size > LINK_MAX_IMAGE)
-            return rt_fail(l->alloc, IG_UNSUPPORTED, "compiled code is larger than 2 GiB");
-        l->place[i] = link_round(*at, align);
-        *at = l->place[i] + s->sh_size;
-        if (*at > LINK_MAX_IMAGE)
-            return rt_fail(l->alloc, IG_UNSUPPORTED, "compiled code is larger than 2 GiB");
-    }
+/* Place one section at or after offset `at`. */
+static ig_status link_place(link *l, uint32_t i, uint64_t *at) {
+    const Elf64_Shdr *s = &l->sec[i];
+    uint64_t align = s->sh_addralign ? s->sh_addralign : 1;
+    if (s->sh_flags & SHF_WRITE)
+        return rt_fail(l->alloc, IG_UNSUPPORTED, "compiled code has writable data");
+    if (s->sh_flags & SHF_TLS)
+        return rt_fail(l->alloc, IG_UNSUPPORTED, "compiled code has thread-local data");
+    if (align & (align - 1) || align > RT_IMAGE_PAGE)
+        return LINK_FAIL(l, "alignment of section %u", i);
+    if (s->sh_size > LINK_MAX_IMAGE || link_round(*at, align) > LINK_MAX_IMAGE - s->sh_size)
+        return rt_fail(l->alloc, IG_UNSUPPORTED, "compiled code is larger than 2 GiB");
+    l->place[i] = link_round(*at, align);
+    *at = l->place[i] + s->sh_size;
+    return NULL;
+}
+
+/* Place the data sections (text = false) or the text sections, the call frames first. */
+static ig_status link_place_all(link *l, bool text, uint64_t *at) {
+    if (!text && l->unwind) RT_TRY(link_place(l, l->unwind, at));
+    for (uint32_t i = 0; i < l->nsec; i++)
+        if (link_is_alloc(&l->sec[i]) && link_is_text(&l->sec[i]) == text && i != l->unwind)
+            RT_TRY(link_place(l, i, at));
     return NULL;
 }
 
@@ -179,10 +197,11 @@ static ig_status link_layout(link *l) {
     h->str_off = h->sym_off + (uint64_t)h->nsym * sizeof(rt_image_symbol);
     h->str_size = l->names.n;
     uint64_t at = h->data_off = link_round(h->str_off + h->str_size, RT_IMAGE_PAGE);
-    RT_TRY(link_place(l, false, &at));
+    RT_TRY(link_place_all(l, false, &at));
     h->data_size = at - h->data_off;
+    if (l->unwind) h->unwind_size = (uint32_t)l->sec[l->unwind].sh_size;
     at = h->text_off = link_round(at, RT_IMAGE_PAGE);
-    RT_TRY(link_place(l, true, &at));
+    RT_TRY(link_place_all(l, true, &at));
     h->text_size = at - h->text_off;
     h->size = at;
     for (uint32_t i = 0; i < l->out.n; i++) {

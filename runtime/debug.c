@@ -4,8 +4,8 @@
  * __jit_debug_register_code and reads the list behind __jit_debug_descriptor; both names are fixed
  * by it, so the descriptor is a global of the process, under a lock.  Each entry points to an ELF
  * file in memory.  Ours is made here: a symbol table over a .text without contents (SHT_NOBITS) at
- * the address of the code.  Generated functions keep a frame pointer, from which gdb unwinds
- * without tables.
+ * the address of the code, and a copy of the call frame information that the image carries, from
+ * which gdb unwinds.
  *
  * perf: one line a function in /tmp/perf-<pid>.map, the file that `perf report` reads, appended
  * when IG_PERF=1. */
@@ -45,20 +45,79 @@ static pthread_mutex_t debug_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* --- The symbol file --- */
 
-enum { SEC_NULL, SEC_TEXT, SEC_SYMTAB, SEC_STRTAB, SEC_SHSTRTAB, SEC_END };
-static const char debug_section_names[] = "\0.text\0.symtab\0.strtab\0.shstrtab";
-enum { NAME_TEXT = 1, NAME_SYMTAB = 7, NAME_STRTAB = 15, NAME_SHSTRTAB = 23 };
+enum { SEC_NULL, SEC_TEXT, SEC_UNWIND, SEC_SYMTAB, SEC_STRTAB, SEC_SHSTRTAB, SEC_END };
+static const char debug_section_names[] = "\0.text\0.eh_frame\0.symtab\0.strtab\0.shstrtab";
+enum { NAME_TEXT = 1, NAME_UNWIND = 7, NAME_SYMTAB = 17, NAME_STRTAB = 25, NAME_SHSTRTAB = 33 };
 
 struct rt_debug {
     struct jit_code_entry entry;
     size_t size; /* of this allocation: the symbol file follows */
 };
 
-/* Header and section table of a file with nsym symbols and str_size bytes of names. */
-static void debug_fill_header(char *file, const rt_debug_info *info, uint64_t nsym,
-                              uint64_t str_size) {
-    uint64_t sym_off = sizeof(Elf64_Ehdr) + SEC_END * sizeof(Elf64_Shdr);
-    uint64_t str_off = sym_off + nsym * sizeof(Elf64_Sym);
+#define DEBUG_NAME 255 /* bytes of a name that are kept: an image may repeat a long one */
+
+static size_t debug_name_size(const rt_debug_info *info, uint32_t i) {
+    return strnlen(info->str + info->sym[i].name, DEBUG_NAME) + 1;
+}
+
+/* Fill the section table: contents follow it in the order of the table. */
+static uint64_t debug_fill_sections(Elf64_Shdr sh[SEC_END], const rt_debug_info *info) {
+    uint64_t at = sizeof(Elf64_Ehdr) + SEC_END * sizeof(Elf64_Shdr), names = 1;
+    for (uint32_t i = 0; i < info->nsym; i++) names += debug_name_size(info, i);
+    sh[SEC_TEXT] = (Elf64_Shdr){.sh_name = NAME_TEXT,
+                                .sh_type = SHT_NOBITS,
+                                .sh_flags = SHF_ALLOC | SHF_EXECINSTR,
+                                .sh_addr = (uint64_t)(uintptr_t)info->text,
+                                .sh_size = info->text_size,
+                                .sh_addralign = 16};
+    sh[SEC_UNWIND] = (Elf64_Shdr){.sh_name = NAME_UNWIND,
+                                  .sh_type = SHT_PROGBITS,
+                                  .sh_flags = SHF_ALLOC,
+                                  .sh_addr = (uint64_t)(uintptr_t)info->unwind,
+                                  .sh_size = info->unwind_size,
+                                  .sh_addralign = 8};
+    sh[SEC_SYMTAB] = (Elf64_Shdr){.sh_name = NAME_SYMTAB,
+                                  .sh_type = SHT_SYMTAB,
+                                  .sh_size = ((uint64_t)info->nsym + 1) * sizeof(Elf64_Sym),
+                                  .sh_link = SEC_STRTAB,
+                                  .sh_info = 1, /* the first symbol that is not local */
+                                  .sh_addralign = 8,
+                                  .sh_entsize = sizeof(Elf64_Sym)};
+    sh[SEC_STRTAB] = (Elf64_Shdr){
+        .sh_name = NAME_STRTAB, .sh_type = SHT_STRTAB, .sh_size = names, .sh_addralign = 1};
+    sh[SEC_SHSTRTAB] = (Elf64_Shdr){.sh_name = NAME_SHSTRTAB,
+                                    .sh_type = SHT_STRTAB,
+                                    .sh_size = sizeof debug_section_names,
+                                    .sh_addralign = 1};
+    for (int k = SEC_TEXT; k < SEC_END; k++) {
+        at = (at + 7) & ~(uint64_t)7;
+        sh[k].sh_offset = at;
+        if (sh[k].sh_type != SHT_NOBITS) at += sh[k].sh_size;
+    }
+    return at;
+}
+
+/* Write the functions and their names. */
+static void debug_fill_symbols(char *file, const Elf64_Shdr *sh, const rt_debug_info *info) {
+    char *sym = file + sh[SEC_SYMTAB].sh_offset, *str = file + sh[SEC_STRTAB].sh_offset;
+    uint64_t at = 1;
+    for (uint32_t i = 0; i < info->nsym; i++) {
+        Elf64_Sym one = {.st_name = (uint32_t)at,
+                         .st_info = ELF64_ST_INFO(STB_GLOBAL, STT_FUNC),
+                         .st_shndx = SEC_TEXT,
+                         .st_value = info->sym[i].off,
+                         .st_size = info->sym[i].size};
+        memcpy(sym + ((size_t)i + 1) * sizeof one, &one, sizeof one);
+        size_t n = debug_name_size(info, i);
+        memcpy(str + at, info->str + info->sym[i].name, n - 1);
+        at += n;
+    }
+}
+
+/* The allocation with entry and file, or NULL. */
+static rt_debug *debug_make(const ig_allocator *a, const rt_debug_info *info) {
+    Elf64_Shdr sh[SEC_END] = {{0}};
+    uint64_t size = debug_fill_sections(sh, info);
     Elf64_Ehdr eh = {
         .e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT},
         .e_type = ET_REL,
@@ -70,62 +129,15 @@ static void debug_fill_header(char *file, const rt_debug_info *info, uint64_t ns
         .e_shnum = SEC_END,
         .e_shstrndx = SEC_SHSTRTAB,
     };
-    Elf64_Shdr sh[SEC_END] = {
-        [SEC_TEXT] = {.sh_name = NAME_TEXT,
-                      .sh_type = SHT_NOBITS,
-                      .sh_flags = SHF_ALLOC | SHF_EXECINSTR,
-                      .sh_addr = (uint64_t)(uintptr_t)info->text,
-                      .sh_size = info->text_size,
-                      .sh_addralign = 16},
-        [SEC_SYMTAB] = {.sh_name = NAME_SYMTAB,
-                        .sh_type = SHT_SYMTAB,
-                        .sh_offset = sym_off,
-                        .sh_size = nsym * sizeof(Elf64_Sym),
-                        .sh_link = SEC_STRTAB,
-                        .sh_info = 1,
-                        .sh_addralign = 8,
-                        .sh_entsize = sizeof(Elf64_Sym)},
-        [SEC_STRTAB] = {.sh_name = NAME_STRTAB,
-                        .sh_type = SHT_STRTAB,
-                        .sh_offset = str_off,
-                        .sh_size = str_size,
-                        .sh_addralign = 1},
-        [SEC_SHSTRTAB] = {.sh_name = NAME_SHSTRTAB,
-                          .sh_type = SHT_STRTAB,
-                          .sh_offset = str_off + str_size,
-                          .sh_size = sizeof debug_section_names,
-                          .sh_addralign = 1},
-    };
-    memcpy(file, &eh, sizeof eh);
-    memcpy(file + sizeof eh, sh, sizeof sh);
-    memcpy(file + str_off + str_size, debug_section_names, sizeof debug_section_names);
-}
-
-/* The allocation with entry and file, or NULL. */
-static rt_debug *debug_make(const ig_allocator *a, const rt_debug_info *info) {
-    uint64_t nsym = (uint64_t)info->nsym + 1, str_size = 1;
-    for (uint32_t i = 0; i < info->nsym; i++) str_size += strlen(info->str + info->sym[i].name) + 1;
-    uint64_t sym_off = sizeof(Elf64_Ehdr) + SEC_END * sizeof(Elf64_Shdr);
-    uint64_t str_off = sym_off + nsym * sizeof(Elf64_Sym);
-    uint64_t size = str_off + str_size + sizeof debug_section_names;
     rt_debug *d = rt_alloc_zero(a, sizeof *d + size);
     if (!d) return NULL;
+    char *file = (char *)(d + 1);
+    memcpy(file, &eh, sizeof eh);
+    memcpy(file + sizeof eh, sh, sizeof sh);
+    if (info->unwind_size) memcpy(file + sh[SEC_UNWIND].sh_offset, info->unwind, info->unwind_size);
+    debug_fill_symbols(file, sh, info);
+    memcpy(file + sh[SEC_SHSTRTAB].sh_offset, debug_section_names, sizeof debug_section_names);
     d->size = sizeof *d + size;
-    char *file = (char *)(d + 1), *str = file + str_off;
-    debug_fill_header(file, info, nsym, str_size);
-    uint64_t at = 1;
-    for (uint32_t i = 0; i < info->nsym; i++) {
-        const rt_image_symbol *s = &info->sym[i];
-        size_t n = strlen(info->str + s->name) + 1;
-        Elf64_Sym sym = {.st_name = (uint32_t)at,
-                         .st_info = ELF64_ST_INFO(STB_GLOBAL, STT_FUNC),
-                         .st_shndx = SEC_TEXT,
-                         .st_value = s->off,
-                         .st_size = s->size};
-        memcpy(file + sym_off + (i + 1) * sizeof sym, &sym, sizeof sym);
-        memcpy(str + at, info->str + s->name, n);
-        at += n;
-    }
     d->entry.symfile = file;
     d->entry.symfile_size = size;
     return d;

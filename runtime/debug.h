@@ -7,6 +7,8 @@
 typedef struct rt_debug_info {
     const void *text; /* where the code runs */
     uint64_t text_size;
+    const void *unwind; /* .eh_frame */
+    uint64_t unwind_size;
     const rt_image_symbol *sym;
     uint32_t nsym;
     const char *str;

@@ -42,7 +42,6 @@ static bool image_is_range(uint64_t off, uint64_t size, uint64_t lo, uint64_t hi
 static const char *image_check_layout(const rt_image_header *h, size_t n) {
     uint64_t sym_size = (uint64_t)h->nsym * sizeof(rt_image_symbol);
     if (h->size != n) return "its size is not the size in its header";
-    if (h->reserved) return "a reserved field is not zero";
     if (!memchr(h->level, 0, sizeof h->level)) return "the name of its cpu level does not end";
     if (h->sym_off % 8 || !image_is_range(h->sym_off, sym_size, sizeof *h, n))
         return "its symbol table lies outside";
@@ -52,6 +51,7 @@ static const char *image_check_layout(const rt_image_header *h, size_t n) {
     if (h->data_off % RT_IMAGE_PAGE ||
         !image_is_range(h->data_off, h->data_size, h->str_off + h->str_size, n))
         return "its data lies outside";
+    if (h->unwind_size > h->data_size) return "its call frames lie outside the data";
     if (h->text_off % RT_IMAGE_PAGE ||
         !image_is_range(h->text_off, h->text_size, h->data_off + h->data_size, n))
         return "its text lies outside";
@@ -207,11 +207,14 @@ ig_status rt_image_load(const ig_allocator *a, const void *bytes, size_t n, rt_i
     }
     img->sym = (const rt_image_symbol *)(const void *)(img->base + head.sym_off);
     img->str = (const char *)img->base + head.str_off;
-    img->debug = rt_debug_add(a, &(rt_debug_info){.text = img->base + head.text_off,
-                                                  .text_size = head.text_size,
-                                                  .sym = img->sym,
-                                                  .nsym = head.nsym,
-                                                  .str = img->str});
+    rt_debug_info debug = {.text = img->base + head.text_off,
+                           .text_size = head.text_size,
+                           .unwind = img->base + head.data_off,
+                           .unwind_size = head.unwind_size,
+                           .sym = img->sym,
+                           .nsym = head.nsym,
+                           .str = img->str};
+    img->debug = rt_debug_add(a, &debug);
     *out_ = img;
     return NULL;
 }

@@ -22,7 +22,7 @@ typedef struct rt_image_header {
     uint64_t features;         /* RT_CPU_* bits the code needs */
     uint64_t size;             /* of the whole image */
     uint64_t sym_off, str_off, str_size, data_off, data_size, text_off, text_size;
-    uint32_t nsym, reserved;
+    uint32_t nsym, unwind_size; /* the data begins with unwind_size bytes of DWARF call frames (.eh_frame), for debuggers */
     uint64_t hash;             /* rt_image_hash: over everything else */
 } rt_image_header;
 

@@ -96,6 +96,14 @@ void emit_str_attr(emit *e, LLVMValueRef fn, const char *name, const char *value
     LLVMAddAttributeAtIndex(fn, (LLVMAttributeIndex)LLVMAttributeFunctionIndex, a);
 }
 
+void emit_frame_attrs(emit *e, LLVMValueRef fn) {
+    unsigned kind = LLVMGetEnumAttributeKindForName("uwtable", sizeof "uwtable" - 1);
+    emit_attr(e, fn, 0, "nounwind");
+    LLVMAddAttributeAtIndex(fn, (LLVMAttributeIndex)LLVMAttributeFunctionIndex,
+                            LLVMCreateEnumAttribute(e->ctx, kind, 2)); /* at every instruction */
+    emit_str_attr(e, fn, "frame-pointer", "all");
+}
+
 LLVMBasicBlockRef emit_block(emit *e, const char *name) {
     return LLVMAppendBasicBlockInContext(e->ctx, e->fn, name);
 }
@@ -400,8 +408,7 @@ bool emit_module(emit *e) {
             LLVMValueRef fn = e->fns[k] = hosts ? emit_host_declare(e, f)
                                                 : emit_declare_kernel(e, f);
             if (!fn) return false;
-            emit_attr(e, fn, 0, "nounwind");
-            emit_str_attr(e, fn, "frame-pointer", "all"); /* gdb and perf unwind by it */
+            emit_frame_attrs(e, fn);
         }
     for (uint32_t k = 0; k < m->funcs.n && !e->code; k++)
         if (e->fns[k]) emit_func(e, m->funcs.data[k], e->fns[k]);

@@ -25,7 +25,7 @@ typedef struct emit {
     LLVMTypeRef i1, i8, i32, i64, ptr, none;
     rt_arena arena;        /* scratch of the whole compile */
     LLVMValueRef *fns;     /* one a function of the module; NULL for those that are not code */
-    LLVMValueRef *weights; /* deployment objects: the constants, made on first use */
+    LLVMValueRef *weights; /* those that are constants of the object, made on first use */
     LLVMValueRef launch;   /* the helper, made on first use */
 
     /* the function being emitted */
@@ -66,6 +66,8 @@ LLVMValueRef emit_intrinsic(emit *e, const char *name, LLVMTypeRef *over, unsign
 /* Add an enum attribute without value to a function (0: the function, k: its k-th parameter from
  * 1). */
 void emit_attr(emit *e, LLVMValueRef fn, unsigned where, const char *name);
+/* What lets gdb (call frame information) and perf (frame pointers) walk through a function. */
+void emit_frame_attrs(emit *e, LLVMValueRef fn);
 void emit_str_attr(emit *e, LLVMValueRef fn, const char *name, const char *value);
 LLVMBasicBlockRef emit_block(emit *e, const char *name);
 /* A stack slot in the entry block. */

@@ -236,7 +236,8 @@ static LLVMValueRef ew_convert(const ew *w) {
     return rt_dtype_bytes(w->to) < rt_dtype_bytes(w->from) ? LLVMBuildTrunc(w->b, x, w->r, "") : x;
 }
 
-/* The bits as they are: lowering has made NaNs canonical where they are observed (numerics rule 2). */
+/* The bits as they are: lowering has made NaNs canonical where they are observed (numerics rule
+ * 2). */
 static LLVMValueRef ew_bitcast(const ew *w) { return LLVMBuildBitCast(w->b, w->x[0], w->r, ""); }
 
 /* --- The table --- */

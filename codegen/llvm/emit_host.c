@@ -1,16 +1,16 @@
 /* emit_host.c - what host functions add: the module's ports, and launches.
  *
  * In an image a host function is rt_host_fn or rt_workspace_fn (runtime/kernel_abi.h) and finds
- * weights through a table. In a deployment object it is itself the exported entry point, without
- * that last argument: weights are constants of the object. */
+ * weights through a table; only the program's own constants are in the image.  In a deployment
+ * object it is itself the exported entry point, without that last argument, and all weights are
+ * constants of the object. */
 #include "codegen/llvm/emit.h"
 #include <stdio.h>
 #include <string.h>
 
 #define HOST_MAX_WEIGHTS (UINT64_C(1) << 30) /* bytes in one object: its code reaches 2 GiB */
 
-/* Parameters of rt_host_fn; a workspace function has HOST_DIMS_ONLY first, then the place of the
- * result. */
+/* Parameters of rt_host_fn, and of rt_workspace_fn. */
 enum { HOST_IN, HOST_OUT, HOST_DIMS, HOST_WS, HOST_EXEC, HOST_WEIGHTS, HOST_END };
 enum { WORKSPACE_DIMS, WORKSPACE_BYTES, WORKSPACE_END };
 
@@ -116,7 +116,7 @@ static LLVMValueRef host_weight(emit *e, const ir_op *op) {
         return NULL;
     }
     size_t k = (size_t)(w - e->m->weights.data);
-    if (e->job->prefix) {
+    if (e->job->prefix || cg_weight_is_const(w->name)) {
         if (!e->weights[k]) e->weights[k] = host_weight_constant(e, w);
         return e->weights[k];
     }
@@ -135,11 +135,10 @@ static void host_make_launch(emit *e) {
     LLVMTypeRef kernel_param[4] = {e->ptr, e->ptr, e->i64, e->i64};
     LLVMTypeRef kernel_type = LLVMFunctionType(e->none, kernel_param, 4, 0);
     LLVMBasicBlockRef back = LLVMGetInsertBlock(e->b);
-    LLVMValueRef outer = e->fn, fn = LLVMAddFunction(e->mod, "ingot.launch", type), p[5];
+    LLVMValueRef outer = e->fn, fn = LLVMAddFunction(e->mod, "ingot_launch", type), p[5];
     e->launch = e->fn = fn;
     LLVMSetLinkage(fn, LLVMInternalLinkage);
-    emit_attr(e, fn, 0, "nounwind");
-    emit_str_attr(e, fn, "frame-pointer", "all");
+    emit_frame_attrs(e, fn);
     LLVMGetParams(fn, p);
     LLVMBasicBlockRef some = emit_block(e, "check"), test = emit_block(e, "some"),
                       here = emit_block(e, "serial"), there = emit_block(e, "executor"),

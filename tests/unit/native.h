@@ -24,7 +24,7 @@ static inline const cg_llvm_api *native_plugin(void) {
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     if (n < 0) return NULL;
     self[n] = 0;
-    snprintf(path, sizeof path, "%s/../codegen/llvm/libingot-llvm.so", dirname(self));
+    snprintf(path, sizeof path, "%s/../libingot-llvm.so", dirname(self));
     void *so = dlopen(given ? given : path, RTLD_NOW | RTLD_LOCAL);
     if (!so) return NULL;
     cg_llvm_entry_fn entry;
