@@ -331,7 +331,7 @@ static void fuse_must(fuse_plan *p, ir_ref v) { p->must[p->alias[v.i].i] = true;
 static void fuse_decide(fuse_plan *p, uint32_t op) {
     const ir_op *o = &p->f->ops.data[op];
     ir_ref v = ir_op_out(o, 0);
-    bool used = p->must[v.i] || p->need[v.i];
+    bool used = o->nout && (p->must[v.i] || p->need[v.i]);
     switch (fuse_kind_of((ir_opcode)o->code)) {
     case FUSE_NONE:
     case FUSE_WEIGHT:

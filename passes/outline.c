@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define OUTLINE_WORDS (FUSE_NAME_MAX - 12) /* of a name, the rest is `k<number>_` */
+
 typedef struct outline {
     fuse_plan *p;
     ir_module *out;
@@ -22,29 +24,43 @@ typedef struct outline {
 
 /* --- Names ---------------------------------------------------------------------------------- */
 
-/* k<number>_<words>, unlike any function of either module; NULL is never given. */
+/* k<number>_<words>, unlike any function of either module. */
 static void outline_name(outline *l, const char *words, char name[FUSE_NAME_MAX + 1]) {
     do {
         snprintf(name, FUSE_NAME_MAX + 1, "k%u_%s", (*l->next_name)++, words);
     } while (ir_find_func(l->out, name) || ir_find_func(l->p->f->module, name));
 }
 
-/* The cluster's ops in order, each once, movement only when there is nothing else. */
-static void outline_words(const outline *l, const fuse_cluster *c, char words[FUSE_NAME_MAX - 12]) {
+/* What an op is called in a kernel's name: a reduction by what it does. */
+static const char *outline_word(const outline *l, const ir_op *o) {
+    const ir_attr_info *info = &ir_attr_tab[ir_op_tab[o->code].attr];
+    const char *attr = ir_attr_get(l->p->f->module, o->attr);
+    for (uint32_t i = 0; i < info->nfield; i++)
+        if (info->field[i].kind == FIELD_redop)
+            return ir_enum_names(FIELD_redop)[*(const uint8_t *)(attr + info->field[i].offset)];
+    return ir_op_tab[o->code].name;
+}
+
+static bool outline_is_movement(ir_opcode op) {
+    fuse_kind k = fuse_kind_of(op);
+    return k == FUSE_MOVE || k == FUSE_SPREAD || k == FUSE_JOIN || k == FUSE_UPDATE;
+}
+
+/* The cluster's ops in order, each once; movement is only named when there is nothing else. */
+static void outline_words(const outline *l, const fuse_cluster *c, char words[OUTLINE_WORDS]) {
     bool seen[OP_END] = {false};
     size_t n = 0;
-    for (int pass = 0; pass < 2 && !n; pass++) {
+    for (int movement = 0; movement < 2 && !n; movement++) {
         for (uint32_t i = c->member.n; i-- > 0;) {
-            ir_opcode op = (ir_opcode)l->p->f->ops.data[c->member.data[i]].code;
-            fuse_kind k = fuse_kind_of(op);
-            bool plain = k == FUSE_EW || k == FUSE_MATH || k == FUSE_REDUCE || k == FUSE_SCAN ||
-                         k == FUSE_CONTRACT;
-            size_t len = strlen(ir_op_tab[op].name);
-            if (seen[op] || (!plain && !pass) || n + len + 2 > FUSE_NAME_MAX - 12) continue;
+            const ir_op *o = &l->p->f->ops.data[c->member.data[i]];
+            const char *word = outline_word(l, o);
+            size_t len = strlen(word);
+            if (seen[o->code] || outline_is_movement((ir_opcode)o->code) != movement) continue;
+            if (n + len + 2 > OUTLINE_WORDS) continue;
             if (n) words[n++] = '_';
-            memcpy(words + n, ir_op_tab[op].name, len);
+            memcpy(words + n, word, len);
             n += len;
-            seen[op] = true;
+            seen[o->code] = true;
         }
     }
     words[n] = '\0';
@@ -133,7 +149,7 @@ static void outline_set_loc(outline *l, const ir_op *o) {
 static void outline_cluster(outline *l, const fuse_cluster *c, uint32_t id) {
     const ir_func *f = l->p->f;
     const ir_op *root = &f->ops.data[c->root];
-    char words[FUSE_NAME_MAX - 12];
+    char words[OUTLINE_WORDS];
     ir_ref value[FUSE_OPERANDS], in[FUSE_OPERANDS], param[FUSE_OPERANDS];
     ir_type type[FUSE_OPERANDS];
     ir_builder b;
