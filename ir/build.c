@@ -17,7 +17,7 @@ struct ir_cse {
     RT_VEC(ir_type) types;
 };
 
-/* --- Errors ----------------------------------------------------------------------------------- */
+/* --- Errors ---------------------------------------------------------------------------------- */
 
 void ir_build_error(ir_builder *b, ig_status s) {
     if (!s) return;
@@ -42,7 +42,7 @@ static ir_ref build_no_memory(ir_builder *b) {
     return (ir_ref){0};
 }
 
-/* --- Functions -------------------------------------------------------------------------------- */
+/* --- Functions ------------------------------------------------------------------------------- */
 
 /* Free a function that no module holds. */
 static void build_free_func(ir_func *f) {
@@ -101,7 +101,7 @@ ir_ref ir_param(ir_builder *b, ir_type type, const char *name) {
     return (ir_ref){f->values.n - 1};
 }
 
-/* --- Emission --------------------------------------------------------------------------------- */
+/* --- Emission -------------------------------------------------------------------------------- */
 
 /* Whether region `outer` is `inner` or encloses it. */
 static bool build_encloses(const ir_func *f, uint32_t outer, uint32_t inner) {
@@ -196,7 +196,7 @@ static bool build_attr(ir_builder *b, ir_opcode op, const void *attr, ir_attr *o
     return false;
 }
 
-/* --- Value numbering -------------------------------------------------------------------------- */
+/* --- Value numbering ------------------------------------------------------------------------- */
 
 /* Operands k in the order that the key uses: commuting operands sorted. */
 static uint32_t build_key_in(ir_opcode op, int nin, const ir_ref *in, int k) {
@@ -283,7 +283,7 @@ ir_ref ir_emit(ir_builder *b, ir_opcode op, const void *attr, int nin, const ir_
     return build_emit(b, op, attr, nin, in, nout, out);
 }
 
-/* --- Regions ---------------------------------------------------------------------------------- */
+/* --- Regions --------------------------------------------------------------------------------- */
 
 uint32_t ir_op_begin(ir_builder *b, ir_opcode op, const void *attr, int nin, const ir_ref *in,
                      int nregion) {
@@ -411,7 +411,7 @@ ir_ref ir_op_end(ir_builder *b, uint32_t op) {
     return (ir_ref){n ? first : 0};
 }
 
-/* --- The end ---------------------------------------------------------------------------------- */
+/* --- The end --------------------------------------------------------------------------------- */
 
 static ig_status build_finish(ir_builder *b, int n, const ir_ref *results) {
     const ig_allocator *a = b->m->alloc;
@@ -447,7 +447,7 @@ void ir_build_abort(ir_builder *b) {
     b->error = NULL;
 }
 
-/* --- Constants -------------------------------------------------------------------------------- */
+/* --- Constants ------------------------------------------------------------------------------- */
 
 ir_ref ir_const(ir_builder *b, ir_type type, const void *bytes, size_t n) {
     uint8_t small[256], *copy = small;
@@ -509,7 +509,7 @@ ir_ref ir_const_like(ir_builder *b, ir_ref like, double x) {
     return ir_emit1(b, OP_broadcast, &a, scalar);
 }
 
-/* --- Reading and copying ---------------------------------------------------------------------- */
+/* --- Reading and copying --------------------------------------------------------------------- */
 
 ir_type ir_type_of(const ir_builder *b, ir_ref r) {
     return b->f && r.i && r.i < b->f->values.n ? *ir_val_type(b->f, r) : (ir_type){0};

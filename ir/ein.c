@@ -28,7 +28,7 @@ static const char *const ein_ops[] = {[IR_redop_sum] = "+=",
 static char ein_var_name(unsigned v) { return (char)('i' + v); }
 _Static_assert('i' + IR_EIN_VARS - 1 < 'y', "a variable would print as the result");
 
-/* --- Checking --------------------------------------------------------------------------------- */
+/* --- Checking -------------------------------------------------------------------------------- */
 
 IG_PRINTF(3, 4)
 static bool ein_wrong(char *msg, size_t size, const char *fmt, ...) {
@@ -101,7 +101,7 @@ bool ir_ein_check(const ir_rel *r, char *msg, size_t size) {
     return true;
 }
 
-/* --- Printing --------------------------------------------------------------------------------- */
+/* --- Printing -------------------------------------------------------------------------------- */
 
 static void ein_print_vars(const uint8_t *v, int n, rt_str *out) {
     for (int i = 0; i < n; i++) rt_str_printf(out, i ? ",%c" : "%c", ein_var_name(v[i]));
@@ -126,7 +126,7 @@ void ir_ein_print(const ir_rel *r, rt_str *out) {
     rt_str_puts(out, ")");
 }
 
-/* --- Parsing ---------------------------------------------------------------------------------- */
+/* --- Parsing --------------------------------------------------------------------------------- */
 
 typedef struct ein_word {
     size_t at, n;
@@ -293,7 +293,7 @@ bool ir_ein_parse(const char *text, size_t n, ir_rel *out_, char *msg, size_t ms
     return ein_relation(&p) && ir_ein_check(out_, msg, msg_size);
 }
 
-/* --- Sums of one operand ---------------------------------------------------------------------- */
+/* --- Sums of one operand --------------------------------------------------------------------- */
 
 bool ir_ein_is_sum(const ir_rel *r) { return r->nin == 1 && r->monoid == IR_redop_sum; }
 

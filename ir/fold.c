@@ -47,13 +47,12 @@ static ir_ref fold_in(const fold *x, const ir_op *o, uint32_t k) { return ir_op_
 
 static bool fold_is_float(const fold *x, int k) { return rt_is_float(fold_type(x, k)->dtype); }
 
-/* The element of a splat, or NULL. */
-static const void *fold_splat(const fold *x, ir_ref r) {
-    const ir_op *o = ir_def_op(x->b->f, r);
+const void *ir_splat(const ir_func *f, ir_ref r) {
+    const ir_op *o = ir_def_op(f, r);
     while (o && (o->code == OP_broadcast || o->code == OP_reshape || o->code == OP_splat))
-        o = ir_def_op(x->b->f, fold_in(x, o, 0));
+        o = ir_def_op(f, ir_op_in(f, o, 0));
     if (!o || o->code != OP_const) return NULL;
-    const ir_attr_const *c = fold_attr(x, o);
+    const ir_attr_const *c = ir_attr_get(f->module, o->attr);
     size_t size = rt_dtype_bytes(c->type.dtype);
     if (!c->data.n || c->data.n > size * FOLD_MAX_RESULT) return NULL;
     const char *first = c->data.bytes;
@@ -61,6 +60,8 @@ static const void *fold_splat(const fold *x, ir_ref r) {
         if (memcmp(first, first + i, size)) return NULL;
     return first;
 }
+
+static const void *fold_splat(const fold *x, ir_ref r) { return ir_splat(x->b->f, r); }
 
 /* The value of an integer or bool element, modulo 2^64. */
 static int64_t fold_int(ig_dtype d, const void *e) {
@@ -88,15 +89,16 @@ static double fold_float(ig_dtype d, const void *e) {
     return v;
 }
 
-/* Whether operand k is a splat of v, the sign of zero included. */
-static bool fold_is(const fold *x, int k, double v) {
-    const void *e = fold_splat(x, x->in[k]);
-    ig_dtype d = (ig_dtype)fold_type(x, k)->dtype;
+bool ir_is_splat(const ir_func *f, ir_ref r, double v) {
+    const void *e = ir_splat(f, r);
+    ig_dtype d = (ig_dtype)ir_val_type(f, r)->dtype;
     if (!e) return false;
     if (!rt_is_float(d)) return fold_int(d, e) == (int64_t)v;
     double have = fold_float(d, e);
     return have == v && !signbit(have) == !signbit(v);
 }
+
+static bool fold_is(const fold *x, int k, double v) { return ir_is_splat(x->b->f, x->in[k], v); }
 
 /* Whether operand k is the neutral element of addition: -0 for floats. */
 static bool fold_is_zero_add(const fold *x, int k) {

@@ -378,6 +378,10 @@ void ir_import_attr(ir_module *to, const ir_module *from, ir_attr a, ir_attr_any
 ir_type ir_import_type(ir_module *to, const ir_module *from, ir_type t);
 /* fold.c: an identity or constant result for an op about to be emitted, or {0}. */
 ir_ref ir_fold(ir_builder *b, ir_opcode op, const void *attr, int nin, const ir_ref *in);
+/* A splat is one constant element in every place: a uniform constant, or a broadcast, reshape or vector of one.
+ * Its element, or NULL; whether it is the number v, the sign of zero included. */
+const void *ir_splat(const ir_func *f, ir_ref r);
+bool ir_is_splat(const ir_func *f, ir_ref r, double v);
 
 /* --- Reading ------------------------------------------------------------------------------------------ */
 
