@@ -122,62 +122,6 @@ static bool infer_same_shape(const ir_type *a, const ir_type *b) {
     return a->lanes == b->lanes && a->mem == b->mem && ir_same_dims(a, b);
 }
 
-/* Bounds of one atom of a dim. */
-static void infer_atom_range(const ir_infer *c, const ir_dim_atom *x, int64_t *lo_, int64_t *hi_) {
-    int64_t alo, ahi, blo, bhi;
-    if (x->kind == DIM_SYM) {
-        *lo_ = c->m->symbols.data[x->sym].lo;
-        *hi_ = c->m->symbols.data[x->sym].hi;
-        return;
-    }
-    ir_dim_range(c->m, x->a, &alo, &ahi);
-    ir_dim_range(c->m, x->b, &blo, &bhi);
-    *lo_ = 0;
-    *hi_ = INT64_MAX;
-    if (x->kind == DIM_FLOORDIV && blo > 0) {
-        *lo_ = alo / bhi;
-        *hi_ = ahi / blo;
-    } else if (x->kind == DIM_MOD && bhi > 0) {
-        *hi_ = bhi - 1;
-    } else if (x->kind == DIM_MIN) {
-        *lo_ = alo < blo ? alo : blo;
-        *hi_ = ahi < bhi ? ahi : bhi;
-    } else if (x->kind == DIM_MAX) {
-        *lo_ = alo > blo ? alo : blo;
-        *hi_ = ahi > bhi ? ahi : bhi;
-    }
-}
-
-/* Whether d >= 0 for every value of the symbols, by interval arithmetic over its terms. */
-static bool infer_is_nonneg(const ir_infer *c, ir_dim d) {
-    const ir_dim_term *term;
-    if (d == IR_DIM_BAD) return false;
-    if (ir_dim_is_const(d)) return true;
-    int64_t least = 0;
-    uint32_t n = ir_dim_terms(c->m, d, &term);
-    for (uint32_t i = 0; i < n; i++) {
-        int64_t bound = 1, lo, hi;
-        for (uint32_t k = 0; k < term[i].natom; k++) {
-            infer_atom_range(c, term[i].atom[k], &lo, &hi);
-            if (__builtin_mul_overflow(bound, term[i].coef < 0 ? hi : lo, &bound)) return false;
-        }
-        if (__builtin_mul_overflow(bound, term[i].coef, &bound)) return false;
-        if (__builtin_add_overflow(least, bound, &least)) return false;
-    }
-    return least >= 0;
-}
-
-/* Whether a <= b is proved. */
-static bool infer_is_le(const ir_infer *c, ir_dim a, ir_dim b) {
-    if (a == b || a == 0) return true;
-    if (ir_dim_is_const(a) && ir_dim_is_const(b)) return a <= b;
-    int64_t alo, ahi, blo, bhi;
-    if (!c->m) return false;
-    ir_dim_range(c->m, a, &alo, &ahi);
-    ir_dim_range(c->m, b, &blo, &bhi);
-    return ahi <= blo || infer_is_nonneg(c, ir_dim_sub(c->m, b, a));
-}
-
 /* --- Checks shared by rules ------------------------------------------------------------------ */
 
 /* Dims of an attribute are within limits, and symbolic only when there is a module. */
@@ -483,7 +427,7 @@ static bool type_slice(ir_infer *c) {
             return infer_fail(c, IG_RANGE,
                               "axis %d: step %lld; steps are at least 1 (reverse turns an axis)", i,
                               (long long)a->step.v[i]);
-        if (!infer_is_le(c, lo, hi) || !infer_is_le(c, hi, x->dim[i]))
+        if (!ir_dim_le(c->m, lo, hi) || !ir_dim_le(c->m, hi, x->dim[i]))
             return infer_fail(c, IG_RANGE, "axis %d of %s: %s to %s is not within 0 to %s%s", i,
                               TYPE(x), DIM(lo), DIM(hi), DIM(x->dim[i]),
                               ir_dim_is_const(lo) && ir_dim_is_const(hi) &&
@@ -501,7 +445,7 @@ static bool type_slice(ir_infer *c) {
 /* d + (d - 1) * interior, or 0 when d is 0. */
 static ir_dim infer_spread(ir_infer *c, ir_dim d, int64_t interior) {
     if (!interior || d == 0) return d;
-    ir_dim gaps = ir_dim_sub(c->m, infer_is_le(c, 1, d) ? d : ir_dim_max(c->m, d, 1), 1);
+    ir_dim gaps = ir_dim_sub(c->m, ir_dim_le(c->m, 1, d) ? d : ir_dim_max(c->m, d, 1), 1);
     return ir_dim_add(c->m, d, ir_dim_mul(c->m, gaps, interior));
 }
 
@@ -571,7 +515,7 @@ static bool type_dslice(ir_infer *c) {
         return false;
     if (!infer_check_starts(c, 1, x->rank)) return false;
     for (int i = 0; i < x->rank; i++)
-        if (!infer_is_le(c, a->dims.d[i], x->dim[i]))
+        if (!ir_dim_le(c->m, a->dims.d[i], x->dim[i]))
             return infer_fail(c, IG_SHAPE, "axis %d: a window of %s does not fit into %s", i,
                               DIM(a->dims.d[i]), TYPE(x));
     return infer_one(c, ir_tensor_type(x->dtype, x->rank, a->dims.d));
@@ -596,7 +540,7 @@ static bool type_dupdate(ir_infer *c) {
                           TYPE(x));
     if (!infer_check_starts(c, 2, x->rank)) return false;
     for (int i = 0; i < x->rank; i++)
-        if (!infer_is_le(c, u->dim[i], x->dim[i]))
+        if (!ir_dim_le(c->m, u->dim[i], x->dim[i]))
             return infer_fail(c, IG_SHAPE, "axis %d: a window of %s does not fit into %s", i,
                               TYPE(u), TYPE(x));
     return infer_one(c, *x);
