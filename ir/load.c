@@ -169,36 +169,34 @@ static bool load_modl(loader *l) {
     return true;
 }
 
-/* An atom other than a symbol; it must not simplify. */
+/* An atom other than a symbol; IR_DIM_BAD when it simplifies. */
 static bool load_atom_op(loader *l, uint8_t kind, ir_dim *out_) {
     const ir_dim_term *t;
-    ir_dim a, b;
+    ir_dim a, b, x;
     if (!load_dim(l, &l->r, &a) || !load_dim(l, &l->r, &b)) return false;
     switch (kind) {
-    case DIM_FLOORDIV: *out_ = ir_dim_floordiv(l->m, a, b); break;
-    case DIM_MOD: *out_ = ir_dim_mod(l->m, a, b); break;
-    case DIM_MIN: *out_ = ir_dim_min(l->m, a, b); break;
-    case DIM_MAX: *out_ = ir_dim_max(l->m, a, b); break;
+    case DIM_FLOORDIV: x = ir_dim_floordiv(l->m, a, b); break;
+    case DIM_MOD: x = ir_dim_mod(l->m, a, b); break;
+    case DIM_MIN: x = ir_dim_min(l->m, a, b); break;
+    case DIM_MAX: x = ir_dim_max(l->m, a, b); break;
     default:
         return load_fail(l, IG_FORMAT, "dim %u has an atom of unknown kind %u", l->dims.n, kind);
     }
-    if (*out_ < 0 && *out_ != IR_DIM_BAD && ir_dim_terms(l->m, *out_, &t) == 1 && t->natom == 1 &&
-        t->coef == 1 && t->atom[0]->kind == (ir_dim_node_kind)kind && t->atom[0]->a == a &&
-        t->atom[0]->b == b)
-        return true;
-    return load_fail(l, IG_FORMAT, "dim %u is not in normal form", l->dims.n);
+    bool normal = x < 0 && x != IR_DIM_BAD && ir_dim_terms(l->m, x, &t) == 1 && t->natom == 1 &&
+                  t->coef == 1 && t->atom[0]->kind == (ir_dim_node_kind)kind &&
+                  t->atom[0]->a == a && t->atom[0]->b == b;
+    *out_ = normal ? x : IR_DIM_BAD;
+    return true;
 }
 
-/* coef * atom * atom ..., without the sign of coef. */
+/* coef * atom * atom ..., without the sign of coef; IR_DIM_BAD when it is not in normal form. */
 static bool load_dim_term(loader *l, bool *minus_, ir_dim *out_) {
     int64_t coef = (int64_t)rt_read_u64(&l->r);
     uint32_t natom, sym;
     ir_dim atom;
     if (!load_count(l, &l->r, 5, &natom)) return false;
-    if (coef == 0 || coef == INT64_MIN)
-        return load_fail(l, IG_FORMAT, "dim %u is not in normal form", l->dims.n);
     *minus_ = coef < 0;
-    *out_ = coef < 0 ? -coef : coef;
+    *out_ = coef == 0 || coef == INT64_MIN ? IR_DIM_BAD : coef < 0 ? -coef : coef;
     for (uint32_t k = 0; k < natom; k++) {
         uint8_t kind = rt_read_u8(&l->r);
         if (kind == DIM_SYM) {
@@ -213,8 +211,8 @@ static bool load_dim_term(loader *l, bool *minus_, ir_dim *out_) {
     return true;
 }
 
-/* One polynomial, its terms in any order; it must come out with as many terms as it has here. */
-static bool load_poly(loader *l) {
+/* One polynomial, its terms in any order; IR_DIM_BAD unless it comes out with as many terms. */
+static bool load_poly(loader *l, ir_dim *out_) {
     const ir_dim_term *t;
     ir_dim plus = 0, minus = 0, x;
     uint32_t n;
@@ -228,9 +226,27 @@ static bool load_poly(loader *l) {
             plus = ir_dim_add(l->m, plus, x);
     }
     x = ir_dim_sub(l->m, plus, minus);
-    if (x == IR_DIM_BAD || x >= 0 || ir_dim_terms(l->m, x, &t) != n)
-        return load_fail(l, IG_FORMAT, "dim %u is not in normal form", l->dims.n);
-    l->dims.data[l->dims.n++] = x;
+    *out_ = x != IR_DIM_BAD && x < 0 && ir_dim_terms(l->m, x, &t) == n ? x : IR_DIM_BAD;
+    return true;
+}
+
+/* The polynomials; one that succeeds at the second attempt failed for want of memory. */
+static bool load_polys(loader *l) {
+    uint32_t n;
+    ir_dim d;
+    if (!load_count(l, &l->r, 16, &n)) return false;
+    if (!rt_vec_reserve(l->alloc, &l->dims, n)) return load_no_memory(l);
+    for (uint32_t i = 0; i < n; i++) {
+        rt_reader start = l->r;
+        if (!load_poly(l, &d)) return false;
+        if (d == IR_DIM_BAD) {
+            l->r = start;
+            if (!load_poly(l, &d)) return false;
+            if (d != IR_DIM_BAD) return load_no_memory(l);
+            return load_fail(l, IG_FORMAT, "dim %u is not in normal form", i);
+        }
+        l->dims.data[l->dims.n++] = d;
+    }
     return true;
 }
 
@@ -248,11 +264,7 @@ static bool load_dims(loader *l) {
         if (l->m->symbols.n != i + 1)
             return load_fail(l, IG_FORMAT, "two dim symbols are called %s (I9)", name);
     }
-    if (!load_count(l, &l->r, 16, &n)) return false;
-    if (!rt_vec_reserve(l->alloc, &l->dims, n)) return load_no_memory(l);
-    for (uint32_t i = 0; i < n; i++)
-        if (!load_poly(l)) return false;
-    return true;
+    return load_polys(l);
 }
 
 static bool load_types(loader *l) {
@@ -596,7 +608,7 @@ static bool load_op(loader *l, bool *done_) {
     }
     if (ir_region_count(code)) return load_region_op(l, code, ir_attr_get(l->m, attr), fr);
     uint32_t nops = l->b.f->ops.n;
-    ir_emit(&l->b, code, ir_attr_get(l->m, attr), (int)l->refs.n, l->refs.data);
+    ir_read_op(&l->b, code, ir_attr_get(l->m, attr), l->refs.n, l->refs.data);
     if (!load_built(l)) return false;
     if (l->b.f->ops.n != nops + 1)
         return load_fail(l, IG_FORMAT, "%s is not in the form in which it is saved",

@@ -376,11 +376,15 @@ static bool parse_dim_sum(parser *p, int depth, ir_dim *out_) {
     return true;
 }
 
+/* A dim; one that succeeds at the second attempt failed for want of memory. */
 static bool parse_dim(parser *p, ir_dim *out_) {
     parse_space(p);
     size_t at = p->at;
-    if (!parse_dim_sum(p, 0, out_)) return false;
-    if (*out_ != IR_DIM_BAD) return true;
+    for (int attempt = 0; attempt < 2; attempt++) {
+        p->at = at;
+        if (!parse_dim_sum(p, 0, out_)) return false;
+        if (*out_ != IR_DIM_BAD) return attempt == 0 || parse_no_memory(p);
+    }
     p->tok = at;
     return parse_fail(p, "the dim is negative, too large or too complicated");
 }
@@ -838,6 +842,16 @@ static bool parse_region_op(parser *p, ir_opcode code, const void *attr, parse_f
     return parse_region(p);
 }
 
+void ir_read_op(ir_builder *b, ir_opcode op, const void *attr, uint32_t nin, const ir_ref *in) {
+    ir_emit(b, op, attr, (int)nin, in);
+    ig_status first = b->error;
+    if (!first || ig_status_code(first) == IG_MEMORY) return;
+    b->error = NULL;
+    ir_emit(b, op, attr, (int)nin, in);
+    ig_status_free(b->error ? b->error : first);
+    b->error = b->error ? first : rt_fail_memory();
+}
+
 /* One op up to its regions.  *done_ is set by the function's `return`, whose operands stay in
  * p->refs. */
 static bool parse_op(parser *p, bool *done_) {
@@ -865,7 +879,7 @@ static bool parse_op(parser *p, bool *done_) {
     }
     p->tok = fr.at;
     if (ir_region_count(code)) return parse_region_op(p, code, &attr, fr);
-    ir_emit(&p->b, code, &attr, (int)p->refs.n, p->refs.data);
+    ir_read_op(&p->b, code, &attr, p->refs.n, p->refs.data);
     return parse_emitted(p, fr.at, code) &&
            parse_bind(p, p->b.f->ops.n - 1, fr.result0, fr.type0, fr.at);
 }
