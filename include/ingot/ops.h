@@ -297,8 +297,8 @@ IG_API ig_tensor *ig_softmax_at(const ig_site *site, ig_arg x, int axis);
 IG_API ig_tensor *ig_log_softmax_at(const ig_site *site, ig_arg x, int axis);
 /* A new last axis of extent n: 1 where its position equals x, else 0. */
 IG_API ig_tensor *ig_one_hot_at(const ig_site *site, ig_arg x, int64_t n, ig_dtype dtype);
-/* Stable ascending order, -0 before +0, NaN last (descending: the exact reverse).  A network of compare-exchanges,
- * n log2(n)^2 / 2 steps: the extent of the axis must not be dynamic. */
+/* Stable order, -0 before +0, NaN last (descending: first); equal elements keep their order either way.  A network of
+ * compare-exchanges over n log2(n)^2 / 2 elements: the extent of the axis must not be dynamic. */
 IG_API ig_tensor *ig_sort_at(const ig_site *site, ig_arg x, int axis, bool descending);
 IG_API ig_tensor *ig_argsort_at(const ig_site *site, ig_arg x, int axis, bool descending);
 /* The k largest of an axis, largest first (NaN counts as largest), and their positions (i64); ties: first position. */

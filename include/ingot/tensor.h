@@ -111,7 +111,7 @@ IG_API const char *ig_error_text(void);
 /* Hand the first error to the caller, who frees it; later errors count as first again. */
 IG_API IG_MUST_USE ig_status ig_error_take(void);
 IG_API void ig_error_clear(void);
-/* Called for every error at the moment it is recorded; it may longjmp only out of code without open IG_SCOPEs. */
+/* Called when a first error was recorded, as the last thing the failing call does: it may longjmp. */
 typedef void (*ig_error_hook)(void *user, ig_status s);
 IG_API void ig_error_set_hook(ig_session *s /* NULL: current */, ig_error_hook hook, void *user);
 

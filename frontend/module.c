@@ -1,0 +1,406 @@
+/* module.c - module objects: run by the reference or by compiled code, save, load, share.
+ *
+ * The code (IR, weights, native image) is immutable once it is shared and counted by an atomic; everything a run
+ * writes - workspace, tables of pointers, state handles - belongs to the module object, so that objects on one code
+ * may run in different threads at once.  A run allocates its results and, when it grows, the workspace. */
+#include "codegen/target.h"
+#include "frontend/fe.h"
+#include "ir/file.h"
+#include "runtime/base/container.h"
+#include <stdatomic.h>
+#include <string.h>
+
+#define MODULE_IMAGE_TAG "IMAG"
+
+/* What objects of one module share. */
+typedef struct module_code {
+    const ig_allocator *alloc; /* borrowed */
+    atomic_uint refs;
+    ir_module *ir;        /* owned */
+    const ir_func *entry; /* in ir */
+    cg_bytes bytes;       /* owned: the native image, empty when not compiled */
+    char level[16];       /* of the image */
+    rt_image *image;      /* owned: mapped, or NULL when it is for another machine */
+    rt_host_fn run;
+    rt_workspace_fn workspace;
+    const void **weights; /* owned: by number in ir */
+} module_code;
+
+struct ig_module {
+    const ig_allocator *alloc; /* borrowed */
+    module_code *code;         /* one share */
+    const ig_exec *exec;       /* borrowed, may be NULL */
+    uint32_t nin, nout, nstate;
+    ig_tensor **state;   /* owned, handles retained; NULL: not bound */
+    int64_t *symbols;    /* owned scratch: values of the dim symbols */
+    ir_tensor *args;     /* owned scratch: arguments, then results */
+    const void **in;     /* owned scratch: their elements */
+    void **out;
+    ig_tensor **results; /* owned scratch */
+    void *workspace;     /* owned */
+    size_t workspace_bytes;
+};
+
+/* --- Code ------------------------------------------------------------------------------------------------------------ */
+
+static void module_code_drop_image(module_code *k) {
+    rt_image_free(k->image);
+    cg_bytes_free(&k->bytes);
+    k->bytes = (cg_bytes){0};
+    k->image = NULL;
+    k->run = NULL;
+    k->workspace = NULL;
+    k->level[0] = 0;
+}
+
+static void module_code_release(module_code *k) {
+    if (!k || atomic_fetch_sub(&k->refs, 1) != 1) return;
+    module_code_drop_image(k);
+    rt_free(k->alloc, k->weights, k->weights ? (k->ir->weights.n + 1u) * sizeof *k->weights : 0);
+    ir_module_free(k->ir);
+    rt_free(k->alloc, k, sizeof *k);
+}
+
+/* The function a module is about: the one of its name, else the last tensor function. */
+static const ir_func *module_entry(const ir_module *m) {
+    const ir_func *f = ir_find_func(m, m->name);
+    if (f && f->kind == IR_FN) return f;
+    f = NULL;
+    for (uint32_t i = 0; i < m->funcs.n; i++)
+        if (m->funcs.data[i]->kind == IR_FN) f = m->funcs.data[i];
+    return f;
+}
+
+/* Code over an IR module, which it owns from now on, also after an error. */
+static ig_status module_code_new(const ig_allocator *alloc, ir_module *ir, module_code **out_) {
+    const ir_func *entry = module_entry(ir);
+    ig_status e = NULL;
+    module_code *k = NULL;
+    *out_ = NULL;
+    if (!entry)
+        e = rt_fail(alloc, IG_FORMAT, "the module %s has no function", ir->name);
+    else if (ir->nstate > ir_nparam(entry) || ir->nstate > entry->results.n)
+        e = rt_fail(alloc, IG_FORMAT, "the module %s has fewer arguments or results than state", ir->name);
+    else if (!(k = rt_alloc_zero(alloc, sizeof *k)) ||
+             !(k->weights = rt_alloc_zero(alloc, (ir->weights.n + 1u) * sizeof *k->weights)))
+        e = rt_fail_memory();
+    if (e) {
+        rt_free(alloc, k, k ? sizeof *k : 0);
+        ir_module_free(ir);
+        return e;
+    }
+    k->alloc = alloc;
+    atomic_init(&k->refs, 1);
+    k->ir = ir;
+    k->entry = entry;
+    for (uint32_t i = 0; i < ir->weights.n; i++) k->weights[i] = ir->weights.data[i].data;
+    *out_ = k;
+    return NULL;
+}
+
+/* Take over an image; map it when it is for this machine. */
+static ig_status module_code_set_image(module_code *k, cg_bytes *bytes, bool map) {
+    rt_image *image = NULL;
+    rt_str name;
+    ig_status e = map ? rt_image_load(k->alloc, bytes->data, bytes->n, &image) : NULL;
+    rt_str_init(&name, k->alloc);
+    rt_str_printf(&name, "%s_workspace", k->entry->name);
+    rt_host_fn run = NULL;
+    rt_workspace_fn workspace = NULL;
+    if (!e && name.failed) e = rt_fail_memory();
+    if (!e && map) { /* an object pointer to code: POSIX allows the conversion, ISO C has no word for it */
+        void *p = rt_image_find(image, k->entry->name), *q = rt_image_find(image, name.data);
+        memcpy(&run, &p, sizeof p);
+        memcpy(&workspace, &q, sizeof q);
+        if (!run || !workspace) e = rt_fail(k->alloc, IG_FORMAT, "the image has no function %s", k->entry->name);
+    }
+    rt_str_free(&name);
+    if (e) {
+        rt_image_free(image);
+        return e;
+    }
+    module_code_drop_image(k);
+    k->bytes = *bytes;
+    *bytes = (cg_bytes){0};
+    k->image = image;
+    k->run = run;
+    k->workspace = workspace;
+    memcpy(k->level, ((const rt_image_header *)k->bytes.data)->level, sizeof k->level);
+    k->level[sizeof k->level - 1] = 0;
+    return NULL;
+}
+
+/* --- Objects ------------------------------------------------------------------------------------------------------------ */
+
+static void module_free_state(ig_module *m) {
+    if (!m->state) return;
+    for (uint32_t i = 0; i < m->nstate; i++) fe_release(m->state[i]);
+    rt_free(m->alloc, m->state, (m->nstate + 1u) * sizeof *m->state);
+    m->state = NULL;
+}
+
+void ig_module_free(ig_module *m) {
+    if (!m) return;
+    const ig_allocator *a = m->alloc;
+    uint32_t nsym = m->code ? m->code->ir->symbols.n : 0;
+    module_free_state(m);
+    rt_free(a, m->symbols, m->symbols ? (nsym + 1u) * sizeof *m->symbols : 0);
+    rt_free(a, m->args, m->args ? (m->nin + m->nout + 1u) * sizeof *m->args : 0);
+    rt_free(a, m->in, m->in ? (m->nin + 1u) * sizeof *m->in : 0);
+    rt_free(a, m->out, m->out ? (m->nout + 1u) * sizeof *m->out : 0);
+    rt_free(a, m->results, m->results ? (m->nout + 1u) * sizeof *m->results : 0);
+    rt_free_buffer(a, m->workspace, m->workspace_bytes);
+    module_code_release(m->code);
+    rt_free(a, m, sizeof *m);
+}
+
+/* An object on code, of which it takes one share over, also after an error. */
+static ig_status module_object(const ig_allocator *a, module_code *k, ig_module **out_) {
+    ig_module *m = rt_alloc_zero(a, sizeof *m);
+    *out_ = NULL;
+    if (!m) {
+        module_code_release(k);
+        return rt_fail_memory();
+    }
+    m->alloc = a;
+    m->code = k;
+    m->nin = ir_nparam(k->entry);
+    m->nout = k->entry->results.n;
+    m->nstate = k->ir->nstate;
+    m->symbols = rt_alloc_zero(a, (k->ir->symbols.n + 1u) * sizeof *m->symbols);
+    m->args = rt_alloc_zero(a, (m->nin + m->nout + 1u) * sizeof *m->args);
+    m->in = rt_alloc_zero(a, (m->nin + 1u) * sizeof *m->in);
+    m->out = rt_alloc_zero(a, (m->nout + 1u) * sizeof *m->out);
+    m->results = rt_alloc_zero(a, (m->nout + 1u) * sizeof *m->results);
+    if (!m->symbols || !m->args || !m->in || !m->out || !m->results) {
+        ig_module_free(m);
+        return rt_fail_memory();
+    }
+    *out_ = m;
+    return NULL;
+}
+
+static ig_status module_bind(ig_module *m, uint32_t n, ig_tensor *const *state) {
+    if (n != m->nstate)
+        return rt_fail(m->alloc, IG_INVALID, "the module has %u state tensors, %u are given", m->nstate, n);
+    for (uint32_t i = 0; i < n; i++)
+        if (!state[i] || fe_is_poison(state[i])) return rt_fail(m->alloc, IG_INVALID, "state tensor %u is NULL or poison", i);
+    ig_tensor **copy = rt_alloc(m->alloc, (n + 1u) * sizeof *copy);
+    if (!copy) return rt_fail_memory();
+    for (uint32_t i = 0; i < n; i++) fe_retain(copy[i] = state[i]);
+    module_free_state(m);
+    m->state = copy;
+    return NULL;
+}
+
+ig_status ig_module_bind_state(ig_module *m, int nstate, ig_tensor *const *state) {
+    return module_bind(m, (uint32_t)nstate, state);
+}
+
+ig_status fe_module_new(const ig_allocator *alloc, ir_module *ir, uint32_t nstate, ig_tensor *const *state,
+                        ig_module **out_) {
+    module_code *k;
+    *out_ = NULL;
+    RT_TRY(module_code_new(alloc, ir, &k));
+    RT_TRY(module_object(alloc, k, out_));
+    ig_status e = nstate ? module_bind(*out_, nstate, state) : NULL;
+    if (e) {
+        ig_module_free(*out_);
+        *out_ = NULL;
+    }
+    return e;
+}
+
+ig_status ig_module_share(ig_module *m, ig_module **out_) {
+    atomic_fetch_add(&m->code->refs, 1);
+    RT_TRY(module_object(m->alloc, m->code, out_));
+    (*out_)->exec = m->exec;
+    return NULL;
+}
+
+ig_module_info ig_module_get_info(const ig_module *m) {
+    return (ig_module_info){
+        .name = m->code->ir->name,
+        .entry = m->code->entry->name,
+        .nin = (int)(m->nin - m->nstate),
+        .nout = (int)(m->nout - m->nstate),
+        .nstate = (int)m->nstate,
+        .unchecked = m->code->ir->unchecked,
+        .level = m->code->level[0] ? m->code->level : NULL,
+    };
+}
+
+ig_tensor *ig_module_state(const ig_module *m, int k) {
+    return m->state && k >= 0 && (uint32_t)k < m->nstate ? m->state[k] : NULL;
+}
+
+void ig_module_set_exec(ig_module *m, const ig_exec *exec) { m->exec = exec; }
+
+/* --- Running -------------------------------------------------------------------------------------------------------------- */
+
+/* Run the native code on prepared pointers. */
+static ig_status module_run_native(ig_module *m) {
+    const module_code *k = m->code;
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < m->nin; i++) m->in[i] = m->args[i].data;
+    for (uint32_t i = 0; i < m->nout; i++) m->out[i] = m->args[m->nin + i].data;
+    int32_t code = k->workspace(m->symbols, &bytes);
+    if (!code && bytes > m->workspace_bytes) {
+        void *more = bytes > PTRDIFF_MAX ? NULL : rt_alloc_buffer(m->alloc, (size_t)bytes);
+        if (!more) return rt_fail_memory();
+        rt_free_buffer(m->alloc, m->workspace, m->workspace_bytes);
+        m->workspace = more;
+        m->workspace_bytes = (size_t)bytes;
+    }
+    if (!code) code = k->run(m->in, m->out, m->symbols, m->workspace, m->exec, k->weights);
+    if (code == RT_HOST_OK) return NULL;
+    return rt_fail(m->alloc, IG_RANGE, code == RT_HOST_BAD_DIMS ? "a dim is outside its range"
+                                                                : "the workspace for these sizes is too large");
+}
+
+/* Fill in the arguments, bind the dims, make the results, run. */
+static ig_status module_run(ig_module *m, fe_call *c, int nin, ig_tensor *const *in) {
+    for (uint32_t i = 0; i < m->nin; i++) {
+        ig_tensor *t = i < (uint32_t)nin ? in[i] : m->state[i - (uint32_t)nin];
+        if (!fe_is_usable(c, t, (int)i)) return fe_readable(c, t);
+        m->args[i] = fe_ir_tensor(t);
+    }
+    RT_TRY(ir_bind_dims(m->code->entry, (int)m->nin, m->args, m->symbols));
+    for (uint32_t i = 0; i < m->nout; i++) {
+        ir_tensor *r = &m->args[m->nin + i];
+        RT_TRY(ir_result_shape(m->code->entry, m->symbols, i, r));
+        m->results[i] = fe_new(c, (ig_dtype)r->dtype, r->rank, r->dim);
+        if (fe_is_poison(m->results[i])) return rt_fail_memory();
+        *r = fe_ir_tensor(m->results[i]);
+    }
+    if (m->code->run) return module_run_native(m);
+    return ir_ref_run(m->code->entry, m->alloc, m->symbols, (int)m->nin, m->args, (int)m->nout, m->args + m->nin);
+}
+
+static ig_status module_check_counts(const ig_module *m, const fe_call *c, int nin, int nout) {
+    uint32_t plain_in = m->nin - m->nstate, plain_out = m->nout - m->nstate;
+    if (c->s->rec) return rt_fail(m->alloc, IG_UNSUPPORTED, "a module cannot run inside a trace: call the function it was "
+                                  "traced from");
+    if (nin == (int)m->nin && nout == (int)m->nout) return NULL;
+    if (nin != (int)plain_in || nout != (int)plain_out)
+        return rt_fail(m->alloc, IG_INVALID, "%d arguments and %d results are given; the module has %u and %u%s", nin, nout,
+                       plain_in, plain_out, m->nstate ? " and its state" : "");
+    return m->state ? NULL : rt_fail(m->alloc, IG_INVALID, "the module has %u state tensors: give them as the last arguments "
+                                     "and results, or bind handles by ig_module_bind_state", m->nstate);
+}
+
+ig_status ig_module_run_at(const ig_site *site, ig_module *m, int nin, ig_tensor *const *in, int nout, ig_tensor **out_) {
+    fe_call c;
+    for (int i = 0; i < nout; i++) out_[i] = fe_poison_none();
+    RT_TRY(fe_enter_status(&c, site, "module_run"));
+    ig_status e = module_check_counts(m, &c, nin, nout);
+    if (!e) e = module_run(m, &c, nin, in);
+    for (int i = 0; i < nout; i++) out_[i] = fe_hand_out(&c, e ? NULL : m->results[i]);
+    for (uint32_t i = (uint32_t)nout; !e && i < m->nout; i++)
+        fe_rebind(&c, m->state[i - (uint32_t)nout], m->results[i]);
+    e = e ? fe_status(&c, e) : NULL;
+    fe_exit(&c);
+    return e;
+}
+
+/* --- Compiling, files ------------------------------------------------------------------------------------------------------- */
+
+/* A level by name, NULL: the best of this machine. */
+static ig_status module_level(const ig_module *m, const char *level, const cg_cpu **out_) {
+    *out_ = level ? cg_cpu_find(level) : cg_cpu_host(m->code->ir->class);
+    if (!*out_)
+        return rt_fail(m->alloc, IG_UNSUPPORTED, level ? "there is no CPU level %s" : "no CPU level fits this machine", level);
+    if (cg_cpu_serves(*out_, m->code->ir->class)) return NULL;
+    return rt_fail(m->alloc, IG_UNSUPPORTED,
+                   "the level %s has no fused multiply-add: it needs a module of class nofma (ig_session_options.nofma)",
+                   (*out_)->name);
+}
+
+ig_status ig_module_compile(ig_module *m, const char *level) {
+    const cg_cpu *cpu;
+    cg_bytes bytes = {0};
+    if (atomic_load(&m->code->refs) != 1)
+        return rt_fail(m->alloc, IG_INVALID, "the module is shared: compile it before ig_module_share");
+    RT_TRY(module_level(m, level, &cpu));
+    RT_TRY(cg_compile(m->code->ir, m->code->entry->name, cpu, &bytes));
+    ig_status e = module_code_set_image(m->code, &bytes, cg_cpu_runs_here(cpu));
+    cg_bytes_free(&bytes);
+    return e;
+}
+
+ig_status ig_module_build(const ig_module *m, const char *prefix, const char *level, const char *path) {
+    const cg_cpu *cpu;
+    cg_bytes object = {0};
+    RT_TRY(module_level(m, level, &cpu));
+    RT_TRY(cg_build(m->code->ir, m->code->entry->name, prefix, cpu, &object));
+    ig_status e = rt_file_write(m->alloc, path, object.data, object.n);
+    cg_bytes_free(&object);
+    return e;
+}
+
+ig_status ig_module_save(const ig_module *m, const char *path) {
+    const module_code *k = m->code;
+    rt_section image = {.tag = MODULE_IMAGE_TAG, .size = k->bytes.n, .data = k->bytes.data};
+    rt_str s;
+    rt_str_init(&s, m->alloc);
+    ig_status e = ir_save(k->ir, &image, k->bytes.n ? 1 : 0, &s);
+    if (!e) e = rt_file_write(m->alloc, path, s.data, s.n);
+    rt_str_free(&s);
+    return e;
+}
+
+/* Map the first image in the file that this machine can run. */
+static ig_status module_load_image(module_code *k, const void *bytes, size_t n) {
+    rt_container *file = rt_alloc(k->alloc, sizeof *file); /* too large for the stack */
+    const rt_section *s;
+    if (!file) return rt_fail_memory();
+    ig_status e = rt_container_read(k->alloc, bytes, n, file);
+    for (uint32_t i = 0; !e && !k->image && (s = rt_container_find(file, MODULE_IMAGE_TAG, i)); i++) {
+        cg_bytes copy = {.data = rt_alloc(k->alloc, (size_t)s->size), .n = (size_t)s->size, .alloc = k->alloc};
+        if (!copy.data) {
+            e = s->size ? rt_fail_memory() : rt_fail(k->alloc, IG_FORMAT, "an empty image in the file");
+            break;
+        }
+        memcpy(copy.data, s->data, copy.n);
+        e = module_code_set_image(k, &copy, true);
+        cg_bytes_free(&copy);
+        if (ig_status_code(e) == IG_UNSUPPORTED) { /* for another machine */
+            ig_status_free(e);
+            e = NULL;
+        }
+    }
+    rt_free(k->alloc, file, sizeof *file);
+    return e;
+}
+
+static ig_status module_load(const ig_allocator *a, const void *bytes, size_t n, ig_module **out_) {
+    ir_module *ir;
+    module_code *k;
+    RT_TRY(ir_load(a, bytes, n, &ir));
+    RT_TRY(module_code_new(a, ir, &k));
+    ig_status e = module_load_image(k, bytes, n);
+    if (!e) return module_object(a, k, out_);
+    module_code_release(k);
+    return e;
+}
+
+ig_status ig_module_load(const char *path, ig_module **out_) {
+    ig_session *s = ig_session_current();
+    void *bytes;
+    size_t n;
+    *out_ = NULL;
+    if (!s) return rt_fail_memory();
+    RT_TRY(rt_file_read(s->alloc, path, PTRDIFF_MAX, &bytes, &n));
+    ig_status e = module_load(s->alloc, bytes, n, out_);
+    rt_free(s->alloc, bytes, n);
+    return e ? rt_status_note(e, "in %s", path) : NULL;
+}
+
+ig_status ig_module_text(const ig_module *m, char **text_) {
+    rt_str s;
+    rt_str_init(&s, m->alloc);
+    ir_print(m->code->ir, &s, IR_PRINT_LOCS);
+    *text_ = s.failed ? NULL : fe_text_new(m->alloc, s.data, s.n);
+    rt_str_free(&s);
+    return *text_ ? NULL : rt_fail_memory();
+}

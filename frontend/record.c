@@ -1,0 +1,203 @@
+/* record.c - what a trace remembers while the traced function runs.
+ *
+ * Values are numbered; a handle remembers the recording and the number of its value.  A handle the recording does not
+ * know is captured when it is first used.  Whether a capture is a weight, a constant or state is decided when the
+ * function is done: only then is it known which handles it assigned.  For the same reason a read of a value that is
+ * not known to depend on an argument is only noted, and judged at the end. */
+#include "frontend/fe_rec.h"
+#include <string.h>
+
+void rec_init(fe_rec *r, ig_session *s, ir_module *m, const int64_t *binding) {
+    memset(r, 0, sizeof *r);
+    r->session = s;
+    r->module = m;
+    r->id = ++s->ntrace;
+    r->binding = binding;
+}
+
+void rec_restore(fe_rec *r) {
+    for (uint32_t i = 0; i < r->captures.n; i++) {
+        rec_capture *k = &r->captures.data[i];
+        if (!k->state) continue;
+        fe_buf_retain(k->buf);
+        fe_buf_release(r->session, k->handle->buf);
+        k->handle->buf = k->buf;
+    }
+}
+
+void rec_free(fe_rec *r) {
+    ig_session *s = r->session;
+    for (uint32_t i = r->captures.n; i-- > 0;) {
+        fe_buf_release(s, r->captures.data[i].buf);
+        fe_release(r->captures.data[i].handle);
+    }
+    rt_vec_free(s->alloc, &r->values);
+    rt_vec_free(s->alloc, &r->nodes);
+    rt_vec_free(s->alloc, &r->operands);
+    rt_vec_free(s->alloc, &r->captures);
+    rt_vec_free(s->alloc, &r->reads);
+}
+
+/* A new value; false when memory is out. */
+static bool rec_add(fe_rec *r, rec_kind kind, uint32_t index, const ir_type *type, ig_tensor *t) {
+    rec_value v = {.type = *type, .kind = kind, .index = index};
+    if (!rt_vec_push(r->session->alloc, &r->values, v)) return false;
+    t->trace = r->id;
+    t->val = r->values.n - 1;
+    return true;
+}
+
+bool rec_argument(fe_rec *r, ig_tensor *t, const ir_type *type) {
+    t->argument = true;
+    t->born = r->id;
+    return rec_add(r, REC_ARGUMENT, r->values.n, type, t);
+}
+
+static bool rec_capture_new(fe_call *c, fe_rec *r, ig_tensor *t) {
+    ir_type type = ir_tensor_type((ig_dtype)t->dtype, t->rank, t->dim);
+    rec_capture k = {.handle = t, .buf = t->buf, .used = c->site, .used_by = c->op, .val = r->values.n};
+    if (!rt_vec_reserve(r->session->alloc, &r->captures, r->captures.n + 1)) return false;
+    if (!rec_add(r, REC_CAPTURE, r->captures.n, &type, t)) return false;
+    r->captures.data[r->captures.n++] = k;
+    fe_retain(t);
+    fe_buf_retain(t->buf);
+    return true;
+}
+
+bool rec_value_of(fe_call *c, fe_rec *r, ig_tensor *t, uint32_t *val_) {
+    if (t->trace != r->id && !rec_capture_new(c, r, t)) {
+        fe_error_memory(c);
+        return false;
+    }
+    *val_ = t->val;
+    return true;
+}
+
+/* --- Asked by the ops ------------------------------------------------------------------------------------------------- */
+
+bool fe_rec_type(fe_call *c, ig_tensor *t, ir_type *out_) {
+    uint32_t val;
+    if (!rec_value_of(c, c->s->rec, t, &val)) return false;
+    *out_ = c->s->rec->values.data[val].type;
+    return true;
+}
+
+const ir_type *fe_rec_known(const fe_rec *r, const ig_tensor *t) {
+    return t->trace == r->id && !fe_is_poison(t) ? &r->values.data[t->val].type : NULL;
+}
+
+ir_module *fe_rec_module(const fe_rec *r) { return r->module; }
+
+uint32_t fe_rec_id(const fe_rec *r) { return r->id; }
+
+bool fe_rec_eval(const fe_rec *r, ir_dim d, int64_t *out_) { return ir_dim_eval(r->module, d, r->binding, out_); }
+
+bool fe_rec_append(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in, const ir_type *type,
+                   ig_tensor *out) {
+    fe_rec *r = c->s->rec;
+    const ig_allocator *a = r->session->alloc;
+    rec_node node = {.site = c->site, .api = c->op, .op = (uint16_t)op, .nin = (uint32_t)nin, .in0 = r->operands.n};
+    node.attr = ir_intern_attr(r->module, (ir_attr_kind)ir_op_tab[op].attr, attr);
+    bool ok = node.attr.i != UINT32_MAX && rt_vec_reserve(a, &r->operands, r->operands.n + (uint32_t)nin) &&
+              rt_vec_reserve(a, &r->nodes, r->nodes.n + 1);
+    for (int k = 0; ok && k < nin; k++) r->operands.data[r->operands.n++] = in[k]->val;
+    node.out = r->values.n;
+    if (!ok || !rec_add(r, REC_OP, r->nodes.n, type, out)) {
+        fe_error_memory(c);
+        return false;
+    }
+    r->nodes.data[r->nodes.n++] = node;
+    return true;
+}
+
+bool fe_rec_rebind(fe_call *c, ig_tensor *t, ig_tensor *v) {
+    fe_rec *r = c->s->rec;
+    uint32_t val;
+    if (!rec_value_of(c, r, v, &val)) return false;
+    if (t->argument && t->born == r->id) {
+        fe_error(c, IG_TRACE,
+                 "an argument of the traced function is assigned, which its callers would not see: assign a copy "
+                 "(ig_copy), or use the tensor from outside, which makes it state");
+        return false;
+    }
+    if (t->born == r->id) return true; /* a local of the function */
+    for (uint32_t i = 0; i < r->captures.n; i++)
+        if (r->captures.data[i].handle == t) {
+            r->captures.data[i].state = true;
+            return true;
+        }
+    if (!rec_value_of(c, r, t, &val)) return false;
+    r->captures.data[r->values.data[val].index].state = true;
+    return true;
+}
+
+/* --- Dependence --------------------------------------------------------------------------------------------------------- */
+
+bool *rec_dependence(const fe_rec *r) {
+    bool *depends = rt_alloc_zero(r->session->alloc, r->values.n + 1u);
+    for (uint32_t v = 0; depends && v < r->values.n; v++) {
+        const rec_value *x = &r->values.data[v];
+        if (x->kind == REC_ARGUMENT) depends[v] = true;
+        if (x->kind == REC_CAPTURE) depends[v] = r->captures.data[x->index].state;
+        if (x->kind != REC_OP) continue;
+        const rec_node *n = &r->nodes.data[x->index];
+        for (uint32_t k = 0; k < n->nin; k++) depends[v] = depends[v] || depends[r->operands.data[n->in0 + k]];
+    }
+    return depends;
+}
+
+/* One line of the chain. */
+static ig_status rec_note(const fe_rec *r, ig_status e, uint32_t val, bool first) {
+    const rec_value *x = &r->values.data[val];
+    const char *lead = first ? "the value is" : "from";
+    if (x->kind == REC_ARGUMENT) return rt_status_note(e, "%s argument %u", lead, x->index);
+    if (x->kind == REC_CAPTURE) {
+        const ig_tensor *t = r->captures.data[x->index].handle;
+        return rt_status_note(e, "%s the state %s, made at %s:%d, which the function assigns", lead,
+                              t->name ? t->name : "tensor", t->site ? t->site->file : "(unknown)",
+                              t->site ? t->site->line : 0);
+    }
+    const rec_node *n = &r->nodes.data[x->index];
+    return rt_status_note(e, "%s %s at %s:%d", lead, n->api, n->site ? n->site->file : "(unknown)",
+                          n->site ? n->site->line : 0);
+}
+
+#define REC_CHAIN 12
+
+ig_status rec_read_error(const fe_rec *r, const bool *depends, uint32_t val, const char *api) {
+    ig_status e = rt_fail(r->session->alloc, IG_TRACE,
+                          "%s reads a value that depends on the arguments of the traced function; what the program does "
+                          "with it would be lost: keep it in tensor ops (ig_where, ...), or return it",
+                          api);
+    const ig_site *before = NULL;
+    int lines = 0;
+    for (bool first = true;; first = false) {
+        const rec_value *x = &r->values.data[val];
+        const rec_node *n = x->kind == REC_OP ? &r->nodes.data[x->index] : NULL;
+        bool same_call = n && n->site && n->site == before; /* inner ops of one composite: one line */
+        if (!same_call && lines == REC_CHAIN && n) e = rt_status_note(e, "...");
+        if (!same_call && (lines < REC_CHAIN || !n)) e = rec_note(r, e, val, first);
+        lines += !same_call;
+        if (!n) return e;
+        before = n->site;
+        uint32_t k = 0;
+        while (k + 1 < n->nin && !depends[r->operands.data[n->in0 + k]]) k++;
+        val = r->operands.data[n->in0 + k];
+    }
+}
+
+bool fe_rec_observe(fe_call *c, ig_tensor *t) {
+    fe_rec *r = c->s->rec;
+    rec_read read = {.site = c->site, .api = c->op};
+    if (!rec_value_of(c, r, t, &read.val)) return false;
+    bool *depends = rec_dependence(r);
+    bool ok = depends && rt_vec_push(r->session->alloc, &r->reads, read);
+    if (!ok)
+        fe_error_memory(c);
+    else if (depends[read.val]) {
+        fe_error_status(c, rec_read_error(r, depends, read.val, c->op));
+        ok = false;
+    }
+    rt_free(r->session->alloc, depends, depends ? r->values.n + 1u : 0);
+    return ok;
+}
