@@ -20,6 +20,7 @@ typedef struct outline {
     uint32_t *stamp; /* value -> cluster + 1 that `inner` is about */
     bool *claimed;   /* value -> its memory is an output already */
     uint32_t *next_name;
+    uint32_t name_before; /* the number to go back to when a cluster is dropped */
 } outline;
 
 /* --- Names ---------------------------------------------------------------------------------- */
@@ -32,13 +33,14 @@ static void outline_name(outline *l, const char *words, char name[FUSE_NAME_MAX 
 }
 
 /* What an op is called in a kernel's name: a reduction by what it does. */
-static const char *outline_word(const outline *l, const ir_op *o) {
+static void outline_word(const outline *l, const ir_op *o, char word[OUTLINE_WORDS]) {
     const ir_attr_info *info = &ir_attr_tab[ir_op_tab[o->code].attr];
-    const char *attr = ir_attr_get(l->p->f->module, o->attr);
+    const char *attr = ir_attr_get(l->p->f->module, o->attr), *name = ir_op_tab[o->code].name;
     for (uint32_t i = 0; i < info->nfield; i++)
         if (info->field[i].kind == FIELD_redop)
-            return ir_enum_names(FIELD_redop)[*(const uint8_t *)(attr + info->field[i].offset)];
-    return ir_op_tab[o->code].name;
+            name = ir_enum_names(FIELD_redop)[*(const uint8_t *)(attr + info->field[i].offset)];
+    bool scan = fuse_kind_of((ir_opcode)o->code) == FUSE_SCAN;
+    snprintf(word, OUTLINE_WORDS, "%s%s", scan ? "cum" : "", name);
 }
 
 static bool outline_is_movement(ir_opcode op) {
@@ -53,7 +55,8 @@ static void outline_words(const outline *l, const fuse_cluster *c, char words[OU
     for (int movement = 0; movement < 2 && !n; movement++) {
         for (uint32_t i = c->member.n; i-- > 0;) {
             const ir_op *o = &l->p->f->ops.data[c->member.data[i]];
-            const char *word = outline_word(l, o);
+            char word[OUTLINE_WORDS];
+            outline_word(l, o, word);
             size_t len = strlen(word);
             if (seen[o->code] || outline_is_movement((ir_opcode)o->code) != movement) continue;
             if (n + len + 2 > OUTLINE_WORDS) continue;
@@ -72,20 +75,54 @@ static void outline_words(const outline *l, const fuse_cluster *c, char words[OU
 static void outline_begin(outline *l, ir_builder *b, const char *words, uint32_t n,
                           const ir_type *type, ir_ref *param_) {
     char name[FUSE_NAME_MAX + 1];
+    l->name_before = *l->next_name;
     outline_name(l, words, name);
     ir_build_begin(b, l->out, name, IR_CLUSTER, IR_BUILD_RAW);
     b->loc = l->top.loc;
     for (uint32_t k = 0; k < n; k++) param_[k] = ir_param(b, type[k], NULL);
 }
 
-/* End a cluster and call it; the call's result. */
+/* Whether cluster `f` computes what is being built; b lacks the return yet. */
+static bool outline_is_same(const ir_func *f, const ir_func *b, ir_ref result) {
+    const ir_op *ret = ir_return_op(f);
+    if (f->kind != IR_CLUSTER || f->ops.n != b->ops.n + 1 || f->values.n != b->values.n)
+        return false;
+    if (ir_nparam(f) != ir_nparam(b) || ret->nin != 1 || ir_op_in(f, ret, 0).i != result.i)
+        return false;
+    for (uint32_t k = 0; k < ir_nparam(f); k++)
+        if (!ir_type_eq(ir_val_type(f, ir_param_ref(f, k)), ir_val_type(b, ir_param_ref(b, k))))
+            return false;
+    for (uint32_t i = 0; i < b->ops.n; i++) {
+        const ir_op *x = &f->ops.data[i], *y = &b->ops.data[i];
+        if (x->code != y->code || x->attr.i != y->attr.i || x->nin != y->nin) return false;
+        for (uint32_t k = 0; k < x->nin; k++)
+            if (ir_op_in(f, x, k).i != ir_op_in(b, y, k).i) return false;
+    }
+    return true;
+}
+
+/* A cluster of the module that computes the same: repeated layers share their kernels. */
+static const ir_func *outline_twin(const outline *l, const ir_builder *b, ir_ref result) {
+    for (uint32_t i = 0; i < l->out->funcs.n && !b->error; i++)
+        if (outline_is_same(l->out->funcs.data[i], b->f, result)) return l->out->funcs.data[i];
+    return NULL;
+}
+
+/* End a cluster, or drop it where there is one like it, and call it; the call's result. */
 static ir_ref outline_call(outline *l, ir_builder *b, ir_ref result, uint32_t n, const ir_ref *in) {
-    ir_func *f = NULL;
-    ir_build_error(&l->top, ir_build_end(b, 1, &result, &f));
-    if (l->top.error) return (ir_ref){0};
     ir_attr_call call;
     memset(&call, 0, sizeof call);
-    call.callee = f->name;
+    const ir_func *twin = outline_twin(l, b, result);
+    if (twin) {
+        call.callee = twin->name;
+        ir_build_abort(b);
+        *l->next_name = l->name_before;
+    } else {
+        ir_func *f = NULL;
+        ir_build_error(&l->top, ir_build_end(b, 1, &result, &f));
+        if (l->top.error) return (ir_ref){0};
+        call.callee = f->name;
+    }
     return ir_emit(&l->top, OP_call, &call, (int)n, in);
 }
 
