@@ -798,7 +798,7 @@ static void dim_print_atom(const ir_module *m, const ir_dim_atom *a, rt_str *out
 }
 
 void ir_dim_print(const ir_module *m, ir_dim d, rt_str *out) {
-    const dim_poly *p = dim_poly_of(m->dims, d);
+    const dim_poly *p = d < 0 ? dim_poly_of(m->dims, d) : NULL; /* m may be NULL for numbers */
     if (d >= 0)
         rt_str_printf(out, "%lld", (long long)d);
     else if (!p)
