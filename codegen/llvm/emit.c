@@ -5,7 +5,6 @@
  * A loop is rotated (guard, body, test at the end) and its carried values are phis; a loop
  * marked `unroll` with few constant trips is walked that many times. */
 #include "codegen/llvm/emit.h"
-#include "runtime/dtype.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>

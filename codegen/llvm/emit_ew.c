@@ -4,7 +4,6 @@
  * target computes in an instruction or two (transcendentals, float remainder, arithmetic on
  * 16-bit floats) has been expanded by lowering and is an error here. */
 #include "codegen/llvm/emit.h"
-#include "runtime/dtype.h"
 
 typedef struct ew {
     emit *e;

@@ -1,7 +1,6 @@
 /* emit_mem.c - constants, memory and vectors.  An access is aligned to its element only: buffers
  * come from users. */
 #include "codegen/llvm/emit.h"
-#include "runtime/dtype.h"
 #include <string.h>
 
 #define MEM_MAX_STACK \

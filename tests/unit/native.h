@@ -12,20 +12,25 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The plug-in: IG_LLVM_PLUGIN, or where the build puts it beside the tests; NULL when there is
- * none. */
+/* Where the plug-in is: IG_LLVM_PLUGIN, or in the build folder above the tests. */
+static inline const char *native_plugin_path(void) {
+    static char path[PATH_MAX + 64];
+    char self[PATH_MAX];
+    const char *given = getenv("IG_LLVM_PLUGIN");
+    if (given) return given;
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[n > 0 ? n : 0] = 0;
+    snprintf(path, sizeof path, "%s/../libingot-llvm.so", dirname(self));
+    return path;
+}
+
+/* The plug-in, or NULL. */
 static inline const cg_llvm_api *native_plugin(void) {
     static const cg_llvm_api *api;
     static bool tried;
-    char self[PATH_MAX], path[PATH_MAX + 64];
-    const char *given = getenv("IG_LLVM_PLUGIN");
     if (tried) return api;
     tried = true;
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n < 0) return NULL;
-    self[n] = 0;
-    snprintf(path, sizeof path, "%s/../libingot-llvm.so", dirname(self));
-    void *so = dlopen(given ? given : path, RTLD_NOW | RTLD_LOCAL);
+    void *so = dlopen(native_plugin_path(), RTLD_NOW | RTLD_LOCAL);
     if (!so) return NULL;
     cg_llvm_entry_fn entry;
     *(void **)&entry = dlsym(so, CG_LLVM_ENTRY);
