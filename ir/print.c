@@ -330,7 +330,8 @@ static void print_value_type(const printer *p, uint32_t v) {
 
 static void print_params(const printer *p, const ir_region *r) {
     rt_str_puts(p->s, "(");
-    for (uint32_t i = 0; i < r->nparam; i++) {
+    uint32_t n = r->nparam < p->f->values.n ? r->nparam : p->f->values.n;
+    for (uint32_t i = 0; i < n; i++) {
         if (i) rt_str_puts(p->s, ", ");
         print_ref(p, r->param0 + i);
         rt_str_puts(p->s, ": ");

@@ -377,6 +377,10 @@ static bool verify_callee(verifier *v, const ir_op *o, const ir_attr_call *a) {
         verify_bad(v, 8, "there is no function @%s", name);
         return false;
     }
+    if (!f->regions.n || (uint64_t)f->regions.data[0].param0 + ir_nparam(f) > f->values.n) {
+        verify_bad(v, 8, "the signature of @%s cannot be read", name);
+        return false;
+    }
     uint32_t number = 0;
     while (v->m->funcs.data[number] != f) number++;
     if (f == v->f || (v->fnumber != UINT32_MAX && number > v->fnumber)) {

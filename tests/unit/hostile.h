@@ -1,0 +1,90 @@
+/* hostile.h - for the tests of readers: an allocator that counts and fails, the golden texts,
+ * and random damage. */
+#ifndef TESTS_HOSTILE_H
+#define TESTS_HOSTILE_H
+#include "ir/ir.h"
+#include "runtime/base/container.h"
+#include <check.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- Counting --------------------------------------------------------------------------------- */
+
+typedef struct hostile_count {
+    size_t live, peak;
+    long at, fail;
+} hostile_count; /* fail: request, -1 = never */
+
+static void *hostile_resize(void *user, void *p, size_t old_size, size_t new_size, size_t align) {
+    hostile_count *c = user;
+    const ig_allocator *libc = ig_allocator_default();
+    if (new_size && c->at++ == c->fail) return NULL;
+    void *q = libc->resize(libc->user, p, old_size, new_size, align);
+    if (new_size && !q) return NULL;
+    c->live += new_size - (p ? old_size : 0);
+    if (c->live > c->peak) c->peak = c->live;
+    return q;
+}
+
+/* --- Random ----------------------------------------------------------------------------------- */
+
+static inline uint64_t hostile_random(uint64_t *state) { /* xorshift64 */
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+
+/* Fewer rounds where everything is slow. */
+static inline long hostile_rounds(long n) { return getenv("IG_TEST_QUICK") ? n / 10 : n; }
+
+/* --- Golden texts ----------------------------------------------------------------------------- */
+
+#define HOSTILE_MAX 256
+typedef struct hostile_text {
+    char name[96];
+    char *text;
+    size_t n;
+} hostile_text;
+static hostile_text hostile_tab[HOSTILE_MAX];
+static int hostile_n;
+
+static int hostile_is_ir(const struct dirent *e) {
+    const char *dot = strrchr(e->d_name, '.');
+    return dot && !strcmp(dot, ".ir");
+}
+
+/* Read the inputs of all golden files of a kind that are not about errors. */
+static void hostile_read(const char *kind) {
+    char path[512];
+    struct dirent **list;
+    snprintf(path, sizeof path, "tests/ir/%s", kind);
+    int n = scandir(path, &list, hostile_is_ir, alphasort);
+    ck_assert_msg(n > 0, "no golden text under %s: run from the root of the repository", path);
+    for (int i = 0; i < n; i++) {
+        void *bytes;
+        size_t size;
+        snprintf(path, sizeof path, "tests/ir/%s/%s", kind, list[i]->d_name);
+        if (strncmp(list[i]->d_name, "error_", 6) && hostile_n < HOSTILE_MAX) {
+            ck_assert_ptr_null(rt_file_read(ig_allocator_default(), path, 1 << 24, &bytes, &size));
+            hostile_text *t = &hostile_tab[hostile_n++];
+            snprintf(t->name, sizeof t->name, "%s", list[i]->d_name);
+            t->text = malloc(size + 1);
+            memcpy(t->text, bytes, size);
+            t->text[size] = 0;
+            char *mark = strstr(t->text, "\n; ---\n");
+            t->n = mark ? (size_t)(mark - t->text) : size;
+            rt_free(ig_allocator_default(), bytes, size);
+        }
+        free(list[i]);
+    }
+    free(list);
+}
+
+static void hostile_free(void) {
+    while (hostile_n) free(hostile_tab[--hostile_n].text);
+}
+
+#endif

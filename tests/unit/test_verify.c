@@ -1,0 +1,524 @@
+/* test_verify.c - every invariant broken in memory, as a faulty pass would: the builder lets
+ * none of these through. */
+#include "hostile.h"
+#include "ir/text.h"
+
+static ir_module *m;
+static ir_func *f; /* @main */
+
+/* A module in which everything that can be broken occurs once. */
+static const char text[] =
+    "module m {\n"
+    "  dim B in 1..8\n"
+    "  dim C in 1..8\n"
+    "  weight @w : f32[2,2] = splat 1.0\n"
+    "  weight @v : f32[2] = splat 1.0\n"
+    "  cluster @g(%x: f32[B,2]) -> (f32[B,2]) {\n"
+    "    %1 = neg %x\n"
+    "    return %1\n"
+    "  }\n"
+    "  fn @main(%x: f32[B,2], %y: f32[B,2]) -> (f32[B,2]) {\n"
+    "    %3 = add %x, %y\n"                                          /* op 0 */
+    "    %4 = weight name=@w\n"                                      /* op 1 */
+    "    %5 = ein %3, %4 rel=\"y[a,b] += a[a,c]*b[c,b] over (c)\"\n" /* op 2 */
+    "    %6 = call %5 callee=@g\n"                                   /* op 3 */
+    "    %7 = const type=f32[2] data=[1.0, 2.0]\n"                   /* op 4 */
+    "    %8 = reduce %6 op=sum axes=[0]\n"                           /* op 5 */
+    "    return %6\n"                                                /* op 6 */
+    "  }\n"
+    "  kernel @k(%p: bool[], %x: f32[], %n: i64[], %b: mem<f32>) -> () {\n"
+    "    %5 = kif %p {\n" /* op 0, regions 1 and 2 */
+    "      %6 = neg %x\n" /* op 1 */
+    "      yield %6\n"    /* op 2 */
+    "    } {\n"
+    "      yield %x\n" /* op 3 */
+    "    }\n"
+    "    %8 = for %n, %n, %5 kind=seq step=1 (%i: i64[], %acc: f32[]) {\n" /* op 4, region 3 */
+    "      %9 = add %acc, %x\n"                                            /* op 5 */
+    "      yield %9\n"                                                     /* op 6 */
+    "    }\n"
+    "    store %b, %n, %8\n" /* op 7 */
+    "    return\n"           /* op 8 */
+    "  }\n"
+    "  host @h() -> () {\n"
+    "    return\n"
+    "  }\n"
+    "}\n";
+
+static void setup(void) {
+    ig_status s = ir_parse(ig_allocator_default(), "t", text, strlen(text), &m);
+    ck_assert_msg(!s, "%s", ig_status_text(s));
+    f = ir_find_func(m, "main");
+    s = ir_verify(m);
+    ck_assert_msg(!s, "%s", ig_status_text(s));
+}
+
+static void teardown(void) { ir_module_free(m); }
+
+/* ir_verify reports `invariant` with these words, and ir_verify_func agrees where it can. */
+static void expect(int invariant, const char *words) {
+    char number[16];
+    ig_status s = ir_verify(m);
+    snprintf(number, sizeof number, "I%d: ", invariant);
+    ck_assert_msg(s != NULL, "nothing is reported for I%d: %s", invariant, words);
+    ck_assert_int_eq(ig_status_code(s), IG_INVALID);
+    ck_assert_msg(strstr(ig_status_text(s), number), "I%d is not in:\n%s", invariant,
+                  ig_status_text(s));
+    ck_assert_msg(strstr(ig_status_text(s), words), "`%s` is not in:\n%s", words,
+                  ig_status_text(s));
+    ig_status_free(s);
+    rt_str out; /* what is broken prints */
+    rt_str_init(&out, ig_allocator_default());
+    ir_print(m, &out, IR_PRINT_LOCS);
+    rt_str_free(&out);
+}
+
+static ir_func *kernel(void) { return ir_find_func(m, "k"); }
+static ir_op *op(ir_func *g, uint32_t i) { return &g->ops.data[i]; }
+static ir_ref *in(ir_func *g, uint32_t i, uint32_t k) {
+    return &g->operands.data[op(g, i)->in0 + k];
+}
+static ir_attr attr(ir_attr_kind kind, const void *a) { return ir_intern_attr(m, kind, a); }
+
+START_TEST(i1_use_before_definition) {
+    in(f, 0, 1)->i = op(f, 2)->out0;
+    expect(1, "operand 1, %5, is not defined before");
+}
+END_TEST
+START_TEST(i1_use_of_itself) {
+    in(f, 0, 0)->i = op(f, 0)->out0;
+    expect(1, "is not defined before");
+}
+END_TEST
+START_TEST(i1_use_of_nothing) {
+    in(f, 0, 0)->i = 0;
+    expect(1, "%0, is not defined");
+}
+END_TEST
+START_TEST(i1_use_beyond_the_table) {
+    in(f, 0, 0)->i = 4000000;
+    expect(1, "%4000000");
+}
+END_TEST
+START_TEST(i1_use_from_another_region) {
+    in(kernel(), 3, 0)->i =
+        op(kernel(), 1)->out0; /* the else branch yields a value of the then branch */
+    expect(1, "in a region that does not enclose the op");
+}
+END_TEST
+START_TEST(i1_result_of_a_loop_inside_of_it) {
+    in(kernel(), 5, 0)->i = op(kernel(), 4)->out0;
+    expect(1, "is not defined before");
+}
+END_TEST
+START_TEST(i1_operands_beyond_the_pool) {
+    op(f, 0)->in0 = UINT32_MAX;
+    expect(1, "beyond the tables");
+}
+END_TEST
+START_TEST(i1_values_out_of_order) {
+    op(f, 0)->out0++;
+    expect(1, "in order of definition");
+}
+END_TEST
+START_TEST(i1_value_with_a_wrong_definition) {
+    f->values.data[op(f, 2)->out0].def = 0;
+    expect(1, "another definition");
+}
+END_TEST
+START_TEST(i2_wrong_type) {
+    f->values.data[op(f, 0)->out0].type.dtype = IG_f64;
+    expect(2, "result 0 is f64[B,2], not f32[B,2]");
+}
+END_TEST
+START_TEST(i2_operands_that_do_not_fit) {
+    in(f, 0, 1)->i = 0;
+    in(f, 0, 1)->i = ir_param_ref(f, 0).i;
+    f->values.data[ir_param_ref(f, 0).i].type.dim[1] = 3;
+    expect(2, "");
+}
+END_TEST
+START_TEST(i2_number_of_results) {
+    op(f, 5)->code = OP_barrier;
+    op(f, 5)->attr = (ir_attr){0};
+    expect(2, "");
+}
+END_TEST
+START_TEST(i2_no_type) {
+    f->values.data[1].type.rank = 9;
+    expect(2, "parameter 0 is no type");
+}
+END_TEST
+START_TEST(i3_kernel_op_in_a_function) {
+    op(f, 4)->code = OP_viota;
+    op(f, 4)->attr = attr(ATTR_lanes, &(ir_attr_lanes){.lanes = 4});
+    expect(3, "may not live in a fn");
+}
+END_TEST
+START_TEST(i3_tensor_op_in_a_kernel) {
+    kernel()->ops.data[5].code = OP_detach;
+    expect(3, "may not live in a kernel");
+}
+END_TEST
+START_TEST(i3_tensor_value_in_a_kernel) {
+    kernel()->values.data[2].type = ir_tensor_type(IG_f32, 1, (ir_dim[]){4});
+    expect(3, "type of the other level");
+}
+END_TEST
+START_TEST(i3_unknown_kind) {
+    f->kind = (ir_func_kind)9;
+    expect(3, "no known kind");
+}
+END_TEST
+START_TEST(i4_operand_count) {
+    op(f, 0)->nin = 1;
+    expect(4, "has 1 operands; its row in the table says 2");
+}
+END_TEST
+START_TEST(i4_attribute_kind) {
+    op(f, 5)->attr = (ir_attr){0};
+    expect(4, "attribute of kind none, not reduce");
+}
+END_TEST
+START_TEST(i4_field_out_of_range) {
+    op(f, 5)->attr = attr(ATTR_reduce, &(ir_attr_reduce){.op = 77});
+    expect(4, "field op is outside its range");
+}
+END_TEST
+START_TEST(i4_unknown_op) {
+    op(f, 5)->code = OP_END + 3;
+    expect(4, "there is no op with the code");
+}
+END_TEST
+START_TEST(i5_region_without_yield) {
+    kernel()->ops.data[2].code = OP_barrier;
+    expect(5, "ends in yield");
+}
+END_TEST
+START_TEST(i5_return_in_the_middle) {
+    op(f, 1)->code = OP_return;
+    expect(5, "is not the last of its region");
+}
+END_TEST
+START_TEST(i5_empty_region) {
+    kernel()->regions.data[1].end = kernel()->regions.data[1].first;
+    expect(5, "region 1 is empty");
+}
+END_TEST
+START_TEST(i5_regions_that_overlap) {
+    kernel()->regions.data[2].first--;
+    expect(5, "not nested");
+}
+END_TEST
+START_TEST(i5_region_counts) {
+    op(f, 0)->nregion = 1;
+    expect(5, "has 1 regions");
+}
+END_TEST
+START_TEST(i5_region_in_itself) {
+    kernel()->regions.data[1].parent = 1;
+    expect(5, "not nested");
+}
+END_TEST
+START_TEST(i5_wrong_parent) {
+    op(kernel(), 5)->parent = 0;
+    expect(5, "does not lie in its region");
+}
+END_TEST
+START_TEST(i5_return_of_too_few) {
+    op(f, 6)->nin = 0;
+    expect(5, "gives 0 values; the function promises 1");
+}
+END_TEST
+START_TEST(i5_return_of_another_type) {
+    f->results.data[0].dtype = IG_i32;
+    expect(5, "value 0 is f32[B,2], not i32[B,2]");
+}
+END_TEST
+START_TEST(i5_yield_of_another_type) {
+    in(kernel(), 3, 0)->i = 3; /* %n */
+    expect(5, "value 0 is i64[], not f32[]");
+}
+END_TEST
+START_TEST(i5_yield_of_too_many) {
+    ir_func *k = kernel();
+    op(k, 6)->nin = 0;
+    expect(5, "gives 0 values; for has 1 results");
+}
+END_TEST
+START_TEST(i5_loop_parameter) {
+    ir_func *k = kernel();
+    k->values.data[k->regions.data[3].param0].type.dtype = IG_i32;
+    expect(5, "loop parameter 0 is i32[], not i64[]");
+}
+END_TEST
+START_TEST(i5_ops_behind_the_body) {
+    f->regions.data[0].end--;
+    expect(5, "");
+}
+END_TEST
+START_TEST(i5_no_body) {
+    f->ops.n = 0;
+    expect(5, "no body");
+}
+END_TEST
+START_TEST(i5_parameter_names) {
+    f->param_names.n = 1;
+    expect(5, "1 parameter names for 2 parameters");
+}
+END_TEST
+START_TEST(i6_undeclared_symbol) {
+    m->symbols.n = 0;
+    expect(6, "undeclared symbol");
+}
+END_TEST
+START_TEST(i6_range) {
+    m->symbols.data[1].lo = 9;
+    expect(6, "dim C has the range 9..8");
+}
+END_TEST
+START_TEST(i6_negative) {
+    m->symbols.data[1].lo = -1;
+    expect(6, "dim C has the range -1..8");
+}
+END_TEST
+START_TEST(i7_const_bytes) {
+    float x[3] = {0};
+    ir_attr_const a = {.type = ir_tensor_type(IG_f32, 1, (ir_dim[]){2}), .data = {x, 12}};
+    op(f, 4)->attr = attr(ATTR_const, &a);
+    expect(7, "12 bytes");
+}
+END_TEST
+START_TEST(i7_const_nan) {
+    uint32_t x[2] = {0, 0xffc00000};
+    ir_attr_const a = {.type = ir_tensor_type(IG_f32, 1, (ir_dim[]){2}), .data = {x, 8}};
+    op(f, 4)->attr = attr(ATTR_const, &a);
+    expect(7, "element 1 is a NaN that is not canonical");
+}
+END_TEST
+START_TEST(i7_const_bool) {
+    uint8_t x[2] = {2, 1};
+    ir_attr_const a = {.type = ir_tensor_type(IG_bool, 1, (ir_dim[]){2}), .data = {x, 2}};
+    op(f, 4)->attr = attr(ATTR_const, &a);
+    expect(7, "element 0 is a bool");
+}
+END_TEST
+START_TEST(i7_weight_bytes) {
+    m->weights.data[0].bytes = 4;
+    expect(7, "weight @w has 4 bytes");
+}
+END_TEST
+START_TEST(i8_no_callee) {
+    op(f, 3)->attr = attr(ATTR_call, &(ir_attr_call){.callee = "nobody"});
+    expect(8, "there is no function @nobody");
+}
+END_TEST
+START_TEST(i8_calls_itself) {
+    op(f, 3)->attr = attr(ATTR_call, &(ir_attr_call){.callee = "main"});
+    expect(8, "@main calls itself");
+}
+END_TEST
+START_TEST(i8_calls_a_later_function) {
+    ir_func *g = m->funcs.data[0];
+    m->funcs.data[0] = f;
+    m->funcs.data[1] = g;
+    expect(8, "@g stands after its caller");
+}
+END_TEST
+START_TEST(i8_calls_a_kernel) {
+    ir_func *g = m->funcs.data[0];
+    g->name = ir_intern_str(m, "was_g", 5);
+    kernel()->name = ir_intern_str(m, "g", 1);
+    expect(8, "@g stands after its caller");
+    op(f, 3)->code = OP_launch;
+    expect(3, "may not live in a fn");
+}
+END_TEST
+START_TEST(i8_signature) {
+    ir_func *g = m->funcs.data[0];
+    g->values.data[1].type.dtype = IG_f64;
+    expect(8, "f64[B,2]");
+}
+END_TEST
+START_TEST(i8_signature_that_cannot_be_read) {
+    m->funcs.data[0]->regions.data[0].nparam = 4000000000u;
+    expect(8, "the signature of @g cannot be read");
+}
+END_TEST
+START_TEST(i9_no_weight) {
+    op(f, 1)->attr = attr(ATTR_sym, &(ir_attr_sym){.name = "z"});
+    expect(9, "there is no weight @z");
+}
+END_TEST
+START_TEST(i9_no_weight_name) {
+    op(f, 1)->attr = attr(ATTR_sym, NULL);
+    expect(9, "there is no weight @");
+}
+END_TEST
+START_TEST(i9_two_weights) {
+    m->weights.data[1].name = m->weights.data[0].name;
+    expect(9, "two weights are called w");
+}
+END_TEST
+START_TEST(i9_two_functions) {
+    f->name = m->funcs.data[0]->name;
+    expect(9, "two functions are called g");
+}
+END_TEST
+START_TEST(i9_two_symbols) {
+    m->symbols.data[1].name = m->symbols.data[0].name;
+    expect(9, "two dims are called B");
+}
+END_TEST
+START_TEST(i9_symbol_name) {
+    m->symbols.data[1].name = ir_intern_str(m, "a b", 3);
+    expect(9, "not an identifier");
+}
+END_TEST
+START_TEST(i10_unbound_variable) {
+    ir_attr_ein a = *(const ir_attr_ein *)ir_attr_get(m, op(f, 2)->attr);
+    a.rel.out.a[1] = 5;
+    op(f, 2)->attr = attr(ATTR_ein, &a);
+    expect(10, "");
+}
+END_TEST
+START_TEST(i10_order) {
+    ir_attr_ein a = *(const ir_attr_ein *)ir_attr_get(m, op(f, 2)->attr);
+    a.rel.norder = 0;
+    op(f, 2)->attr = attr(ATTR_ein, &a);
+    expect(10, "");
+}
+END_TEST
+START_TEST(i10_any_bytes) {
+    uint64_t seed = 7;
+    for (int round = 0; round < 2000; round++) {
+        ir_attr_ein a = *(const ir_attr_ein *)ir_attr_get(m, op(f, 2)->attr);
+        for (int k = 0; k < 3; k++)
+            ((uint8_t *)&a)[hostile_random(&seed) % sizeof a.rel] =
+                (uint8_t)(hostile_random(&seed) % 19);
+        ir_attr kept = op(f, 2)->attr;
+        op(f, 2)->attr = attr(ATTR_ein, &a);
+        ig_status_free(ir_verify(m)); /* must not crash */
+        op(f, 2)->attr = kept;
+    }
+}
+END_TEST
+
+/* One defect, one line; many defects, at most twenty and a count. */
+START_TEST(violations_are_collected) {
+    ig_status s;
+    in(f, 0, 1)->i = 0;
+    s = ir_verify(m);
+    ck_assert_msg(s && !strchr(ig_status_text(s), '\n'), "%s", ig_status_text(s));
+    ig_status_free(s);
+    f->results.data[0].dtype = IG_i32;
+    m->symbols.data[1].lo = 9;
+    s = ir_verify(m);
+    ck_assert(s && strstr(ig_status_text(s), "I1: ") && strstr(ig_status_text(s), "I5: ") &&
+              strstr(ig_status_text(s), "I6: "));
+    ig_status_free(s);
+    for (int i = 0; i < 40; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "S%d", i);
+        ir_add_symbol(m, name, 0, 1);
+        m->symbols.data[m->symbols.n - 1].hi = -1;
+    }
+    s = ir_verify(m);
+    int lines = 1;
+    for (const char *c = ig_status_text(s); *c; c++) lines += *c == '\n';
+    ck_assert_int_eq(lines, 21);
+    ck_assert(strstr(ig_status_text(s), "and 23 more"));
+    ig_status_free(s);
+}
+END_TEST
+
+START_TEST(one_function_alone) {
+    ck_assert_ptr_null(ir_verify_func(f));
+    in(f, 0, 1)->i = 0;
+    ig_status s = ir_verify_func(f);
+    ck_assert(s && strstr(ig_status_text(s), "I1: @main op 0 add"));
+    ig_status_free(s);
+    ck_assert_ptr_null(ir_verify_func(kernel()));
+}
+END_TEST
+
+START_TEST(the_place_is_named) {
+    op(f, 0)->loc = ir_intern_loc(m, "mlp.c", 12);
+    in(f, 0, 1)->i = 0;
+    expect(1, "I1: @main op 0 add at mlp.c:12: ");
+}
+END_TEST
+
+int main(void) {
+    const TTest *const tests[] = {i1_use_before_definition,
+                                  i1_use_of_itself,
+                                  i1_use_of_nothing,
+                                  i1_use_beyond_the_table,
+                                  i1_use_from_another_region,
+                                  i1_result_of_a_loop_inside_of_it,
+                                  i1_operands_beyond_the_pool,
+                                  i1_values_out_of_order,
+                                  i1_value_with_a_wrong_definition,
+                                  i2_wrong_type,
+                                  i2_operands_that_do_not_fit,
+                                  i2_number_of_results,
+                                  i2_no_type,
+                                  i3_kernel_op_in_a_function,
+                                  i3_tensor_op_in_a_kernel,
+                                  i3_tensor_value_in_a_kernel,
+                                  i3_unknown_kind,
+                                  i4_operand_count,
+                                  i4_attribute_kind,
+                                  i4_field_out_of_range,
+                                  i4_unknown_op,
+                                  i5_region_without_yield,
+                                  i5_return_in_the_middle,
+                                  i5_empty_region,
+                                  i5_regions_that_overlap,
+                                  i5_region_counts,
+                                  i5_region_in_itself,
+                                  i5_wrong_parent,
+                                  i5_return_of_too_few,
+                                  i5_return_of_another_type,
+                                  i5_yield_of_another_type,
+                                  i5_yield_of_too_many,
+                                  i5_loop_parameter,
+                                  i5_ops_behind_the_body,
+                                  i5_no_body,
+                                  i5_parameter_names,
+                                  i6_undeclared_symbol,
+                                  i6_range,
+                                  i6_negative,
+                                  i7_const_bytes,
+                                  i7_const_nan,
+                                  i7_const_bool,
+                                  i7_weight_bytes,
+                                  i8_no_callee,
+                                  i8_calls_itself,
+                                  i8_calls_a_later_function,
+                                  i8_calls_a_kernel,
+                                  i8_signature,
+                                  i8_signature_that_cannot_be_read,
+                                  i9_no_weight,
+                                  i9_no_weight_name,
+                                  i9_two_weights,
+                                  i9_two_functions,
+                                  i9_two_symbols,
+                                  i9_symbol_name,
+                                  i10_unbound_variable,
+                                  i10_order,
+                                  i10_any_bytes,
+                                  violations_are_collected,
+                                  one_function_alone,
+                                  the_place_is_named};
+    Suite *s = suite_create("verify");
+    TCase *t = tcase_create("verify");
+    tcase_add_checked_fixture(t, setup, teardown);
+    for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) tcase_add_test(t, tests[i]);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
