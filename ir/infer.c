@@ -61,14 +61,7 @@ static infer_text infer_type_text(const ir_infer *c, const ir_type *t) {
     ig_allocator lend = {infer_lend, text.s};
     rt_str s;
     rt_str_init(&s, &lend);
-    if (c->m || !t->rank || t->mem) {
-        ir_type_print(c->m, t, &s);
-        return text;
-    }
-    rt_str_puts(&s, ig_dtype_name((ig_dtype)t->dtype)); /* no module: every dim is a number */
-    for (int i = 0; i < t->rank; i++)
-        rt_str_printf(&s, "%c%lld", i ? ',' : '[', (long long)t->dim[i]);
-    rt_str_puts(&s, "]");
+    ir_type_print(c->m, t, &s);
     return text;
 }
 
@@ -80,8 +73,6 @@ static infer_text infer_dim_text(const ir_infer *c, ir_dim d) {
     rt_str_init(&s, &lend);
     if (d == IR_DIM_BAD)
         rt_str_puts(&s, "(too large)");
-    else if (ir_dim_is_const(d))
-        rt_str_printf(&s, "%lld", (long long)d);
     else
         ir_dim_print(c->m, d, &s);
     return text;
