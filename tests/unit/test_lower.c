@@ -1,0 +1,448 @@
+/* test_lower.c - lowering, checked where everything is checked: kernels run in an interpreter that tests every access and
+ * every rule of kernel-level code, and give the reference's bytes. */
+#include "codegen/target.h"
+#include "passes/pass.h"
+#include "tests/gen.h"
+#include "tests/kernel_run.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const ig_allocator *A(void) { return ig_allocator_default(); }
+static bool is_quick(void) { return getenv("IG_TEST_QUICK") != NULL; }
+
+#define GUARD 64 /* bytes behind an output that must stay as they are */
+
+static size_t bytes_of(const ir_tensor *t) {
+    size_t n = rt_dtype_bytes((ig_dtype)t->dtype);
+    for (int i = 0; i < t->rank; i++) n *= (size_t)t->dim[i];
+    return n;
+}
+
+static void must(ig_status s, const char *what, const ir_module *m) {
+    rt_str text;
+    if (!s) return;
+    rt_str_init(&text, A());
+    if (m) ir_print(m, &text, IR_PRINT_ELIDE);
+    fprintf(stderr, "%s\n", rt_str_text(&text));
+    ck_abort_msg("%s: %s", what, ig_status_text(s));
+}
+
+/* --- Running one function both ways --------------------------------------------------------------------- */
+
+typedef struct job {
+    const ir_module *m;
+    const ir_func *f;
+    int nin, nout;
+    ir_tensor in[16], want[8], got[8];
+    int64_t symbols[8];
+} job;
+
+static void alloc_outputs(job *j, ir_tensor *t) {
+    for (int k = 0; k < j->nout; k++) {
+        must(ir_result_shape(j->f, j->symbols, (uint32_t)k, &t[k]), "shape", j->m);
+        size_t n = bytes_of(&t[k]);
+        t[k].data = rt_alloc_buffer(A(), n + GUARD);
+        ck_assert_ptr_nonnull(t[k].data);
+        memset(t[k].data, 0xa5, n + GUARD);
+    }
+}
+
+static void free_tensors(int n, ir_tensor *t, size_t extra) {
+    for (int k = 0; k < n; k++) rt_free_buffer(A(), t[k].data, bytes_of(&t[k]) + extra);
+}
+
+static void compare(const job *j, const ir_module *lowered, int parts) {
+    for (int k = 0; k < j->nout; k++) {
+        size_t n = bytes_of(&j->want[k]), size = rt_dtype_bytes((ig_dtype)j->want[k].dtype);
+        ig_dtype d = (ig_dtype)j->want[k].dtype;
+        ir_canon_nan(d, j->want[k].data, (int64_t)(n / size));
+        ir_canon_nan(d, j->got[k].data, (int64_t)(n / size));
+        const uint8_t *w = j->want[k].data, *g = j->got[k].data;
+        for (size_t i = 0; i < n + GUARD; i++) {
+            if (w[i] == g[i]) continue;
+            uint64_t a = 0, b = 0;
+            memcpy(&a, w + i / size * size, i < n ? size : 1);
+            memcpy(&b, g + i / size * size, i < n ? size : 1);
+            rt_str text;
+            rt_str_init(&text, A());
+            ir_print(j->m, &text, IR_PRINT_ELIDE);
+            if (getenv("LOWER_VERBOSE")) ir_print(lowered, &text, IR_PRINT_ELIDE);
+            fprintf(stderr, "%s\n", rt_str_text(&text));
+            ck_abort_msg("@%s result %d element %zu of %zu (%d parts): want %llx, got %llx", j->f->name, k, i / size,
+                         n / size, parts, (unsigned long long)a, (unsigned long long)b);
+        }
+    }
+}
+
+/* The dump of a lowered module reads back. */
+static void check_text(const ir_module *lowered) {
+    rt_str a, b;
+    ir_module *again;
+    rt_str_init(&a, A());
+    rt_str_init(&b, A());
+    ir_print(lowered, &a, 0);
+    must(ir_parse(A(), "kernel", rt_str_text(&a), a.n, &again), "parse", lowered);
+    ir_print(again, &b, 0);
+    ck_assert_str_eq(rt_str_text(&a), rt_str_text(&b));
+    ir_module_free(again);
+    rt_str_free(&a);
+    rt_str_free(&b);
+}
+
+static void run_lowered(job *j, const ir_module *lowered) {
+    static const int parts[] = {1, 3, 1000};
+    for (size_t p = 0; p < sizeof parts / sizeof *parts; p++) {
+        kernel_run_opts opts = {.parts = parts[p]};
+        int32_t code;
+        alloc_outputs(j, j->got);
+        must(kernel_run(lowered, j->f->name, j->symbols, j->nin, j->in, j->nout, j->got, &opts, &code), "run",
+             getenv("LOWER_VERBOSE") ? lowered : j->m);
+        ck_assert_int_eq(code, 0);
+        compare(j, lowered, parts[p]);
+        free_tensors(j->nout, j->got, GUARD);
+    }
+}
+
+/* Reference, passes, lowering, interpreter. */
+static void run_job(job *j, const cg_cpu *cpu) {
+    ir_module *planned, *lowered;
+    must(ir_bind_dims(j->f, j->nin, j->in, j->symbols), "bind", j->m);
+    j->nout = (int)j->f->results.n;
+    alloc_outputs(j, j->want);
+    must(ir_ref_run(j->f, A(), j->symbols, j->nin, j->in, j->nout, j->want), "reference", j->m);
+    must(pass_pipeline(j->m, &planned), "passes", j->m);
+    must(cg_lower(planned, j->f->name, cpu, &lowered), "lower", planned);
+    must(ir_verify(lowered), "verify", lowered);
+    check_text(lowered);
+    run_lowered(j, lowered);
+    ir_module_free(lowered);
+    ir_module_free(planned);
+    free_tensors(j->nout, j->want, GUARD);
+}
+
+/* Inputs with random data for the types of the parameters, symbols given. */
+static void fill_inputs(job *j, gen *g, const int64_t *symbols, bool positive) {
+    j->nin = (int)ir_nparam(j->f);
+    for (int k = 0; k < j->nin; k++) {
+        const ir_type *t = ir_val_type(j->f, ir_param_ref(j->f, (uint32_t)k));
+        j->in[k] = (ir_tensor){.dtype = t->dtype, .rank = t->rank};
+        for (int i = 0; i < t->rank; i++) ck_assert(ir_dim_eval(j->m, t->dim[i], symbols, &j->in[k].dim[i]));
+        size_t n = bytes_of(&j->in[k]);
+        j->in[k].data = rt_alloc_buffer(A(), n + 1);
+        gen_data(g, (ig_dtype)t->dtype, (int64_t)(n / rt_dtype_bytes((ig_dtype)t->dtype)), positive, j->in[k].data);
+    }
+}
+
+/* --- Every op, random instances -------------------------------------------------------------------------- */
+
+static void one_op(ir_opcode op, uint64_t seed, ir_class cls, const cg_cpu *cpu) {
+    gen g = {seed};
+    gen_op o;
+    ir_builder b;
+    ir_ref in[GEN_OPERANDS], out[IR_MAX_RESULTS];
+    ir_module *m;
+    ir_func *f;
+    if (!gen_instance(&g, op, NULL, &o)) return;
+    must(ir_module_new(A(), "m", &m), "module", NULL);
+    m->class = cls;
+    ir_build_begin(&b, m, "f", IR_FN, IR_BUILD_RAW);
+    for (int k = 0; k < o.nin; k++) in[k] = ir_param(&b, o.in[k], NULL);
+    out[0] = ir_emit(&b, op, &o.attr, o.nin, in);
+    const ir_op *def = ir_def_op(b.f, out[0]);
+    int n = def && def->code == op ? def->nout : 1;
+    for (int k = 1; k < n; k++) out[k] = ir_result(out[0], (uint32_t)k);
+    must(ir_build_end(&b, n, out, &f), "build", NULL);
+    job j = {.m = m, .f = f};
+    fill_inputs(&j, &g, NULL, !strcmp(ir_op_tab[op].domain, "positive") && seed % 2);
+    run_job(&j, cpu);
+    free_tensors(j.nin, j.in, 1);
+    ir_module_free(m);
+}
+
+START_TEST(ops) {
+    ir_opcode op = (ir_opcode)_i;
+    if (!gen_has(op)) return;
+    int n = is_quick() ? 30 : 200;
+    const char *seeds = getenv("LOWER_SEEDS");
+    if (seeds) n = atoi(seeds);
+    for (int k = 0; k < n; k++) {
+        const cg_cpu *cpu = cg_cpu_find(k % 3 == 0 ? "v3" : k % 3 == 1 ? "v4" : "v2");
+        if (getenv("LOWER_VERBOSE")) fprintf(stderr, "%s %d\n", ir_op_tab[op].name, k);
+        one_op(op, (uint64_t)_i * 1000003u + (uint64_t)k, cpu->class, cpu);
+    }
+}
+END_TEST
+
+/* --- Programs in text ------------------------------------------------------------------------------------ */
+
+/* Run a program for one binding of its symbols. */
+static void run_text(const char *text, const int64_t *symbols, uint64_t seed, bool positive) {
+    static const char *const level[] = {"v3", "v2"};
+    for (int c = 0; c < 2; c++) {
+        ir_module *m;
+        gen g = {seed};
+        must(ir_parse(A(), "test", text, strlen(text), &m), "parse", NULL);
+        m->class = cg_cpu_find(level[c])->class;
+        job j = {.m = m, .f = m->funcs.data[m->funcs.n - 1]};
+        fill_inputs(&j, &g, symbols, positive);
+        run_job(&j, cg_cpu_find(level[c]));
+        free_tensors(j.nin, j.in, 1);
+        ir_module_free(m);
+    }
+}
+
+static void run_sizes(const char *text, int n, const int64_t (*symbols)[3], bool positive) {
+    for (int i = 0; i < n; i++) run_text(text, symbols[i], (uint64_t)i, positive);
+}
+
+#define SIZES(...) (int)(sizeof((const int64_t[][3]){__VA_ARGS__}) / sizeof(int64_t[3])), (const int64_t[][3]){__VA_ARGS__}
+
+START_TEST(chain) {
+    run_sizes("module m class fma state 0 {\n"
+              "  dim B in 0..100000\n"
+              "  fn @f(%x: f32[B,7], %b: f32[7]) -> (f32[B,7]) {\n"
+              "    %1 = broadcast %b dims=[B,7] axes=[1] : f32[B,7]\n"
+              "    %2 = add %x, %1 : f32[B,7]\n"
+              "    %3 = tanh %2 : f32[B,7]\n"
+              "    %4 = mul %3, %x : f32[B,7]\n"
+              "    return %4\n"
+              "  }\n"
+              "}\n",
+              SIZES({0}, {1}, {3}, {16}, {37}), false);
+}
+END_TEST
+
+START_TEST(mlp) {
+    run_sizes("module m class fma state 0 {\n"
+              "  dim B in 0..100000\n"
+              "  fn @f(%x: f32[B,20], %w: f32[20,33], %b: f32[33]) -> (f32[B,33]) {\n"
+              "    %1 = ein %x, %w rel=\"y[i,j] += a[i,k]*b[k,j] over (k)\" : f32[B,33]\n"
+              "    %2 = broadcast %b dims=[B,33] axes=[1] : f32[B,33]\n"
+              "    %3 = add %1, %2 : f32[B,33]\n"
+              "    %4 = tanh %3 : f32[B,33]\n"
+              "    return %4\n"
+              "  }\n"
+              "}\n",
+              SIZES({0}, {1}, {5}, {6}, {13}), false);
+}
+END_TEST
+
+START_TEST(gemm_blocks) { /* more than one block of the reduction, symbolic and transposed operands */
+    run_sizes("module m class fma state 0 {\n"
+              "  dim K in 0..100000\n  dim N in 0..100000\n"
+              "  fn @f(%x: f32[7,K], %w: f32[N,K]) -> (f32[7,N]) {\n"
+              "    %1 = ein %x, %w rel=\"y[i,j] += a[i,k]*b[j,k] over (k)\" : f32[7,N]\n"
+              "    return %1\n"
+              "  }\n"
+              "}\n",
+              SIZES({0, 3}, {1, 17}, {511, 4}, {512, 18}, {513, 16}, {1100, 2}), false);
+}
+END_TEST
+
+START_TEST(gemm_variables) { /* several reduction variables, a batch, three operands */
+    run_sizes("module m class fma state 0 {\n"
+              "  dim B in 0..100\n  dim K in 0..1000\n"
+              "  fn @f(%x: f32[B,5,K,3], %w: f32[3,K,19], %s: f32[B,19]) -> (f32[B,5,19], f32[B,19]) {\n"
+              "    %1 = ein %x, %w rel=\"y[i,j,k] += a[i,j,l,m]*b[m,l,k] over (m,l)\" : f32[B,5,19]\n"
+              "    %2 = ein %x, %w, %s rel=\"y[i,j] += a[i,k,l,m]*b[m,l,j]*c[i,j] over (k,l,m)\" : f32[B,19]\n"
+              "    return %1, %2\n"
+              "  }\n"
+              "}\n",
+              SIZES({0, 3}, {2, 0}, {2, 7}, {1, 300}), false);
+}
+END_TEST
+
+START_TEST(reductions) {
+    run_sizes("module m class fma state 0 {\n"
+              "  dim B in 0..100000\n  dim N in 0..100000\n"
+              "  fn @f(%x: f32[B,N]) -> (f32[B], f32[N], f32[], f32[B]) {\n"
+              "    %1 = reduce %x op=sum axes=[1] : f32[B]\n"
+              "    %2 = reduce %x op=sum axes=[0] : f32[N]\n"
+              "    %3 = mul %x, %x : f32[B,N]\n"
+              "    %4 = reduce %3 op=max axes=[0,1] : f32[]\n"
+              "    %5 = exp %1 : f32[B]\n"
+              "    return %1, %2, %4, %5\n"
+              "  }\n"
+              "}\n",
+              SIZES({0, 3}, {3, 0}, {2, 15}, {3, 16}, {5, 33}, {2, 4096}, {1, 4097}, {1, 12300}, {8200, 1}, {4100, 17}), true);
+}
+END_TEST
+
+START_TEST(middle_axes) { /* reductions over axes that are not neighbours, or cross rows of vectors */
+    run_sizes("module m class fma state 0 {\n"
+              "  dim B in 0..100000\n"
+              "  fn @f(%x: f64[B,5,4,16], %y: f16[B,6,7]) -> (f64[5], f64[B,4], f16[6], f16[B]) {\n"
+              "    %1 = reduce %x op=sum axes=[0,2,3] : f64[5]\n"
+              "    %2 = reduce %x op=prod axes=[1,3] : f64[B,4]\n"
+              "    %3 = reduce %y op=sum axes=[0,2] : f16[6]\n"
+              "    %4 = reduce %y op=sum axes=[1,2] : f16[B]\n"
+              "    return %1, %2, %3, %4\n"
+              "  }\n"
+              "}\n",
+              SIZES({0}, {1}, {3}, {20}), true);
+}
+END_TEST
+
+START_TEST(running) {
+    run_sizes("module m class fma state 0 {\n"
+              "  dim B in 0..100000\n  dim N in 0..100000\n"
+              "  fn @f(%x: f32[B,N]) -> (f32[B,N], f32[B,N], f32[B,N]) {\n"
+              "    %1 = cumred %x op=sum axis=1 reverse=false exclusive=false : f32[B,N]\n"
+              "    %2 = cumred %x op=sum axis=0 reverse=true exclusive=true : f32[B,N]\n"
+              "    %3 = cumred %x op=max axis=0 reverse=false exclusive=true : f32[B,N]\n"
+              "    return %1, %2, %3\n"
+              "  }\n"
+              "}\n",
+              SIZES({0, 3}, {3, 0}, {1, 1}, {3, 33}, {2, 1025}, {1026, 17}, {2500, 1}), true);
+}
+END_TEST
+
+START_TEST(windows) { /* padding, joining and windows inside one another, in vectors and single elements */
+    run_sizes("module m class fma state 0 {\n"
+              "  dim B in 0..1000\n  dim N in 0..1000\n"
+              "  fn @f(%x: f32[B,N], %y: f32[B,N], %v: f32[], %i: i64[]) -> (f32[B+3,2*N+5], f32[B+3,2*N+5], f32[N+2,B]) {\n"
+              "    %1 = concat %x, %y axis=1 : f32[B,2*N]\n"
+              "    %2 = pad %1, %v lo=[1,2] hi=[2,3] interior=[0,0] : f32[B+3,2*N+5]\n"
+              "    %3 = mul %2, %2 : f32[B+3,2*N+5]\n"
+              "    %4 = dupdate %3, %x, %i, %i op=add : f32[B+3,2*N+5]\n"
+              "    %5 = reverse %4 axes=[0,1] : f32[B+3,2*N+5]\n"
+              "    %6 = dslice %5, %i, %i dims=[B,N+2] : f32[B,N+2]\n"
+              "    %7 = transpose %6 perm=[1,0] : f32[N+2,B]\n"
+              "    return %4, %5, %7\n"
+              "  }\n"
+              "}\n",
+              SIZES({0, 3}, {3, 0}, {1, 1}, {3, 7}, {2, 33}, {20, 16}), false);
+}
+END_TEST
+
+START_TEST(remainders) { /* x rem y at every distance of exponents */
+    static const char text[] = "module m class fma state 0 {\n"
+                               "  dim N in 0..1000\n"
+                               "  fn @f(%x: f32[N], %y: f32[N], %u: f64[N], %v: f64[N]) -> (f32[N], f64[N]) {\n"
+                               "    %1 = rem %x, %y : f32[N]\n"
+                               "    %2 = rem %u, %v : f64[N]\n"
+                               "    return %1, %2\n"
+                               "  }\n"
+                               "}\n";
+    for (uint64_t seed = 0; seed < 8; seed++) run_text(text, (const int64_t[3]){67}, seed, false);
+}
+END_TEST
+
+START_TEST(constants) { /* tables in kernels, large constants as operands, weights */
+    static const char text[] = "module m class fma state 0 {\n"
+                               "  dim B in 0..1000\n"
+                               "  fn @f(%x: f32[B,4]) -> (f32[B,4], f32[4], i32[3]) {\n"
+                               "    %1 = const type=f32[4] data=[1.0, 2.0, 3.0, -4.5] : f32[4]\n"
+                               "    %2 = broadcast %1 dims=[B,4] axes=[1] : f32[B,4]\n"
+                               "    %3 = mul %x, %2 : f32[B,4]\n"
+                               "    %4 = const type=i32[3] data=[7, 8, 9] : i32[3]\n"
+                               "    return %3, %1, %4\n"
+                               "  }\n"
+                               "}\n";
+    run_sizes(text, SIZES({0}, {1}, {9}), false);
+}
+END_TEST
+
+START_TEST(range_checks) { /* the host program refuses what is out of range, before it touches memory */
+    static const char text[] = "module m class fma state 0 {\n"
+                               "  dim B in 2..1000000000000\n  dim N in 0..4000000000000000000\n"
+                               "  fn @f(%x: f32[B,N]) -> (f32[N*B], f32[B]) {\n"
+                               "    %1 = exp %x : f32[B,N]\n"
+                               "    %2 = reduce %1 op=sum axes=[1] : f32[B]\n"
+                               "    %3 = reshape %1 dims=[B*N] : f32[B*N]\n"
+                               "    return %3, %2\n"
+                               "  }\n"
+                               "}\n";
+    static const struct { int64_t b, n; int32_t code; } bad[] = {
+        {1, 1, 1}, {-5, 1, 1}, {2, -1, 1}, {INT64_C(1000000000001), 1, 1}, {INT64_C(1000000000000), INT64_C(4000000000000000000), 2},
+        {INT64_C(4000000000), INT64_C(4000000000), 2},
+    };
+    ir_module *m, *planned, *lowered;
+    must(ir_parse(A(), "test", text, strlen(text), &m), "parse", NULL);
+    must(pass_pipeline(m, &planned), "passes", m);
+    must(cg_lower(planned, "f", cg_cpu_find("v3"), &lowered), "lower", planned);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        int64_t symbols[2] = {bad[i].b, bad[i].n};
+        int32_t code;
+        must(kernel_run(lowered, "f", symbols, 0, NULL, 0, NULL, NULL, &code), "run", lowered);
+        ck_assert_msg(code == bad[i].code, "case %zu: code %d", i, code);
+    }
+    ir_module_free(lowered);
+    ir_module_free(planned);
+    ir_module_free(m);
+}
+END_TEST
+
+/* --- Failing allocations --------------------------------------------------------------------------------- */
+
+static struct { int64_t left, live; } failing;
+
+static void *failing_resize(void *user, void *ptr, size_t old_size, size_t new_size, size_t align) {
+    (void)user;
+    const ig_allocator *d = A();
+    if (new_size && failing.left-- <= 0) return NULL;
+    void *r = d->resize(d->user, ptr, old_size, new_size, align);
+    failing.live += (int64_t)new_size - (int64_t)(ptr ? old_size : 0);
+    return r;
+}
+
+START_TEST(allocations) {
+    static const char text[] = "module m class fma state 0 {\n"
+                               "  dim B in 0..100000\n"
+                               "  fn @f(%x: f32[B,20], %w: f32[20,33], %v: f32[]) -> (f32[B,33], f32[33], f32[B+1,33]) {\n"
+                               "    %1 = ein %x, %w rel=\"y[i,j] += a[i,k]*b[k,j] over (k)\" : f32[B,33]\n"
+                               "    %2 = exp %1 : f32[B,33]\n"
+                               "    %3 = reduce %2 op=sum axes=[0] : f32[33]\n"
+                               "    %4 = pad %1, %v lo=[1,0] hi=[0,0] interior=[0,0] : f32[B+1,33]\n"
+                               "    return %2, %3, %4\n"
+                               "  }\n"
+                               "}\n";
+    const ig_allocator a = {failing_resize, NULL};
+    bool done = false;
+    for (int64_t n = 0; !done; n += is_quick() ? 97 : 7) {
+        ir_module *m, *planned, *lowered;
+        failing.left = INT64_MAX;
+        failing.live = 0;
+        must(ir_parse(&a, "test", text, strlen(text), &m), "parse", NULL);
+        must(pass_pipeline(m, &planned), "passes", m);
+        failing.left = n;
+        ig_status s = cg_lower(planned, "f", cg_cpu_find("v3"), &lowered);
+        failing.left = INT64_MAX;
+        done = !s;
+        if (s) ck_assert_int_eq(ig_status_code(s), IG_MEMORY);
+        else ir_module_free(lowered);
+        ig_status_free(s);
+        ir_module_free(planned);
+        ir_module_free(m);
+        ck_assert_int_eq(failing.live, 0);
+    }
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("lower");
+    TCase *t = tcase_create("lower");
+    tcase_set_timeout(t, 600);
+    tcase_add_loop_test(t, ops, 0, OP_END);
+    tcase_add_test(t, chain);
+    tcase_add_test(t, mlp);
+    tcase_add_test(t, gemm_blocks);
+    tcase_add_test(t, gemm_variables);
+    tcase_add_test(t, reductions);
+    tcase_add_test(t, middle_axes);
+    tcase_add_test(t, running);
+    tcase_add_test(t, windows);
+    tcase_add_test(t, remainders);
+    tcase_add_test(t, constants);
+    tcase_add_test(t, range_checks);
+    tcase_add_test(t, allocations);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
