@@ -117,28 +117,29 @@ static bool fold_is_ones(const fold *x, int k) {
 
 /* --- Making results -------------------------------------------------------------------------- */
 
-/* A splat with this element in every place of `type`. */
-static ir_ref fold_make_splat(const fold *x, const ir_type *type, const void *element) {
-    size_t size = rt_dtype_bytes(type->dtype);
+/* A splat with this element in every place of a value of this type (passed by value: emission moves
+ * the table of values). */
+static ir_ref fold_make_splat(const fold *x, ir_type type, const void *element) {
+    size_t size = rt_dtype_bytes(type.dtype);
     uint8_t lane[UINT8_MAX * 8];
-    if (type->lanes) {
-        for (size_t k = 0; k < type->lanes; k++) memcpy(lane + k * size, element, size);
-        return ir_const(x->b, *type, lane, type->lanes * size);
+    if (type.lanes) {
+        for (size_t k = 0; k < type.lanes; k++) memcpy(lane + k * size, element, size);
+        return ir_const(x->b, type, lane, type.lanes * size);
     }
-    ir_ref r = ir_const(x->b, ir_scalar_type((ig_dtype)type->dtype), element, size);
-    if (!type->rank) return r;
-    ir_attr_bcast a = {.dims = {.n = type->rank}};
-    memcpy(a.dims.d, type->dim, sizeof type->dim);
+    ir_ref r = ir_const(x->b, ir_scalar_type((ig_dtype)type.dtype), element, size);
+    if (!type.rank) return r;
+    ir_attr_bcast a = {.dims = {.n = type.rank}};
+    memcpy(a.dims.d, type.dim, sizeof type.dim);
     return ir_emit1(x->b, OP_broadcast, &a, r);
 }
 
-/* Zero or, for `ones`, true of a type without floats. */
-static ir_ref fold_make_int(const fold *x, const ir_type *type, int64_t v) {
+/* A splat of an integer or bool. */
+static ir_ref fold_make_int(const fold *x, ir_type type, int64_t v) {
     return fold_make_splat(x, type, &v); /* little-endian: the low bytes come first */
 }
 
 /* Operand 0 of this op when it is a splat: the same splat in the shape `type`. */
-static ir_ref fold_move_splat(const fold *x, const ir_type *type) {
+static ir_ref fold_move_splat(const fold *x, ir_type type) {
     const void *e = fold_splat(x, x->in[0]);
     return e ? fold_make_splat(x, type, e) : fold_none;
 }
@@ -182,7 +183,7 @@ static ir_ref fold_sub(const fold *x) {
     if (fold_is(x, 1, 0.0)) return x->in[0];
     if (fold_is_zero_add(x, 0)) return ir_emit1(x->b, OP_neg, NULL, x->in[1]);
     if (x->in[0].i == x->in[1].i && !fold_is_float(x, 0))
-        return fold_make_int(x, fold_type(x, 0), 0);
+        return fold_make_int(x, *fold_type(x, 0), 0);
     return fold_none;
 }
 
@@ -202,7 +203,7 @@ static ir_ref fold_div(const fold *x) {
     if (fold_is(x, 1, 1)) return x->in[0];
     if (!is_unsigned && fold_is(x, 1, -1)) return ir_emit1(x->b, OP_neg, NULL, x->in[0]);
     if (!fold_is_float(x, 0) && (fold_is(x, 0, 0) || fold_is(x, 1, 0)))
-        return fold_make_int(x, fold_type(x, 0), 0);
+        return fold_make_int(x, *fold_type(x, 0), 0);
     return fold_none;
 }
 
@@ -236,7 +237,7 @@ static ir_ref fold_maxmin(const fold *x) {
 static ir_ref fold_bit(const fold *x) {
     ir_bitop op = (ir_bitop)((const ir_attr_bitop *)x->attr)->op;
     if (x->in[0].i == x->in[1].i)
-        return op == IR_bitop_xor ? fold_make_int(x, fold_type(x, 0), 0) : x->in[0];
+        return op == IR_bitop_xor ? fold_make_int(x, *fold_type(x, 0), 0) : x->in[0];
     for (int k = 0; k < 2; k++) {
         ir_ref me = x->in[k], other = x->in[1 - k];
         if (fold_is(x, k, 0)) return op == IR_bitop_and ? me : other;
@@ -255,7 +256,7 @@ static ir_ref fold_shift(const fold *x) {
     if (!e || op == IR_shop_arith) return fold_none;
     unsigned bits = 8 * (unsigned)rt_dtype_bytes(t->dtype);
     uint64_t count = (uint64_t)fold_int((ig_dtype)t->dtype, e);
-    if (count >= bits) return fold_make_int(x, t, 0); /* a negative count is a huge one */
+    if (count >= bits) return fold_make_int(x, *t, 0); /* a negative count is a huge one */
     return fold_none;
 }
 
@@ -282,12 +283,12 @@ static ir_ref fold_cmp(const fold *x) {
     }
     if (x->in[0].i == x->in[1].i) { /* NaN differs from itself, and is not below itself */
         bool strict = op == IR_cmpop_ne || op == IR_cmpop_lt;
-        if (!rt_is_float(t->dtype)) return fold_make_int(x, &result, !strict);
-        if (op == IR_cmpop_lt) return fold_make_int(x, &result, 0);
+        if (!rt_is_float(t->dtype)) return fold_make_int(x, result, !strict);
+        if (op == IR_cmpop_lt) return fold_make_int(x, result, 0);
     }
     if (rt_is_int(t->dtype) && !rt_is_signed(t->dtype)) {
-        if (op == IR_cmpop_lt && fold_is(x, 1, 0)) return fold_make_int(x, &result, 0);
-        if (op == IR_cmpop_le && fold_is(x, 0, 0)) return fold_make_int(x, &result, 1);
+        if (op == IR_cmpop_lt && fold_is(x, 1, 0)) return fold_make_int(x, result, 0);
+        if (op == IR_cmpop_le && fold_is(x, 0, 0)) return fold_make_int(x, result, 1);
     }
     return fold_none;
 }
@@ -352,7 +353,7 @@ static ir_ref fold_reshape(const fold *x) {
     if (ir_same_dims(&t, fold_type(x, 0))) return x->in[0];
     const ir_op *o = fold_def(x, x->in[0], OP_reshape);
     if (o) return ir_emit1(x->b, OP_reshape, a, fold_in(x, o, 0));
-    return fold_move_splat(x, &t);
+    return fold_move_splat(x, t);
 }
 
 static ir_ref fold_transpose(const fold *x) {
@@ -366,7 +367,7 @@ static ir_ref fold_transpose(const fold *x) {
     }
     if (!moves) return x->in[0];
     const ir_op *o = fold_def(x, x->in[0], OP_transpose);
-    if (!o) return fold_move_splat(x, &result);
+    if (!o) return fold_move_splat(x, result);
     ir_attr_perm both = *(const ir_attr_perm *)fold_attr(x, o), first = both;
     for (int i = 0; i < a->perm.n; i++) both.perm.a[i] = first.perm.a[a->perm.a[i]];
     return ir_emit1(x->b, OP_transpose, &both, fold_in(x, o, 0));
@@ -440,7 +441,7 @@ static ir_ref fold_slice(const fold *x) {
         whole &= a->lo.d[i] == 0 && a->hi.d[i] == t->dim[i] &&
                  (a->step.v[i] == 1 || t->dim[i] == 1);
     if (whole) return x->in[0];
-    if (fold_splat(x, x->in[0]) && fold_result(x, &result)) return fold_move_splat(x, &result);
+    if (fold_splat(x, x->in[0]) && fold_result(x, &result)) return fold_move_splat(x, result);
     const ir_op *o = fold_def(x, x->in[0], OP_slice);
     ir_attr_slice both;
     if (!o || !fold_compose_slice(x, fold_attr(x, o), a, &both)) return fold_none;
@@ -458,7 +459,7 @@ static ir_ref fold_pad(const fold *x) {
         none &= a->lo.d[i] == 0 && a->hi.d[i] == 0 && (a->interior.v[i] == 0 || t->dim[i] == 1);
     if (none) return x->in[0];
     if (e && v && !memcmp(e, v, rt_dtype_bytes(t->dtype)) && fold_result(x, &result))
-        return fold_move_splat(x, &result);
+        return fold_move_splat(x, result);
     return fold_none;
 }
 
@@ -509,7 +510,7 @@ static ir_ref fold_reduce(const fold *x) {
     for (int i = 0; i < a->axes.n; i++)
         if (t->dim[a->axes.a[i]] != 1) return fold_none;
     if (!fold_result(x, &result)) return fold_none;
-    if (a->op == IR_redop_argmax || a->op == IR_redop_argmin) return fold_make_int(x, &result, 0);
+    if (a->op == IR_redop_argmax || a->op == IR_redop_argmin) return fold_make_int(x, result, 0);
     if (a->op == IR_redop_sum && rt_is_float(t->dtype)) return fold_none;
     ir_attr_dims dims = {.dims = {.n = result.rank}};
     memcpy(dims.dims.d, result.dim, sizeof result.dim);
@@ -591,7 +592,7 @@ static ir_ref fold_splats(const fold *x, const ir_type *type) {
     }
     out.data = &element;
     if (!fold_eval(x, in, &out)) return fold_none;
-    return fold_make_splat(x, type, &element);
+    return fold_make_splat(x, *type, &element);
 }
 
 /* Evaluate what has a value already.  A broadcast of a splat is left: it is the splat's form. */
