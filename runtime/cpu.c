@@ -6,6 +6,7 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <stdatomic.h>
 
 #define CPU_XCR0_AVX    0x06u /* xmm, ymm */
 #define CPU_XCR0_AVX512 0xe6u /* and the mask registers, the upper halves, zmm16-31 */
@@ -20,7 +21,8 @@ static uint32_t cpu_xcr0(uint32_t leaf1_ecx) {
 
 static bool cpu_has(uint32_t have, uint32_t want) { return (have & want) == want; }
 
-uint64_t rt_cpu_features(void) {
+/* Ask the processor. */
+static uint64_t cpu_probe(void) {
     const uint32_t v2 = bit_SSE3 | bit_SSSE3 | bit_SSE4_1 | bit_SSE4_2 | bit_POPCNT |
                         bit_CMPXCHG16B;
     const uint32_t v3 = bit_AVX | bit_F16C | bit_FMA | bit_MOVBE;
@@ -40,6 +42,19 @@ uint64_t rt_cpu_features(void) {
     have |= RT_CPU_X86_V3;
     if (cpu_has(b7, v4_7) && cpu_has(xcr0, CPU_XCR0_AVX512)) have |= RT_CPU_X86_V4;
     return have;
+}
+
+/* Asked once: under a hypervisor every CPUID costs tens of microseconds.  Racing threads write
+ * the same. */
+uint64_t rt_cpu_features(void) {
+    static _Atomic uint64_t known; /* and a bit that no level uses, once it is known */
+    const uint64_t asked = UINT64_C(1) << 63;
+    uint64_t have = atomic_load_explicit(&known, memory_order_relaxed);
+    if (!have) {
+        have = cpu_probe() | asked;
+        atomic_store_explicit(&known, have, memory_order_relaxed);
+    }
+    return have & ~asked;
 }
 
 uint32_t rt_cpu_arch(void) { return RT_ARCH_X86_64; }
