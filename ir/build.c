@@ -70,11 +70,11 @@ void ir_build_begin(ir_builder *b, ir_module *m, const char *name, ir_func_kind 
     *b = (ir_builder){.m = m, .flags = flags};
     b->cse = rt_alloc_zero(a, sizeof *b->cse);
     b->f = rt_alloc_zero(a, sizeof *b->f);
+    if (b->f) b->f->module = m; /* ir_build_abort needs it */
     if (!b->cse || !b->f) {
         build_no_memory(b);
         return;
     }
-    b->f->module = m;
     b->f->kind = kind;
     b->f->name = ir_intern_str(m, name, strlen(name));
     if (!b->f->name || !rt_vec_push(a, &b->f->values, (ir_value){0}) ||
