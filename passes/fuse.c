@@ -26,12 +26,13 @@
  * the program's structure only, so they are the same on every run and machine.  Bits never change:
  * every op is evaluated as it is, cores keep their orders. */
 #include "passes/fuse.h"
+#include "runtime/base/log.h"
 
 #include <string.h>
 
-#define FUSE_INSTANCES 64 /* a larger kernel spills registers and gains nothing */
-#define FUSE_AGAIN     8 /* elementwise ops computed again per element: about the price of a load */
-#define FUSE_SHARES    4 /* clusters that may each hold a copy of one elementwise op */
+#define FUSE_WEIGHT_MAX 64 /* a larger kernel spills registers and gains nothing */
+#define FUSE_AGAIN      8  /* elementwise ops computed again per element: the price of a load */
+#define FUSE_SHARES     4  /* clusters that may each hold a copy of one elementwise op */
 
 /* --- The op table as fusion sees it --------------------------------------------------------- */
 
@@ -76,6 +77,10 @@ fuse_kind fuse_kind_of(ir_opcode op) { return (fuse_kind)fuse_kind_tab[op]; }
 static bool fuse_is_core(fuse_kind k) {
     return k == FUSE_REDUCE || k == FUSE_SCAN || k == FUSE_CONTRACT;
 }
+
+/* Share of FUSE_WEIGHT_MAX: a dear op is some twenty cheap ones, but its registers die with it. */
+static uint32_t fuse_weight(fuse_kind k) { return k == FUSE_MATH ? 4 : 1; }
+
 static bool fuse_is_movement(fuse_kind k) {
     return k == FUSE_MOVE || k == FUSE_SPREAD || k == FUSE_JOIN;
 }
@@ -162,7 +167,8 @@ static uint32_t fuse_operand_space(fuse_plan *p, const ir_op *o, uint32_t k, uin
 
 /* Op o is evaluated in a space: its operands are needed. */
 static void fuse_place(fuse_plan *p, const ir_op *o, uint32_t space) {
-    p->clusters.data[p->spaces.data[space].cluster].instances++;
+    p->clusters.data[p->spaces.data[space].cluster].weight +=
+        fuse_weight(fuse_kind_of((ir_opcode)o->code));
     for (uint32_t k = 0; k < o->nin && !p->failed; k++) {
         uint32_t s = fuse_operand_space(p, o, k, space);
         if (!p->failed) fuse_add_need(p, fuse_in(p, o, k), s);
@@ -249,34 +255,44 @@ static bool fuse_is_cheap_copy(const fuse_plan *p, const ir_op *o) {
     return reads <= 1;
 }
 
-/* Whether this op may be computed where its users are. */
-static bool fuse_may_join(const fuse_plan *p, const ir_op *o, const fuse_users *u) {
-    fuse_kind kind = fuse_kind_of((ir_opcode)o->code);
+/* Why this op may not be computed where its users are; NULL when it may. */
+static const char *fuse_refuse(const fuse_plan *p, const ir_op *o, const fuse_users *u) {
     bool one = p->users.n == 1;
     if (u->operand) { /* only plain index maps of something in memory */
         ir_ref v = o->nin ? fuse_in(p, o, 0) : (ir_ref){0};
-        return (o->code == OP_transpose || o->code == OP_broadcast) && ir_val_type(p->f, v)->rank;
+        bool map = o->code == OP_transpose || o->code == OP_broadcast;
+        return map && ir_val_type(p->f, v)->rank ? NULL : "a contraction reads it from memory";
     }
-    switch (kind) {
-    case FUSE_EW:
-        return one || o->code == OP_iota || (p->users.n <= FUSE_SHARES && fuse_is_cheap_copy(p, o));
-    case FUSE_MATH: return one && !u->many && !u->two;
+    switch (fuse_kind_of((ir_opcode)o->code)) {
     case FUSE_MOVE:
     case FUSE_SPREAD:
-    case FUSE_JOIN: return true;
-    case FUSE_UPDATE: return one && !u->many;
+    case FUSE_JOIN: return NULL;
+    case FUSE_EW:
+        if (one || o->code == OP_iota) return NULL;
+        return p->users.n <= FUSE_SHARES && fuse_is_cheap_copy(p, o) ? NULL
+                                                                     : "several kernels use it";
+    case FUSE_MATH:
+    case FUSE_UPDATE:
+        if (!one) return "several kernels use it";
+        return u->many || u->two ? "it would be computed more than once" : NULL;
     case FUSE_REDUCE:
-    case FUSE_CONTRACT: return one && u->root_only && !p->clusters.data[p->users.data[0]].core;
-    default: return false;
+    case FUSE_CONTRACT:
+        if (!one) return "several kernels use it";
+        if (!u->root_only) return "its user needs it at another index than that of the result";
+        return p->clusters.data[p->users.data[0]].core ? "its user reduces something already"
+                                                       : NULL;
+    default: return "its result comes out in one piece";
     }
 }
 
-/* Whether a cluster has room for an op evaluated `times` times in it, `again` of these more than
+/* Why a cluster has no room for an op evaluated `times` times in it, `again` of these more than
  * once. */
-static bool fuse_has_room(const fuse_plan *p, const fuse_cluster *c, const ir_op *o, uint32_t times,
-                          uint32_t again) {
-    if (c->wide || c->instances + times > FUSE_INSTANCES || c->again + again > FUSE_AGAIN)
-        return false;
+static const char *fuse_lack(const fuse_plan *p, const fuse_cluster *c, const ir_op *o,
+                             uint32_t times, uint32_t again) {
+    uint32_t weight = fuse_weight(fuse_kind_of((ir_opcode)o->code));
+    if (c->wide) return "a concat of many values reads them from memory";
+    if (c->weight + times * weight > FUSE_WEIGHT_MAX) return "the kernel is large enough";
+    if (c->again + again > FUSE_AGAIN) return "too much would be computed again";
     uint32_t edges = c->edge.n - fuse_has_edge(c, ir_op_out(o, 0));
     for (uint32_t k = 0; k < o->nin; k++) {
         ir_ref v = fuse_in(p, o, k);
@@ -284,7 +300,7 @@ static bool fuse_has_room(const fuse_plan *p, const fuse_cluster *c, const ir_op
         for (uint32_t i = 0; i < k && fresh; i++) fresh = fuse_in(p, o, i).i != v.i;
         edges += fresh;
     }
-    return edges <= FUSE_OPERANDS;
+    return edges <= FUSE_OPERANDS ? NULL : "the kernel has as many operands as it may";
 }
 
 /* How often a cluster evaluates an op, and how much of that is computing again. */
@@ -300,27 +316,34 @@ static void fuse_count_times(const fuse_plan *p, const ir_op *o, uint32_t cluste
     }
 }
 
-/* Put op number `op` into the clusters of its users; false when it has to stand alone. */
-static bool fuse_absorb(fuse_plan *p, uint32_t op) {
+/* Put op number `op` into the clusters of its users: NULL, or why it has to stand alone. */
+static const char *fuse_absorb(fuse_plan *p, uint32_t op) {
     const ir_op *o = &p->f->ops.data[op];
     fuse_users u = fuse_count_users(p, ir_op_out(o, 0));
-    bool core = fuse_is_core(fuse_kind_of((ir_opcode)o->code));
     uint32_t times, again;
-    if (p->failed || !fuse_may_join(p, o, &u)) return false;
-    for (uint32_t k = 0; k < p->users.n; k++) {
+    const char *why = p->failed ? "memory is out" : fuse_refuse(p, o, &u);
+    for (uint32_t k = 0; k < p->users.n && !why; k++) {
         fuse_count_times(p, o, p->users.data[k], &times, &again);
-        if (!fuse_has_room(p, &p->clusters.data[p->users.data[k]], o, times, again)) return false;
+        why = fuse_lack(p, &p->clusters.data[p->users.data[k]], o, times, again);
     }
+    if (why) return why;
     for (uint32_t k = 0; k < p->users.n; k++) {
         fuse_cluster *c = &p->clusters.data[p->users.data[k]];
         fuse_count_times(p, o, p->users.data[k], &times, &again);
         fuse_add_member(p, p->users.data[k], op);
         c->again += again;
-        c->core |= core;
+        c->core |= fuse_is_core(fuse_kind_of((ir_opcode)o->code));
     }
     for (uint32_t i = p->need[o->out0]; i && !p->failed; i = p->needs.data[i - 1].next)
         fuse_place(p, o, p->needs.data[i - 1].space);
-    return true;
+    return NULL;
+}
+
+/* Say under IG_LOG=fusion why an op begins a kernel. */
+static void fuse_log(const fuse_plan *p, const ir_op *o, const char *why) {
+    ir_loc_rec at = ir_loc_get(p->f->module, o->loc);
+    rt_log("fusion", "%s:%u: %s in @%s begins a kernel: %s", at.file ? at.file : "?", at.line,
+           ir_op_tab[o->code].name, p->f->name, why);
 }
 
 /* --- The walk ------------------------------------------------------------------------------- */
@@ -346,14 +369,19 @@ static void fuse_decide(fuse_plan *p, uint32_t op) {
         if (used) fuse_must(p, ir_op_in(p->f, o, 0));
         break;
     default:
-        if (used && (p->must[v.i] || !fuse_absorb(p, op))) fuse_root(p, op);
+        if (used) {
+            const char *why = p->must[v.i] ? "it is needed in memory" : fuse_absorb(p, op);
+            if (!why) break;
+            if (p->log) fuse_log(p, o, why);
+            fuse_root(p, op);
+        }
     }
 }
 
 static bool fuse_begin(fuse_plan *p, const ir_func *f) {
     const ig_allocator *a = f->module->alloc;
     size_t n = f->values.n;
-    *p = (fuse_plan){.f = f, .alloc = a};
+    *p = (fuse_plan){.f = f, .alloc = a, .log = rt_log_on("fusion")};
     p->alias = rt_alloc(a, n * sizeof *p->alias);
     p->must = rt_alloc_zero(a, n * sizeof *p->must);
     p->need = rt_alloc_zero(a, n * sizeof *p->need);

@@ -29,10 +29,10 @@ fuse_kind fuse_kind_of(ir_opcode op);
 /* A cluster: one kernel.  Ops are numbers in the function; the root's result is the cluster's. */
 typedef struct fuse_cluster {
     uint32_t root, root_space;
-    uint32_t instances; /* members, counted once for every index they are evaluated at */
-    uint32_t again;     /* cost of elements computed more than once */
-    bool core;          /* holds a reduce, cumred or ein */
-    bool wide;          /* a concat of more than FUSE_OPERANDS values: cut into several kernels */
+    uint32_t weight; /* size of the kernel: members, for every index they are evaluated at */
+    uint32_t again;  /* cost of elements computed more than once */
+    bool core;       /* holds a reduce, cumred or ein */
+    bool wide;       /* a concat of more than FUSE_OPERANDS values: cut into several kernels */
     RT_VEC(uint32_t) member; /* from the root upwards */
     RT_VEC(uint32_t) edge;   /* values read from memory; while planning, those undecided too */
 } fuse_cluster;
@@ -58,6 +58,7 @@ typedef struct fuse_plan {
     RT_VEC(fuse_cluster) clusters;
     RT_VEC(uint32_t) users; /* scratch: the clusters that use the op being decided */
     bool failed;            /* memory is out */
+    bool log;               /* IG_LOG=fusion */
 } fuse_plan;
 
 /* Whether a constant is one value repeated: such constants are copied into clusters. */
