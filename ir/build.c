@@ -440,6 +440,7 @@ ig_status ir_build_end(ir_builder *b, int n, const ir_ref *results, ir_func **ou
 }
 
 void ir_build_abort(ir_builder *b) {
+    if (!b->m) return; /* never begun */
     if (b->f) build_free_func(b->f);
     b->f = NULL;
     build_free_cse(b);

@@ -42,7 +42,8 @@ def run(name, command, env=None):
     if only and only not in name:
         return
     start = time.time()
-    full = dict(os.environ, CK_DEFAULT_TIMEOUT="300", **(env or {}))
+    plugin = os.path.abspath(os.path.join(ASAN if "(asan" in name else BUILD, "libingot-llvm.so"))
+    full = dict(os.environ, CK_DEFAULT_TIMEOUT="300", IG_LLVM_PLUGIN=plugin, **(env or {}))
     try:
         p = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=LIMIT, env=full,
                            stdin=subprocess.DEVNULL)
@@ -92,6 +93,7 @@ def main():
         if interpreter:
             run(script, [interpreter, os.path.join("tests/scripts", script), BUILD])
     run("fuzz", [os.path.join(BUILD, "tests", "fuzz"), "--standard"])
+    run("fuzz: planted miscompiles", [os.path.join(BUILD, "tests", "fuzz_plants"), "--plants"])
     run("fuzz (asan, ubsan)", [os.path.join(ASAN, "tests", "fuzz"), "--programs", "200"], asan)
     run("check", [sys.executable, "tests/style/check.py", BUILD])
     if failures:
