@@ -86,7 +86,7 @@ static bool try_load(const void *bytes, size_t n) {
         ir_module_free(m);
     }
     ck_assert_msg(c.live == 0, "%zu bytes leak", c.live);
-    ck_assert_msg(peak <= 64 * n + 65536, "%zu bytes need %zu", n, peak); /* docs/format.md */
+    ck_assert_msg(peak <= 48 * n + 65536, "%zu bytes need %zu", n, peak); /* docs/format.md */
     return ok;
 }
 
