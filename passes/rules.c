@@ -224,6 +224,7 @@ static int pattern_node(const char **s, simplify_pattern *p) {
     if (node->op == OP_END) return pattern_leaf(s, n, node) ? me : -1;
     *s += n;
     if (**s == '.' && !pattern_word(s, node)) return -1;
+    if (**s != '(') return -1;
     do {
         if (node->nin == 3) return -1;
         ++*s; /* ( or , */

@@ -1,4 +1,5 @@
-/* test_build.c - the builder: numbering, sticky errors, value numbering, identities, regions, copies. */
+/* test_build.c - the builder: numbering, sticky errors, value numbering, identities, regions,
+ * copies. */
 #include "ir/ir.h"
 #include <check.h>
 #include <math.h>
@@ -364,7 +365,8 @@ END_TEST
 static ir_ref loop(ir_ref start) {
     ir_ref ten = ir_const_i(&b, IG_i64, 10), zero = ir_const_i(&b, IG_i64, 0), in[2], r;
     ir_type param[2] = {ir_scalar_type(IG_i64), ir_scalar_type(IG_i64)};
-    uint32_t f = ir_op_begin(&b, OP_for, A(for, IR_loop_seq, 1), 3, (ir_ref[]){zero, ten, start}, 1);
+    ir_ref range[3] = {zero, ten, start};
+    uint32_t f = ir_op_begin(&b, OP_for, A(for, IR_loop_seq, 1), 3, range, 1);
     ir_region_begin(&b, f, 0, 2, param, in);
     ir_ref less = ir_emit2(&b, OP_cmp, A(cmpop, IR_cmpop_lt), in[0], ir_const_i(&b, IG_i64, 5));
     uint32_t k = ir_op_begin(&b, OP_kif, NULL, 1, &less, 2);
@@ -511,7 +513,7 @@ START_TEST(copies_are_equal) {
 }
 END_TEST
 
-/* --- Every allocation fails once ---------------------------------------------------------------- */
+/* --- Every allocation fails once ------------------------------------------------------------- */
 
 typedef struct {
     int left, live;
