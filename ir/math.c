@@ -1,29 +1,32 @@
 /* math.c - bodies of transcendental functions: dispatch, emitters, exp, expm1, log, log1p, Philox.
  *
- * A transcendental function is defined once, as a straight line of elementwise ops.  The reference evaluates that
- * line op by op, every target emits it: so they agree bit for bit, and accuracy is a property of this folder alone
- * (docs/math.md has the measured table and the hash of every body).
+ * A transcendental function is defined once, as a straight line of elementwise ops.  The reference
+ * evaluates that line op by op, every target emits it: so they agree bit for bit, and accuracy is a
+ * property of this folder alone (docs/math.md has the measured table and the hash of every body).
  *
  * Laws for bodies.
- *  1. No branches: both sides of a condition are computed and selected.  What is not selected may be any garbage.
- *  2. The bits of a NaN never reach a result that is not a NaN, so that a target need not make them canonical when a
- *     body casts a float to its bits.
- *  3. fma may round once or twice (numerics rule 12).  A product that must be exact has factors short enough to be
- *     exact without fma; elsewhere fma only saves half an ulp.
- *  4. Floats become integers by adding 1.5 * 2^mant, which rounds to nearest even and leaves the integer in the low
- *     bits: one addition instead of a saturating conversion, and 64-bit integers need no instruction of their own.
+ *  1. No branches: both sides of a condition are computed and selected.  What is not selected may
+ *     be any garbage.
+ *  2. The bits of a NaN never reach a result that is not a NaN, so that a target need not make them
+ *     canonical when a body casts a float to its bits.
+ *  3. fma may round once or twice (numerics rule 12).  A product that must be exact has factors
+ *     short enough to be exact without fma; elsewhere fma only saves half an ulp.
+ *  4. Floats become integers by adding 1.5 * 2^mant, which rounds to nearest even and leaves the
+ *     integer in the low bits: one addition instead of a saturating conversion, and 64-bit integers
+ *     need no instruction of their own.
  *  5. Constants are exact in the type that they are used in.
  *
- * exp: n = rint(x / ln 2), r = x - n ln 2 in two steps (Cody and Waite), e^r = 1 + r (1 + r c(r)) with a minimax c, and
- * the result is scaled by 2^(n/2) twice: the second product rounds into the denormals or overflows to infinity by
- * itself.  The last step is one fma, s + (r s) q, so that q's rounding counts for |r| <= 0.35 only.
+ * exp: n = rint(x / ln 2), r = x - n ln 2 in two steps (Cody and Waite), e^r = 1 + r (1 + r c(r))
+ * with a minimax c, and the result is scaled by 2^(n/2) twice: the second product rounds into the
+ * denormals or overflows to infinity by itself.  The last step is one fma, s + (r s) q, so that q's
+ * rounding counts for |r| <= 0.35 only.
  * expm1: the same with the 1 taken from the scale, 2^n - 1, and r carried in two parts.
- * log: x = 2^e (1 + f); f32: f - f^2/2 + f^3 p(f); f64: s = f / (2 + f), log(1 + f) = 2 s + s^3 p(s^2) in the
- * arrangement of FreeBSD's e_log.c (Sun Microsystems, 1993).
+ * log: x = 2^e (1 + f); f32: f - f^2/2 + f^3 p(f); f64: s = f / (2 + f), log(1 + f) = 2 s + s^3
+ * p(s^2) in the arrangement of FreeBSD's e_log.c (Sun Microsystems, 1993).
  * log1p: the same on u = 1 + x with the rounding error of u brought in as c / u.
  *
- * Polynomials are minimax fits (Remez) of our own, for the error measure of the final result, then their coefficients
- * were moved by single ulps to the best rounded polynomial. */
+ * Polynomials are minimax fits (Remez) of our own, for the error measure of the final result, then
+ * their coefficients were moved by single ulps to the best rounded polynomial. */
 #include "ir/math.h"
 
 #include <math.h>
@@ -32,8 +35,8 @@
 /* --- Emitters --------------------------------------------------------------------------------- */
 
 const math_fmt *math_format(const ir_builder *b, ir_ref x) {
-    static const math_fmt f32 = {IG_f32, IG_i32, IG_u32, 23, 127, 0x1.8p23, 0x1p-126, INFINITY};
-    static const math_fmt f64 = {IG_f64, IG_i64, IG_u64, 52, 1023, 0x1.8p52, 0x1p-1022, INFINITY};
+    static const math_fmt f32 = {IG_f32, IG_u32, 23, 127, 0x1.8p23, 0x1p-126};
+    static const math_fmt f64 = {IG_f64, IG_u64, 52, 1023, 0x1.8p52, 0x1p-1022};
     return ir_type_of(b, x).dtype == IG_f64 ? &f64 : &f32;
 }
 
@@ -84,7 +87,9 @@ ir_ref math_clamp(ir_builder *b, ir_ref x, double lo, double hi) {
 }
 
 /* The sign bit alone. */
-static uint64_t math_sign_bit(const math_fmt *f) { return UINT64_C(1) << (f->real == IG_f64 ? 63 : 31); }
+static uint64_t math_sign_bit(const math_fmt *f) {
+    return UINT64_C(1) << (f->real == IG_f64 ? 63 : 31);
+}
 
 ir_ref math_sign(ir_builder *b, ir_ref x) {
     const math_fmt *f = math_format(b, x);
@@ -110,18 +115,29 @@ ir_ref math_pow2(ir_builder *b, ir_ref bits, const math_fmt *f) {
 
 /* --- exp and expm1 ---------------------------------------------------------------------------- */
 
-double math_log2e(const math_fmt *f) { return f->real == IG_f64 ? 0x1.71547652b82fep+0 : 0x1.715476p+0; }
-/* 15 and 36 bits. */
+double math_log2e(const math_fmt *f) {
+    return f->real == IG_f64 ? 0x1.71547652b82fep+0 : 0x1.715476p+0;
+}
+/* 15 and 33 bits. */
 double math_ln2_hi(const math_fmt *f) { return f->real == IG_f64 ? 0x1.62e42fefp-1 : 0x1.62e4p-1; }
-double math_ln2_lo(const math_fmt *f) { return f->real == IG_f64 ? 0x1.473de6af278edp-34 : 0x1.7f7d1cp-20; }
+double math_ln2_lo(const math_fmt *f) {
+    return f->real == IG_f64 ? 0x1.473de6af278edp-34 : 0x1.7f7d1cp-20;
+}
 
 ir_ref math_exp_tail(ir_builder *b, ir_ref r) {
     /* e^r to 2^-27.9 and 2^-56.3 */
-    static const double f32[] = {0x1.fffffep-2, 0x1.555480p-3, 0x1.5556a4p-5, 0x1.1247bap-7, 0x1.6c33ecp-10};
-    static const double f64[] = {
-        0x1p-1, 0x1.555555555554dp-3, 0x1.555555555373dp-5, 0x1.11111111129d6p-7, 0x1.6c16c17bc53bcp-10,
-        0x1.a01a019ca380ap-13, 0x1.a019acb78848bp-16, 0x1.71de25f98fd2ap-19, 0x1.289f3a06b4768p-22,
-        0x1.af13fe2c206a3p-26};
+    static const double f32[] = {0x1.fffffep-2, 0x1.555480p-3, 0x1.5556a4p-5, 0x1.1247bap-7,
+                                 0x1.6c33ecp-10};
+    static const double f64[] = {0x1p-1,
+                                 0x1.555555555554dp-3,
+                                 0x1.555555555373dp-5,
+                                 0x1.11111111129d6p-7,
+                                 0x1.6c16c17bc53bcp-10,
+                                 0x1.a01a019ca380ap-13,
+                                 0x1.a019acb78848bp-16,
+                                 0x1.71de25f98fd2ap-19,
+                                 0x1.289f3a06b4768p-22,
+                                 0x1.af13fe2c206a3p-26};
     bool wide = math_format(b, r)->real == IG_f64;
     return wide ? math_poly(b, r, f64, MATH_N(f64)) : math_poly(b, r, f32, MATH_N(f32));
 }
@@ -169,7 +185,7 @@ ir_ref math_split(ir_builder *b, ir_ref x, bool denormals, ir_ref *e_) {
     bool wide = f->real == IG_f64;
     uint64_t one = wide ? UINT64_C(0x3ff) << 52 : 0x3f800000;
     uint64_t off = wide ? UINT64_C(0x3fe6a09e667f3bcd) : 0x3f3504f3; /* sqrt(1/2) */
-    double two = wide ? 0x1p52 : 0x1p23;                               /* its bits with e added are 2^mant + e */
+    double two = wide ? 0x1p52 : 0x1p23; /* its bits with e added are 2^mant + e */
     ir_ref bias = math_k(b, x, two + f->bias);
     if (denormals) {
         ir_ref tiny = math_ltk(b, x, f->min);
@@ -177,8 +193,10 @@ ir_ref math_split(ir_builder *b, ir_ref x, bool denormals, ir_ref *e_) {
         bias = math_selectk(b, tiny, two + f->bias + f->mant + 1, bias);
     }
     ir_ref i = math_cast(b, x, f->uint);
-    ir_ref u = math_add(b, i, math_ik(b, i, one - off)); /* exponent and fraction cut at sqrt(1/2) */
-    ir_ref e = math_or(b, math_shr(b, u, f->mant), math_ik(b, u, (uint64_t)(f->bias + f->mant) << f->mant));
+    ir_ref u =
+        math_add(b, i, math_ik(b, i, one - off)); /* exponent and fraction cut at sqrt(1/2) */
+    ir_ref e = math_or(b, math_shr(b, u, f->mant),
+                       math_ik(b, u, (uint64_t)(f->bias + f->mant) << f->mant));
     *e_ = math_sub(b, math_cast(b, e, f->real), bias);
     ir_ref m = math_and(b, u, math_ik(b, u, (UINT64_C(1) << f->mant) - 1));
     return math_subk(b, math_cast(b, math_add(b, m, math_ik(b, m, off)), f->real), 1);
@@ -187,8 +205,9 @@ ir_ref math_split(ir_builder *b, ir_ref x, bool denormals, ir_ref *e_) {
 /* log(2^e (1 + f)) + small */
 static ir_ref math_log_f32(ir_builder *b, ir_ref e, ir_ref f, ir_ref small) {
     /* log(1 + f) = f + f^2 q(f) to 2^-27.3 */
-    static const double q[] = {-0x1p-1, 0x1.555554p-2, -0x1.000228p-2, 0x1.99a010p-3, -0x1.5471f8p-3,
-                               0x1.22d99ap-3, -0x1.0d8822p-3, 0x1.056166p-3, -0x1.38b66ap-4};
+    static const double q[] = {-0x1p-1,        0x1.555554p-2,  -0x1.000228p-2,
+                               0x1.99a010p-3,  -0x1.5471f8p-3, 0x1.22d99ap-3,
+                               -0x1.0d8822p-3, 0x1.056166p-3,  -0x1.38b66ap-4};
     const math_fmt *t = math_format(b, f);
     ir_ref y = math_fma(b, math_mul(b, f, f), math_poly(b, f, q, MATH_N(q)), small);
     return math_fmak(b, e, math_ln2_hi(t), math_add(b, f, y));
@@ -196,8 +215,9 @@ static ir_ref math_log_f32(ir_builder *b, ir_ref e, ir_ref f, ir_ref small) {
 
 static ir_ref math_log_f64(ir_builder *b, ir_ref e, ir_ref f, ir_ref small) {
     /* log(1 + f) = f - f^2/2 + s (f^2/2 + z R(z)), s = f / (2 + f), z = s^2, to 2^-58.5 */
-    static const double c[] = {0x1.5555555555593p-1, 0x1.999999997f9f7p-2, 0x1.249249422a5e3p-2, 0x1.c71c51d7b5cc6p-3,
-                               0x1.746649b573ca5p-3, 0x1.39a094e70f74dp-3, 0x1.2f1186324ac67p-3};
+    static const double c[] = {0x1.5555555555593p-1, 0x1.999999997f9f7p-2, 0x1.249249422a5e3p-2,
+                               0x1.c71c51d7b5cc6p-3, 0x1.746649b573ca5p-3, 0x1.39a094e70f74dp-3,
+                               0x1.2f1186324ac67p-3};
     const math_fmt *t = math_format(b, f);
     ir_ref s = math_div(b, f, math_addk(b, f, 2));
     ir_ref z = math_mul(b, s, s);
@@ -229,7 +249,8 @@ ir_ref math_log1p(ir_builder *b, ir_ref x) {
     const math_fmt *t = math_format(b, x);
     ir_ref one = math_k(b, x, 1), e;
     ir_ref u = math_add(b, x, one), v = math_sub(b, u, one);
-    ir_ref c = math_add(b, math_sub(b, one, math_sub(b, u, v)), math_sub(b, x, v)); /* 1 + x = u + c */
+    ir_ref c =
+        math_add(b, math_sub(b, one, math_sub(b, u, v)), math_sub(b, x, v)); /* 1 + x = u + c */
     ir_ref f = math_split(b, u, false, &e);
     ir_ref y = math_log_core(b, e, f, math_fmak(b, e, math_ln2_lo(t), math_div(b, c, u)));
     y = math_select(b, math_ltk(b, math_abs(b, x), t->real == IG_f64 ? 0x1p-54 : 0x1p-25), x, y);
@@ -305,8 +326,8 @@ ir_ref ir_math_emit(ir_builder *b, ir_opcode op, const ir_ref *in) {
     ir_ref x[2];
     if (b->error) return (ir_ref){0};
     if (!ir_math_has(op, d)) {
-        ir_build_error(b, rt_fail(b->m->alloc, IG_INTERNAL, "%s has no body at %s", ir_op_tab[op].name,
-                                  ig_dtype_name(d)));
+        ir_build_error(b, rt_fail(b->m->alloc, IG_INTERNAL, "%s has no body at %s",
+                                  ir_op_tab[op].name, ig_dtype_name(d)));
         return (ir_ref){0};
     }
     if (d == IG_f32 || d == IG_f64) return math_body(b, op, in);

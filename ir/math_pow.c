@@ -2,12 +2,13 @@
  *
  * x^y = 2^(y log2 |x|), then the sign and the many special cases of C's annex F by selects.
  *
- * f32 computes in f64: log2 to 2^-37.8, so that y log2 |x| <= 152 is off by 2^-30, and one rounding at the end.
+ * f32 computes in f64: log2 to 2^-37.8, so that y log2 |x| <= 152 is off by 2^-30, and one rounding
+ * at the end.
  *
- * f64 needs log2 to about 2^-65: the scheme of FreeBSD's e_pow.c (Sun Microsystems, 1993), in pairs of f64 whose
- * first half is cut to 26 bits, so that products of first halves are exact without fma.  s = f / (2 + f), then
- * log(1 + f) = 2/3 s (3 + s^2 + s^4 l(s^2)).  Unlike there f is in [sqrt(1/2) - 1, sqrt(2) - 1] and l is longer, in
- * place of a second table entry. */
+ * f64 needs log2 to about 2^-65: the scheme of FreeBSD's e_pow.c (Sun Microsystems, 1993), in pairs
+ * of f64 whose first half is cut to 26 bits, so that products of first halves are exact without
+ * fma.  s = f / (2 + f), then log(1 + f) = 2/3 s (3 + s^2 + s^4 l(s^2)).  Unlike there f is in
+ * [sqrt(1/2) - 1, sqrt(2) - 1] and l is longer, in place of a second table entry. */
 #include "ir/math.h"
 
 #include <math.h>
@@ -37,10 +38,12 @@ static ir_ref pow_f32(ir_builder *b, ir_ref a, ir_ref y) {
 
 /* log2 a as hi (26 bits) + lo. */
 static ir_ref pow_log2(ir_builder *b, ir_ref a, ir_ref *lo_) {
-    static const double l[] = {0x1.3333333333330p-1, 0x1.b6db6db6dc878p-2, 0x1.555555541e7fdp-2,
-                               0x1.1745d2269c1b3p-2, 0x1.d89d139aa0505p-3, 0x1.99b12242642efp-3,
-                               0x1.66a52a9fea621p-3, 0x1.7058a1862ec72p-3}; /* 2^-70 of the logarithm */
-    const double k = 0x1.ec709dc3a03fdp-1, k_hi = 0x1.ec709ep-1, k_lo = -0x1.e2fe0145b01f5p-28; /* 2 / (3 ln 2) */
+    static const double l[] = {
+        0x1.3333333333330p-1, 0x1.b6db6db6dc878p-2, 0x1.555555541e7fdp-2,
+        0x1.1745d2269c1b3p-2, 0x1.d89d139aa0505p-3, 0x1.99b12242642efp-3,
+        0x1.66a52a9fea621p-3, 0x1.7058a1862ec72p-3}; /* 2^-70 of the logarithm */
+    const double k = 0x1.ec709dc3a03fdp-1, k_hi = 0x1.ec709ep-1,
+                 k_lo = -0x1.e2fe0145b01f5p-28; /* 2 / (3 ln 2) */
     ir_ref e, f = math_split(b, a, true, &e);
     ir_ref v = math_addk(b, f, 2), vh = pow_cut(b, v), vl = math_sub(b, f, math_subk(b, vh, 2));
     ir_ref inv = math_div(b, math_k(b, f, 1), v);
