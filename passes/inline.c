@@ -8,7 +8,7 @@
  * pass gives up with an error instead of the machine. */
 #include "passes/pass.h"
 
-#define INLINE_MAX_OPS (1u << 22)
+#define INLINE_MAX_OPS (1u << 20)
 
 ig_status pass_run_inline(const ir_module *in, ir_module *out);
 

@@ -3,8 +3,9 @@
  * Both sides of a rule are built from its text and run on the reference.  One operand: all values
  * of the 16-bit floats and the 8-bit integers.  Two: all pairs of 8-bit integers, a dense set of
  * pairs of floats that holds all special values.  Constants run over the special values (over all
- * 8-bit integers when there is one; IG_TEST_QUICK, for the slow sanitizer builds, thins them).  A rule without a licence must give equal bits everywhere; a
- * rule with one must give different bits somewhere, or it does not need it. */
+ * 8-bit integers when there is one constant).  A rule without a licence must give equal bits
+ * everywhere; a rule with one must give different bits somewhere, or it does not need it.
+ * IG_TEST_QUICK, for the slow sanitizer builds, thins values and constants. */
 #include "passes/simplify.h"
 #include <check.h>
 #include <stdio.h>
