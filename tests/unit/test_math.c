@@ -313,6 +313,7 @@ static uint64_t measure(const body *b, const oracle *o, worst w[2]) {
 
 typedef struct row {
     double ulp[2];
+    bool all; /* every input was tried; else another sample may find a little more */
     uint64_t hash;
 } row;
 
@@ -326,6 +327,7 @@ static bool row_find(const char *op, const char *dtype, row *out) {
         found = sscanf(line, "| %31s | %31s | %d | %lf | %lf | %31s | %" SCNx64, name, type, &ops,
                        &out->ulp[0], &out->ulp[1], inputs, &out->hash) == 7 &&
                 !strcmp(name, op) && !strcmp(type, dtype);
+    out->all = found && !strcmp(inputs, "all");
     if (f) fclose(f);
     return found;
 }
@@ -337,7 +339,7 @@ START_TEST(accuracy) {
     oracle o;
     body b;
     worst w[2];
-    row r = {{0}, 0};
+    row r = {.hash = 0};
     if (getenv("IG_MATH_ONLY") && strcmp(getenv("IG_MATH_ONLY"), op)) return;
     body_make(&b, fn->op, d);
     if (!getenv("IG_MATH_TABLE")) {
@@ -359,7 +361,8 @@ START_TEST(accuracy) {
         fflush(stdout);
         for (int cls = 0; cls < 2; cls++) {
             double bound = cls ? 16 : d == IG_f64 ? fn->bound64 : fn->bound32;
-            if (r.hash && r.ulp[cls] < bound) bound = r.ulp[cls];
+            double most = r.ulp[cls] + (r.all ? 0 : 0.1);
+            if (r.hash && most < bound) bound = most;
             ck_assert_msg(w[cls].ulp <= bound, "%s %s, class %s: %.4f ulp at (%a, %a): %a, not %a",
                           op, ig_dtype_name(d), cls ? "nofma" : "fma", w[cls].ulp, w[cls].x,
                           w[cls].y, w[cls].got, w[cls].want);
