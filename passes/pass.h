@@ -12,7 +12,7 @@ typedef struct pass_info {
 extern const pass_info pass_tab[];
 const pass_info *pass_find(const char *name, size_t n);
 
-/* Run one pass, verify its result, dump it when IG_DUMP names the pass, log its time (IG_LOG=pass). */
+/* Run one pass, verify its result, dump it (IG_DUMP=<pass>), log its time (IG_LOG=pass). */
 ig_status pass_run(const pass_info *p, const ir_module *in, ir_module **out_);
 /* Run passes by comma-separated names. */
 ig_status pass_run_list(const char *names, const ir_module *in, ir_module **out_);
@@ -22,10 +22,11 @@ ig_status pass_pipeline(const ir_module *in, ir_module **out_);
 /* After memplan: bytes of workspace of a function, as a dim (0 when none). */
 ir_dim pass_workspace(const ir_func *f);
 
-/* --- For writing passes (copy.c) ---------------------------------------------------------------------- */
+/* --- For writing passes (copy.c) ----------------------------------------------------------- */
 
-/* Begin a function of `out` with the name, kind and parameters of f.  Gives the map from values of f to values of the
- * copy (values.n entries, parameters entered, freed with pass_end); NULL after an error, which is in b->error. */
+/* Begin a function of `out` with the name, kind and parameters of f.  Gives the map from values of f
+ * to values of the copy (values.n entries, parameters entered, freed with pass_end); NULL after an
+ * error, which is in b->error. */
 ir_ref *pass_begin(ir_builder *b, ir_module *out, const ir_func *f, unsigned flags);
 /* Return what f returns, add the function to its module, free the map. */
 ig_status pass_end(ir_builder *b, const ir_func *f, ir_ref *map);

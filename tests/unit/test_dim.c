@@ -179,7 +179,7 @@ START_TEST(size_is_bounded) {
 }
 END_TEST
 
-/* --- Random expressions: every rewriting keeps the value ------------------------------------------ */
+/* --- Random expressions: every rewriting keeps the value ---------------------------------- */
 
 #define POOL 24
 static ir_dim pool[POOL];

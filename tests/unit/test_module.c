@@ -1,4 +1,4 @@
-/* test_module.c - the tables, interning, weights, symbols, shells, and every allocation failing once. */
+/* test_module.c - tables, interning, weights, symbols, shells; every allocation failing once. */
 #include "ir/ir.h"
 #include <check.h>
 #include <stdio.h>
@@ -183,7 +183,7 @@ START_TEST(a_shell_keeps_everything_but_functions) {
 }
 END_TEST
 
-/* --- Failing allocator: the n-th request fails, for every n ------------------------------------------- */
+/* --- Failing allocator: the n-th request fails, for every n ------------------------------- */
 
 typedef struct failing {
     long left, live;

@@ -41,7 +41,7 @@ static void add(maker *m, ir_ref r) {
     if (m->n < MAX_VALUES && hi <= 3000) m->v[m->n++] = r;
 }
 
-/* A value of this element type and rank (-1: any), recent ones more often; {0} when none is found. */
+/* A value of this element type and rank (-1: any), recent ones more often; {0} if there is none. */
 static ir_ref pick(const maker *m, ig_dtype d, int rank) {
     for (int tries = 0; tries < 40; tries++) {
         uint32_t i = draw(m->n), j = draw(m->n);
