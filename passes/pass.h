@@ -22,7 +22,7 @@ ig_status pass_pipeline(const ir_module *in, ir_module **out_);
 /* After memplan: bytes of workspace of a function, as a dim (0 when none). */
 ir_dim pass_workspace(const ir_func *f);
 
-/* --- For writing passes (copy.c) ----------------------------------------------------------- */
+/* --- For writing passes (copy.c) ------------------------------------------------------------ */
 
 /* Begin a function of `out` with the name, kind and parameters of f.  Gives the map from values of f
  * to values of the copy (values.n entries, parameters entered, freed with pass_end); NULL after an

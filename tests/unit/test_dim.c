@@ -114,6 +114,20 @@ START_TEST(min_and_max_are_decided_by_ranges) {
 }
 END_TEST
 
+START_TEST(order_is_proved) {
+    ck_assert(ir_dim_le(NULL, 3, 3) && ir_dim_le(NULL, 3, 4) && !ir_dim_le(NULL, 4, 3));
+    ck_assert(!ir_dim_le(NULL, B, 4096) && !ir_dim_le(m, IR_DIM_BAD, B) &&
+              !ir_dim_le(m, B, IR_DIM_BAD));
+    ck_assert(ir_dim_le(m, B, 4096) && ir_dim_le(m, 1, B) && !ir_dim_le(m, B, 4095));
+    ck_assert(ir_dim_le(m, B, mul(B, C)) && !ir_dim_le(m, mul(B, C), B)); /* C >= 2 */
+    ck_assert(ir_dim_le(m, mul(S, B), mul(S, mul(B, C))));
+    ck_assert(ir_dim_le(m, mul(quot(add(B, 15), 16), 16), add(B, 15)));
+    ck_assert(ir_dim_le(m, B, mul(quot(add(B, 15), 16), 16)));
+    ck_assert(ir_dim_le(m, mul(64, quot(add(mul(40, B), 63), 64)), mul(256, B)));
+    ck_assert(!ir_dim_le(m, S, B) && !ir_dim_le(m, B, S));
+}
+END_TEST
+
 static void check_range(ir_dim d, int64_t lo, int64_t hi) {
     int64_t l, h;
     ir_dim_range(m, d, &l, &h);
@@ -278,6 +292,7 @@ int main(void) {
     tcase_add_test(c, text_is_canonical);
     tcase_add_test(c, division_is_exact_where_it_divides);
     tcase_add_test(c, min_and_max_are_decided_by_ranges);
+    tcase_add_test(c, order_is_proved);
     tcase_add_test(c, ranges_bound);
     tcase_add_test(c, eval_checks);
     tcase_add_test(c, bad_passes_through);
