@@ -172,7 +172,7 @@ static bool load_modl(loader *l) {
 /* An atom other than a symbol; IR_DIM_BAD when it simplifies. */
 static bool load_atom_op(loader *l, uint8_t kind, ir_dim *out_) {
     const ir_dim_term *t;
-    ir_dim a, b, x;
+    ir_dim a = 0, b = 0, x;
     if (!load_dim(l, &l->r, &a) || !load_dim(l, &l->r, &b)) return false;
     switch (kind) {
     case DIM_FLOORDIV: x = ir_dim_floordiv(l->m, a, b); break;
@@ -193,7 +193,7 @@ static bool load_atom_op(loader *l, uint8_t kind, ir_dim *out_) {
 static bool load_dim_term(loader *l, bool *minus_, ir_dim *out_) {
     int64_t coef = (int64_t)rt_read_u64(&l->r);
     uint32_t natom, sym;
-    ir_dim atom;
+    ir_dim atom = 0;
     if (!load_count(l, &l->r, 5, &natom)) return false;
     *minus_ = coef < 0;
     *out_ = coef == 0 || coef == INT64_MIN ? IR_DIM_BAD : coef < 0 ? -coef : coef;
@@ -288,12 +288,6 @@ static bool load_types(loader *l) {
 
 /* --- Attributes ------------------------------------------------------------------------------- */
 
-/* Room for any attribute. */
-typedef union load_attr_any {
-#define ATTR(name, fields) ir_attr_##name any_##name;
-#include "ir/attrs.def"
-} load_attr_any;
-
 /* A count of list elements within the rank limit. */
 static bool load_list(loader *l, rt_reader *r, uint8_t *n_) {
     *n_ = rt_read_u8(r);
@@ -310,7 +304,8 @@ static bool load_dim_list(loader *l, rt_reader *r, ir_dims *v) {
 
 static bool load_axes(loader *l, rt_reader *r, ir_axes *v) {
     if (!load_list(l, r, &v->n)) return false;
-    for (int i = 0; i < v->n; i++) v->a[i] = rt_read_u8(r);
+    const uint8_t *axes = rt_read_bytes(r, v->n);
+    if (axes && v->n) memcpy(v->a, axes, v->n);
     return true;
 }
 
@@ -381,7 +376,7 @@ static bool load_field(loader *l, rt_reader *r, ir_field_kind kind, void *at) {
 }
 
 /* One `name flags size payload`; an unknown field that is not critical is skipped. */
-static bool load_tagged(loader *l, const ir_attr_info *info, load_attr_any *any, uint32_t *seen) {
+static bool load_tagged(loader *l, const ir_attr_info *info, ir_attr_any *any, uint32_t *seen) {
     const char *name;
     uint32_t i = 0;
     if (!load_string(l, &l->r, &name)) return false;
@@ -412,7 +407,7 @@ static bool load_attrs(loader *l) {
     for (uint32_t i = 0; i < n; i++) {
         const char *name;
         int kind = 0;
-        load_attr_any any;
+        ir_attr_any any;
         uint32_t seen = 0;
         memset(&any, 0, sizeof any);
         if (!load_string(l, &l->r, &name) || !load_count(l, &l->r, 16, &nfield)) return false;
@@ -608,7 +603,7 @@ static bool load_op(loader *l, bool *done_) {
     }
     if (ir_region_count(code)) return load_region_op(l, code, ir_attr_get(l->m, attr), fr);
     uint32_t nops = l->b.f->ops.n;
-    ir_read_op(&l->b, code, ir_attr_get(l->m, attr), l->refs.n, l->refs.data);
+    ir_read_emit(&l->b, code, ir_attr_get(l->m, attr), l->refs.n, l->refs.data);
     if (!load_built(l)) return false;
     if (l->b.f->ops.n != nops + 1)
         return load_fail(l, IG_FORMAT, "%s is not in the form in which it is saved",

@@ -33,7 +33,7 @@ uint64_t ir_data_bad(ig_dtype dtype, const void *bytes, uint64_t n);
 int ir_rule_invariant(ir_opcode op, uint32_t nin);
 /* ir_emit for readers.  Dims say only that they failed; what succeeds at the second attempt failed
  * for want of memory, and the builder's error says so. */
-void ir_read_op(ir_builder *b, ir_opcode op, const void *attr, uint32_t nin, const ir_ref *in);
+void ir_read_emit(ir_builder *b, ir_opcode op, const void *attr, uint32_t nin, const ir_ref *in);
 /* Decimal text to an element, correctly rounded in one step; false when malformed or (integers)
  * out of range. */
 bool ir_parse_element(const char *s, size_t n, ig_dtype dtype, void *out_);

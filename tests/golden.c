@@ -271,8 +271,10 @@ static void golden_folder(const char *path, int depth) {
     for (int i = 0; i < n; i++) {
         char child[1024];
         const char *dot = strrchr(list[i]->d_name, '.');
-        snprintf(child, sizeof child, "%s/%s", path, list[i]->d_name);
-        if (dot && !strcmp(dot, ".ir"))
+        int len = snprintf(child, sizeof child, "%s/%s", path, list[i]->d_name);
+        if (len < 0 || (size_t)len >= sizeof child)
+            printf("skip %s: the path is too long\n", list[i]->d_name);
+        else if (dot && !strcmp(dot, ".ir"))
             golden_file(child);
         else if (depth < 3)
             golden_folder(child, depth + 1);

@@ -17,7 +17,7 @@ typedef struct hostile_count {
     long at, fail;
 } hostile_count; /* fail: request, -1 = never */
 
-static void *hostile_resize(void *user, void *p, size_t old_size, size_t new_size, size_t align) {
+static inline void *hostile_resize(void *user, void *p, size_t old_size, size_t new_size, size_t align) {
     hostile_count *c = user;
     const ig_allocator *libc = ig_allocator_default();
     if (new_size && c->at++ == c->fail) return NULL;
@@ -44,21 +44,21 @@ static inline long hostile_rounds(long n) { return getenv("IG_TEST_QUICK") ? n /
 
 #define HOSTILE_MAX 256
 typedef struct hostile_text {
-    char name[96];
+    char name[256];
     char *text;
     size_t n;
 } hostile_text;
 static hostile_text hostile_tab[HOSTILE_MAX];
 static int hostile_n;
 
-static int hostile_is_ir(const struct dirent *e) {
+static inline int hostile_is_ir(const struct dirent *e) {
     const char *dot = strrchr(e->d_name, '.');
     return dot && !strcmp(dot, ".ir");
 }
 
 /* Read the inputs of all golden files of a kind that are not about errors. */
-static void hostile_read(const char *kind) {
-    char path[512];
+static inline void hostile_read(const char *kind) {
+    char path[600];
     struct dirent **list;
     snprintf(path, sizeof path, "tests/ir/%s", kind);
     int n = scandir(path, &list, hostile_is_ir, alphasort);
@@ -83,7 +83,7 @@ static void hostile_read(const char *kind) {
     free(list);
 }
 
-static void hostile_free(void) {
+static inline void hostile_free(void) {
     while (hostile_n) free(hostile_tab[--hostile_n].text);
 }
 

@@ -529,7 +529,7 @@ END_TEST
 
 START_TEST(random_damage_sealed) {
     uint64_t seed = 99;
-    long loaded = 0, rounds = hostile_rounds(30000);
+    long loaded = 0, rounds = hostile_rounds(10000);
     for (long round = 0; round < rounds; round++) {
         const hostile_text *t = &hostile_tab[hostile_random(&seed) % (uint64_t)hostile_n];
         rt_str file = saved_text(t->text, t->n);
