@@ -24,9 +24,9 @@ ir_dim pass_workspace(const ir_func *f);
 
 /* --- For writing passes (copy.c) ------------------------------------------------------------ */
 
-/* Begin a function of `out` with the name, kind and parameters of f.  Gives the map from values of f
- * to values of the copy (values.n entries, parameters entered, freed with pass_end); NULL after an
- * error, which is in b->error. */
+/* Begin a function of `out` with the name, kind and parameters of f.  Gives the map from values of
+ * f to values of the copy (values.n entries, parameters entered, freed with pass_end); NULL after
+ * an error, which is in b->error. */
 ir_ref *pass_begin(ir_builder *b, ir_module *out, const ir_func *f, unsigned flags);
 /* Return what f returns, add the function to its module, free the map. */
 ig_status pass_end(ir_builder *b, const ir_func *f, ir_ref *map);
