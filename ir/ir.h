@@ -7,14 +7,16 @@
  * emit a new one through the builder; folding and value numbering happen at emission; dead code is "not copied".
  *
  * Invariants (ir/verify.c cites the numbers):
- *   I1  an operand is defined before its use, in the same or an enclosing region of the same function
+ *   I1  an operand is defined before its use, in the same or an enclosing region of the same function; values are
+ *       numbered in order of definition (results of an op with regions after its regions)
  *   I2  result types are what the op's type rule derives from operand types and attribute
  *   I3  the op's level admits it in a function of this kind
  *   I4  operand count matches the table; attribute kind matches the table
- *   I5  every region is non-empty and ends in its only `yield` (functions: `return`), with the arity and types promised
+ *   I5  every region is non-empty and ends in its only `yield` (functions: `return`), with the arity and types promised;
+ *       regions nest at most 64 deep
  *   I6  every dim symbol in a type is declared by the module, with 0 <= lo <= hi
  *   I7  constants have exactly the bytes of their type; NaNs in them are canonical; bools are 0 or 1
- *   I8  a callee exists, is not (mutually) recursive, and its signature fits the call
+ *   I8  a callee exists, stands before its callers (so nothing is recursive), and its signature fits the call
  *   I9  weights named exist, names of functions, weights and symbols are unique
  *   I10 an ein relation is well formed: variables are bound by an operand, each reduction variable listed once in `over`
  */

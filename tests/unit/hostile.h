@@ -12,12 +12,14 @@
 
 /* --- Counting --------------------------------------------------------------------------------- */
 
+/* fail: the number of the request that fails, -1 for none */
 typedef struct hostile_count {
     size_t live, peak;
     long at, fail;
-} hostile_count; /* fail: request, -1 = never */
+} hostile_count;
 
-static inline void *hostile_resize(void *user, void *p, size_t old_size, size_t new_size, size_t align) {
+static inline void *hostile_resize(void *user, void *p, size_t old_size, size_t new_size,
+                                   size_t align) {
     hostile_count *c = user;
     const ig_allocator *libc = ig_allocator_default();
     if (new_size && c->at++ == c->fail) return NULL;
