@@ -206,7 +206,7 @@ static ig_tensor *eager_run(fe_call *c, ir_opcode op, const void *attr, int nin,
     if (fe_is_poison(out)) return out;
     for (int k = 0; k < nin; k++) arg[k] = fe_ir_tensor(in[k]);
     ir_tensor result = fe_ir_tensor(out);
-    ig_status e = ir_ref_op(fe_alloc(c), c->s->session->class, op, attr, nin, arg, 1, &result);
+    ig_status e = ir_ref_op_in(c->s->session->ref, c->s->session->class, op, attr, nin, arg, 1, &result);
     if (e) return fe_error_status(c, e);
     if (c->s->session->nan_trap && !eager_trap_nan(c, op, nin, in, out)) return fe_poison(c);
     return out;
@@ -376,7 +376,7 @@ bool fe_promote(fe_call *c, int n, const ig_arg *args, ig_tensor **out_) {
 /* Merge dims y into x, aligned at the last axis; the axis of the result where they differ, or -1. */
 static int eager_merge(ir_dims *x, const ir_dims *y) {
     ir_dims r = {.n = x->n > y->n ? x->n : y->n};
-    for (int i = 1; i <= r.n; i++) {
+    for (int i = r.n; i > 0; i--) { /* counted from the last axis */
         ir_dim p = i <= x->n ? x->d[x->n - i] : 1, q = i <= y->n ? y->d[y->n - i] : 1;
         if (p != q && p != 1 && q != 1) return r.n - i;
         r.d[r.n - i] = p == 1 ? q : p;

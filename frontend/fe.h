@@ -61,6 +61,7 @@ struct ig_session {
     fe_stream stream;
     const ig_allocator *alloc; /* borrowed */
     ir_class class;
+    ir_ref_ctx *ref; /* owned: what the reference prepares once */
     bool nan_trap;
     bool is_default; /* made by the thread itself */
     ig_tensor poison;

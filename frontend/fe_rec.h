@@ -62,6 +62,6 @@ bool rec_value_of(fe_call *c, fe_rec *r, ig_tensor *t, uint32_t *val_);
 /* Whether values depend on an argument or on state: one flag a value, owned by the caller; NULL when memory is out. */
 bool *rec_dependence(const fe_rec *r);
 /* An error for the read of a dependent value, with the chain of dependence. */
-ig_status rec_read_error(const fe_rec *r, const bool *depends, uint32_t val, const char *api);
+ig_status rec_read_error(const fe_rec *r, const bool *depends, uint32_t val);
 
 #endif

@@ -27,6 +27,7 @@ typedef struct print_state {
     double least, most;              /* magnitudes of the finite numbers shown, without 0 */
     int left, right, exponent;       /* width before the point, after it, digits of the exponent */
     rt_str out, line;
+    int skip; /* columns of the line that are in the output already */
     char word[96];
 } print_state;
 
@@ -196,27 +197,30 @@ static void print_spaces(rt_str *s, int n) {
     for (int i = 0; i < n; i++) rt_str_add(s, " ", 1);
 }
 
-/* End the line without its trailing spaces. */
-static void print_flush(print_state *s, bool trim) {
-    while (trim && s->line.n && s->line.data[s->line.n - 1] == ' ') s->line.n--;
-    rt_str_add(&s->out, s->line.data, s->line.n);
+/* End the line; of the first one the indent is in the output already. */
+static void print_flush(print_state *s) {
+    size_t from = (size_t)s->skip < s->line.n ? (size_t)s->skip : s->line.n;
+    rt_str_add(&s->out, s->line.data + from, s->line.n - from);
     s->line.n = 0;
+    s->skip = 0;
 }
 
 /* Add a word to the line, on a new line when it does not fit. */
 static void print_add(print_state *s, const char *word, int width, int indent) {
     if ((int)(s->line.n + strlen(word)) > width && (int)s->line.n > indent) {
-        print_flush(s, true);
+        while (s->line.n && s->line.data[s->line.n - 1] == ' ') s->line.n--;
+        print_flush(s);
         rt_str_add(&s->out, "\n", 1);
         print_spaces(&s->line, indent);
     }
     rt_str_puts(&s->line, word);
 }
 
-/* The last axis: a line, wrapped.  The opening bracket stands in the last column of the indent. */
+/* The last axis: a line, wrapped, that begins after `indent` columns. */
 static void print_row(print_state *s, int64_t at, int indent, int width) {
     int64_t n = s->t->dim[s->t->rank - 1];
     s->line.n = 0;
+    s->skip = indent;
     print_spaces(&s->line, indent);
     for (int64_t i = 0; i < n; i++) {
         if (print_has_gap(s, s->t->rank - 1) && i == PRINT_EDGE) {
@@ -228,7 +232,7 @@ static void print_row(print_state *s, int64_t at, int indent, int width) {
         print_add(s, s->word, width - 1, indent);
         if (i < n - 1) rt_str_add(&s->line, " ", 1);
     }
-    print_flush(s, false);
+    print_flush(s);
 }
 
 /* One axis and what is inside it, after `indent` columns that were written already. */
@@ -236,15 +240,7 @@ static void print_axis(print_state *s, int axis, int64_t at, int indent, int wid
     int64_t n = s->t->dim[axis];
     int inner = s->t->rank - axis - 1;
     rt_str_add(&s->out, "[", 1);
-    if (!inner) {
-        size_t start = s->out.n;
-        print_row(s, at, indent + 1, width);
-        if (!s->out.failed) { /* the bracket takes the place of the row's indent */
-            size_t cut = (size_t)indent + 1;
-            memmove(s->out.data + start, s->out.data + start + cut, s->out.n - start - cut + 1);
-            s->out.n -= cut;
-        }
-    }
+    if (!inner) print_row(s, at, indent + 1, width);
     for (int64_t i = 0; inner && i < n; i++) {
         if (i) {
             for (int k = 0; k < inner; k++) rt_str_add(&s->out, "\n", 1);

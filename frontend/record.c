@@ -164,11 +164,10 @@ static ig_status rec_note(const fe_rec *r, ig_status e, uint32_t val, bool first
 
 #define REC_CHAIN 12
 
-ig_status rec_read_error(const fe_rec *r, const bool *depends, uint32_t val, const char *api) {
+ig_status rec_read_error(const fe_rec *r, const bool *depends, uint32_t val) {
     ig_status e = rt_fail(r->session->alloc, IG_TRACE,
-                          "%s reads a value that depends on the arguments of the traced function; what the program does "
-                          "with it would be lost: keep it in tensor ops (ig_where, ...), or return it",
-                          api);
+                          "this reads a value that depends on the arguments of the traced function; what the program "
+                          "does with it would be lost: keep it in tensor ops (ig_where, ...), or return it");
     const ig_site *before = NULL;
     int lines = 0;
     for (bool first = true;; first = false) {
@@ -195,7 +194,7 @@ bool fe_rec_observe(fe_call *c, ig_tensor *t) {
     if (!ok)
         fe_error_memory(c);
     else if (depends[read.val]) {
-        fe_error_status(c, rec_read_error(r, depends, read.val, c->op));
+        fe_error_status(c, rec_read_error(r, depends, read.val));
         ok = false;
     }
     rt_free(r->session->alloc, depends, depends ? r->values.n + 1u : 0);

@@ -65,7 +65,12 @@ static ig_status session_make(const ig_session_options *opt, ig_session **out_) 
     s->poison.session = s;
     s->poison.refs = 1;
     s->poison.scope = &s->stream.kept;
-    return NULL;
+    ig_status e = ir_ref_ctx_new(alloc, &s->ref);
+    if (e) {
+        rt_free(alloc, s, sizeof *s);
+        *out_ = NULL;
+    }
+    return e;
 }
 
 ig_status ig_session_new(const ig_session_options *opt, ig_session **out_) { return session_make(opt, out_); }
@@ -126,6 +131,7 @@ size_t ig_session_free(ig_session *s) {
         fe_release(stream->root.first);
     }
     ig_status_free(stream->error);
+    ir_ref_ctx_free(s->ref);
     if (session_stream == stream) session_stream = NULL;
     rt_free(s->alloc, s, sizeof *s);
     return alive;

@@ -213,7 +213,7 @@ static ig_tensor *trace_other_example(trace_job *j, fe_call *c, int arg) {
 
 /* --- One run ---------------------------------------------------------------------------------------------------------------- */
 
-/* Call the function with the user's floating-point environment; scopes it left open are ended. */
+/* Call the function with the user's floating-point environment; what scopes it left open hold becomes ours. */
 static void trace_call(trace_job *j, fe_call *c, ig_tensor *const *in, ig_tensor **out) {
     fe_stream *s = c->s;
     uint32_t missing = s->missing;
@@ -222,6 +222,7 @@ static void trace_call(trace_job *j, fe_call *c, ig_tensor *const *in, ig_tensor
     c->fp = fe_fp_enter();
     while (s->scope != &c->scope) {
         fe_scope *left = s->scope;
+        while (left->first) fe_move(left->first, &c->scope);
         fe_scope_pop(s, left);
         rt_free(s->session->alloc, left, sizeof *left);
     }
@@ -256,9 +257,9 @@ static void trace_check_reads(fe_call *c, const fe_rec *r) {
     for (uint32_t i = 0; i < r->reads.n && !c->s->error; i++) {
         const rec_read *read = &r->reads.data[i];
         if (!depends[read->val]) continue;
-        ig_status e = rec_read_error(r, depends, read->val, read->api);
+        ig_status e = rec_read_error(r, depends, read->val);
         if (read->site) e = rt_status_at(e, read->site->file, read->site->line);
-        fe_error_status(c, e);
+        fe_error_status(c, rt_status_op(e, read->api));
     }
     rt_free(r->session->alloc, depends, r->values.n + 1u);
 }

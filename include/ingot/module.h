@@ -44,7 +44,7 @@ IG_API IG_MUST_USE ig_status ig_module_build(const ig_module *m, const char *pre
                                              const char *path);
 IG_API void ig_module_free(ig_module *m); /* NULL is allowed */
 
-#define ig_module_run(m, nin, in, nout, out_) ig_module_run_at(IG_SITE, m, nin, in, nout, out_)
+#define ig_module_run(...) ig_module_run_at(IG_SITE, __VA_ARGS__)
 
 #ifdef __cplusplus
 }

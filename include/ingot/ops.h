@@ -235,7 +235,7 @@ IG_API void ig_assign_window_at(const ig_site *site, ig_tensor *x, ig_list start
 #define ig_assign(x, v) ig_assign_at(IG_SITE, x, IG_ARG(v))
 #define ig_assign_slice(x, v, ...) ig_assign_slice_at(IG_SITE, x, IG_INDEX(__VA_ARGS__), IG_ARG(v))
 #define ig_assign_mask(x, mask, v) ig_assign_mask_at(IG_SITE, x, IG_ARG(mask), IG_ARG(v))
-#define ig_take(x, index, n, axis) ig_take_at(IG_SITE, IG_ARG(x), index, n, axis)
+#define ig_take(x, ...) ig_take_at(IG_SITE, IG_ARG(x), __VA_ARGS__)
 #define ig_select_mask(x, mask) ig_select_mask_at(IG_SITE, IG_ARG(x), IG_ARG(mask))
 #define ig_window(x, start, sizes) ig_window_at(IG_SITE, IG_ARG(x), start, sizes)
 #define ig_assign_window(x, start, v) ig_assign_window_at(IG_SITE, x, start, IG_ARG(v), false)

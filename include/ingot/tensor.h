@@ -253,8 +253,8 @@ IG_API ig_tensor *ig_copy_at(const ig_site *site, ig_arg x);
 /* Name a tensor: a trace that captures it makes it the weight of that name.  The name is copied.  Returns t. */
 IG_API ig_tensor *ig_name(ig_tensor *t, const char *name);
 
-#define ig_tensor_from(dtype, dims, data) ig_tensor_from_at(IG_SITE, dtype, dims, data)
-#define ig_borrow(dtype, dims, data, release, user) ig_borrow_at(IG_SITE, dtype, dims, data, release, user)
+#define ig_tensor_from(...) ig_tensor_from_at(IG_SITE, __VA_ARGS__) /* variadic where an argument may be (T[]){..} */
+#define ig_borrow(...) ig_borrow_at(IG_SITE, __VA_ARGS__)
 #define ig_scalar(dtype, value) ig_scalar_at(IG_SITE, dtype, IG_ARG(value))
 #define ig_full(dtype, dims, value) ig_full_at(IG_SITE, dtype, dims, IG_ARG(value))
 #define ig_zeros(dtype, dims) ig_full_at(IG_SITE, dtype, dims, ig_arg_i(0))

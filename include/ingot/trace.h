@@ -42,7 +42,7 @@ IG_API IG_MUST_USE ig_status ig_trace_at(const ig_site *site, ig_trace_fn fn, vo
 /* Whether the calling thread is recording. */
 IG_API bool ig_tracing(void);
 
-#define ig_trace(fn, user, nin, in, nout, opt, out_) ig_trace_at(IG_SITE, fn, user, nin, in, nout, opt, out_)
+#define ig_trace(...) ig_trace_at(IG_SITE, __VA_ARGS__)
 
 #ifdef __cplusplus
 }
