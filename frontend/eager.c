@@ -1,17 +1,18 @@
 /* eager.c - running an op: the one function every op goes through, and what prepares its operands.
  *
- * fe_op checks the operands by the op's type rule, allocates the result, evaluates the op by the reference and, when a
- * trace is under way, appends it to the recording.  Frontend code computes shapes in ir_dim: in a trace these are the
- * dims of the recorded types, symbolic where the user said so, so that what is recorded holds for every size; the
- * attribute that is executed is the recorded one evaluated under the example's sizes.  Broadcasting and conversion are
- * ops of their own (ir.md 4.1). */
+ * fe_op checks the operands by the op's type rule, allocates the result, evaluates the op by the
+ * reference and, when a trace is under way, appends it to the recording.  Frontend code computes
+ * shapes in ir_dim: in a trace these are the dims of the recorded types, symbolic where the user
+ * said so, so that what is recorded holds for every size; the attribute that is executed is the
+ * recorded one evaluated under the example's sizes.  Broadcasting and conversion are ops of their
+ * own (ir.md 4.1). */
 #include "frontend/fe.h"
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-/* --- Texts of types ------------------------------------------------------------------------------------------ */
+/* --- Texts of types ------------------------------------------------------------------------ */
 
 /* Lend the one buffer of a text. */
 static void *eager_lend(void *user, void *ptr, size_t old_size, size_t new_size, size_t align) {
@@ -46,7 +47,7 @@ fe_text fe_dim_text(const fe_call *c, ir_dim d) {
     return text;
 }
 
-/* --- Dims ------------------------------------------------------------------------------------------------------ */
+/* --- Dims ---------------------------------------------------------------------------------- */
 
 ir_module *fe_module(const fe_call *c) { return c->s->rec ? fe_rec_module(c->s->rec) : NULL; }
 
@@ -58,7 +59,8 @@ ir_dims fe_dims(const fe_call *c, const ig_tensor *t) {
     return r;
 }
 
-/* Symbolic dims reach the user as numbers far below zero, which only lists of extents understand. */
+/* Symbolic dims reach the user as numbers far below zero, which only lists of extents understand.
+ */
 #define EXTENT_BASE (INT64_MIN / 2)
 
 int64_t ig_extent(const ig_tensor *t, int axis) {
@@ -97,7 +99,8 @@ bool fe_axis(fe_call *c, int axis, int rank, int *out_) {
         *out_ = axis < 0 ? axis + rank : axis;
         return true;
     }
-    fe_error(c, IG_RANGE, "axis %d of a tensor of rank %d: axes go from %d to %d", axis, rank, -rank, rank - 1);
+    fe_error(c, IG_RANGE, "axis %d of a tensor of rank %d: axes go from %d to %d", axis, rank,
+             -rank, rank - 1);
     return false;
 }
 
@@ -122,7 +125,7 @@ bool fe_axes(fe_call *c, ig_axes axes, int rank, ir_axes *out_) {
     return true;
 }
 
-/* --- Running an op ------------------------------------------------------------------------------------------------ */
+/* --- Running an op ------------------------------------------------------------------------- */
 
 /* Room for any attribute. */
 typedef union eager_attr {
@@ -131,7 +134,8 @@ typedef union eager_attr {
 } eager_attr;
 
 /* The attribute with every dim evaluated under the example's sizes. */
-static bool eager_eval_attr(const fe_rec *rec, ir_attr_kind kind, const void *attr, eager_attr *out_) {
+static bool eager_eval_attr(const fe_rec *rec, ir_attr_kind kind, const void *attr,
+                            eager_attr *out_) {
     const ir_attr_info *info = &ir_attr_tab[kind];
     memcpy(out_, attr, info->size);
     for (uint32_t i = 0; i < info->nfield; i++) {
@@ -151,14 +155,14 @@ static bool eager_eval_attr(const fe_rec *rec, ir_attr_kind kind, const void *at
 static ig_status eager_note(fe_call *c, ig_status e, int nin, ig_tensor *const *in) {
     for (int k = 0; k < nin && k < 4; k++)
         if (in[k]->site && in[k]->site != c->site)
-            e = rt_status_note(e, "operand %d: %s, made at %s:%d", k, FE_TYPE(in[k]), in[k]->site->file,
-                               in[k]->site->line);
+            e = rt_status_note(e, "operand %d: %s, made at %s:%d", k, FE_TYPE(in[k]),
+                               in[k]->site->file, in[k]->site->line);
     return e;
 }
 
 /* Apply the type rule to types; false and the error recorded. */
-static bool eager_infer(fe_call *c, ir_module *m, ir_opcode op, const void *attr, int nin, const ir_type *type,
-                        ig_tensor *const *in, ir_type *out_) {
+static bool eager_infer(fe_call *c, ir_module *m, ir_opcode op, const void *attr, int nin,
+                        const ir_type *type, ig_tensor *const *in, ir_type *out_) {
     ir_type out[IR_MAX_RESULTS];
     ir_infer rule = {.m = m, .op = op, .nin = nin, .in = type, .attr = attr, .out = out};
     if (ir_infer_types(&rule)) {
@@ -166,7 +170,8 @@ static bool eager_infer(fe_call *c, ir_module *m, ir_opcode op, const void *attr
         return true;
     }
     ig_status e = rt_fail(fe_alloc(c), rule.code, "%s", rule.message);
-    if (strcmp(c->op, ir_op_tab[op].name)) e = rt_status_note(e, "in the op %s that it is made of", ir_op_tab[op].name);
+    if (strcmp(c->op, ir_op_tab[op].name))
+        e = rt_status_note(e, "in the op %s that it is made of", ir_op_tab[op].name);
     fe_error_status(c, eager_note(c, e, nin, in));
     return false;
 }
@@ -184,12 +189,14 @@ static bool eager_find_nan(const ig_tensor *t, int64_t *at_) {
 }
 
 /* IG_NAN=1: a NaN none of the operands had is an error. */
-static bool eager_trap_nan(fe_call *c, ir_opcode op, int nin, ig_tensor *const *in, const ig_tensor *out) {
+static bool eager_trap_nan(fe_call *c, ir_opcode op, int nin, ig_tensor *const *in,
+                           const ig_tensor *out) {
     int64_t at, other;
     if (!eager_find_nan(out, &at)) return true;
     for (int k = 0; k < nin; k++)
         if (eager_find_nan(in[k], &other)) return true;
-    ig_status e = rt_fail(fe_alloc(c), IG_RANGE, "NaN at element %lld of %s, made by %s from operands without NaN",
+    ig_status e = rt_fail(fe_alloc(c), IG_RANGE,
+                          "NaN at element %lld of %s, made by %s from operands without NaN",
                           (long long)at, FE_TYPE(out), ir_op_tab[op].name);
     for (int k = 0; k < nin && k < 3; k++)
         if (ir_is_elementwise(op) && fe_numel(in[k]) > at)
@@ -199,14 +206,16 @@ static bool eager_trap_nan(fe_call *c, ir_opcode op, int nin, ig_tensor *const *
 }
 
 /* Evaluate by the reference; ops that keep the elements as they are share the buffer. */
-static ig_tensor *eager_run(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
-                            const ir_type *type, ir_tensor *arg) {
-    if (op == OP_reshape || op == OP_detach || op == OP_barrier) return fe_alias(c, in[0], type->rank, type->dim);
+static ig_tensor *eager_run(fe_call *c, ir_opcode op, const void *attr, int nin,
+                            ig_tensor *const *in, const ir_type *type, ir_tensor *arg) {
+    if (op == OP_reshape || op == OP_detach || op == OP_barrier)
+        return fe_alias(c, in[0], type->rank, type->dim);
     ig_tensor *out = fe_new(c, (ig_dtype)type->dtype, type->rank, type->dim);
     if (fe_is_poison(out)) return out;
     for (int k = 0; k < nin; k++) arg[k] = fe_ir_tensor(in[k]);
     ir_tensor result = fe_ir_tensor(out);
-    ig_status e = ir_ref_op_in(c->s->session->ref, c->s->session->class, op, attr, nin, arg, 1, &result);
+    ig_status e =
+        ir_ref_op_in(c->s->session->ref, c->s->session->class, op, attr, nin, arg, 1, &result);
     if (e) return fe_error_status(c, e);
     if (c->s->session->nan_trap && !eager_trap_nan(c, op, nin, in, out)) return fe_poison(c);
     return out;
@@ -240,8 +249,8 @@ static void eager_scratch_free(fe_call *c, eager_scratch *s, int nin) {
     rt_free(fe_alloc(c), s->arg, (size_t)nin * sizeof *s->arg);
 }
 
-static ig_tensor *eager_op(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
-                           eager_scratch *s) {
+static ig_tensor *eager_op(fe_call *c, ir_opcode op, const void *attr, int nin,
+                           ig_tensor *const *in, eager_scratch *s) {
     ir_type known, plain;
     eager_attr now;
     const void *run = attr;
@@ -256,7 +265,8 @@ static ig_tensor *eager_op(fe_call *c, ir_opcode op, const void *attr, int nin, 
     for (int k = 0; k < nin; k++) s->type[k] = eager_plain_type(in[k]);
     if (!eager_infer(c, NULL, op, run, nin, s->type, in, &plain)) return fe_poison(c);
     ig_tensor *out = eager_run(c, op, run, nin, in, &plain, s->arg);
-    if (c->s->rec && !fe_is_poison(out) && !fe_rec_append(c, op, attr, nin, in, &known, out)) return fe_poison(c);
+    if (c->s->rec && !fe_is_poison(out) && !fe_rec_append(c, op, attr, nin, in, &known, out))
+        return fe_poison(c);
     return out;
 }
 
@@ -271,12 +281,14 @@ ig_tensor *fe_op(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor 
     return out;
 }
 
-/* --- Numbers of the host ----------------------------------------------------------------------------------------- */
+/* --- Numbers of the host ------------------------------------------------------------------- */
 
 /* Whether an integer fits an integer type. */
 static bool eager_fits(ig_dtype d, bool negative, uint64_t magnitude) {
     unsigned bits = (unsigned)(8 * rt_dtype_bytes(d));
-    uint64_t max = rt_is_signed(d) ? ((uint64_t)1 << (bits - 1)) - !negative : bits == 64 ? UINT64_MAX : ((uint64_t)1 << bits) - 1;
+    uint64_t max = rt_is_signed(d) ? ((uint64_t)1 << (bits - 1)) - !negative
+                   : bits == 64    ? UINT64_MAX
+                                   : ((uint64_t)1 << bits) - 1;
     if (negative) return rt_is_signed(d) && magnitude <= max;
     return magnitude <= max;
 }
@@ -303,23 +315,30 @@ ig_tensor *fe_number(fe_call *c, ig_dtype d, ig_arg x) {
         double f = x.kind == IG_ARG_FLOAT ? x.v.f : negative ? (double)x.v.i : (double)magnitude;
         eager_put_float(d, f, &word);
     } else if (x.kind == IG_ARG_FLOAT) {
-        return fe_error(c, IG_DTYPE, "the number %g beside a tensor of %s: cast the tensor to a float type first", x.v.f,
-                        ig_dtype_name(d));
+        return fe_error(
+            c, IG_DTYPE,
+            "the number %g beside a tensor of %s: cast the tensor to a float type first", x.v.f,
+            ig_dtype_name(d));
     } else if (d == IG_bool ? negative || magnitude > 1 : !eager_fits(d, negative, magnitude)) {
         return fe_error(c, IG_RANGE, "the number %s%llu does not fit %s", negative ? "-" : "",
                         (unsigned long long)magnitude, ig_dtype_name(d));
     } else {
-        word = negative ? 0 - magnitude : magnitude; /* little-endian: the low bytes are the element */
+        word = negative ? 0 - magnitude
+                        : magnitude; /* little-endian: the low bytes are the element */
     }
     return fe_leaf(c, d, 0, NULL, &word);
 }
 
 ig_tensor *fe_arg(fe_call *c, ig_arg a) {
     if (a.kind == IG_ARG_TENSOR) return fe_is_usable(c, a.v.t, 0) ? a.v.t : fe_poison(c);
-    return fe_number(c, a.kind == IG_ARG_FLOAT ? IG_f32 : a.kind == IG_ARG_BOOL ? IG_bool : IG_i64, a);
+    return fe_number(c,
+                     a.kind == IG_ARG_FLOAT  ? IG_f32
+                     : a.kind == IG_ARG_BOOL ? IG_bool
+                                             : IG_i64,
+                     a);
 }
 
-/* --- Promotion (ir.md 4.1) ------------------------------------------------------------------------------------------ */
+/* --- Promotion (ir.md 4.1) ----------------------------------------------------------------- */
 
 /* The type two tensors meet in; IG_NONE when they do not. */
 static ig_dtype eager_meet(ig_dtype a, ig_dtype b) {
@@ -341,8 +360,11 @@ static ig_dtype eager_common(fe_call *c, int n, const ig_arg *args) {
             d = (ig_dtype)t->dtype;
             first = k;
         } else if (eager_meet(d, (ig_dtype)t->dtype) == IG_NONE) {
-            fe_error(c, IG_DTYPE, "%s and %s have different element types: write ig_cast(x, IG_%s) or ig_cast(y, IG_%s)",
-                     FE_TYPE(args[first].v.t), FE_TYPE(t), ig_dtype_name((ig_dtype)t->dtype), ig_dtype_name(d));
+            fe_error(c, IG_DTYPE,
+                     "%s and %s have different element types: write ig_cast(x, IG_%s) or "
+                     "ig_cast(y, IG_%s)",
+                     FE_TYPE(args[first].v.t), FE_TYPE(t), ig_dtype_name((ig_dtype)t->dtype),
+                     ig_dtype_name(d));
             return IG_NONE;
         } else {
             d = eager_meet(d, (ig_dtype)t->dtype);
@@ -365,15 +387,17 @@ bool fe_promote(fe_call *c, int n, const ig_arg *args, ig_tensor **out_) {
     ig_dtype d = eager_common(c, n, args);
     if (d == IG_NONE) return false;
     for (int k = 0; k < n; k++) {
-        out_[k] = args[k].kind == IG_ARG_TENSOR ? fe_convert(c, args[k].v.t, d) : fe_number(c, d, args[k]);
+        out_[k] = args[k].kind == IG_ARG_TENSOR ? fe_convert(c, args[k].v.t, d)
+                                                : fe_number(c, d, args[k]);
         if (fe_is_poison(out_[k])) return false;
     }
     return true;
 }
 
-/* --- Broadcasting ----------------------------------------------------------------------------------------------------- */
+/* --- Broadcasting -------------------------------------------------------------------------- */
 
-/* Merge dims y into x, aligned at the last axis; the axis of the result where they differ, or -1. */
+/* Merge dims y into x, aligned at the last axis; the axis of the result where they differ, or -1.
+ */
 static int eager_merge(ir_dims *x, const ir_dims *y) {
     ir_dims r = {.n = x->n > y->n ? x->n : y->n};
     for (int i = r.n; i > 0; i--) { /* counted from the last axis */
@@ -392,8 +416,10 @@ bool fe_broadcast_dims(fe_call *c, ig_tensor *a, ig_tensor *b, ir_dims *out_) {
     if (axis < 0) return true;
     ig_tensor *in[2] = {a, b};
     ir_dim p = x.d[axis - n + x.n], q = y.d[axis - n + y.n];
-    ig_status e = rt_fail(fe_alloc(c), IG_SHAPE, "%s vs %s: dim %d: %s != %s%s", FE_TYPE(a), FE_TYPE(b), axis, FE_DIM(p),
-                          FE_DIM(q), ir_dim_is_const(p) && ir_dim_is_const(q) ? "" : " for every size declared");
+    ig_status e =
+        rt_fail(fe_alloc(c), IG_SHAPE, "%s vs %s: dim %d: %s != %s%s", FE_TYPE(a), FE_TYPE(b), axis,
+                FE_DIM(p), FE_DIM(q),
+                ir_dim_is_const(p) && ir_dim_is_const(q) ? "" : " for every size declared");
     fe_error_status(c, eager_note(c, e, 2, in));
     return false;
 }
@@ -420,14 +446,17 @@ ig_tensor *fe_expand(fe_call *c, ig_tensor *t, const ir_dims *dims) {
     ir_dims have = fe_dims(c, t);
     if (fe_is_poison(t)) return t;
     if (have.n == dims->n && !memcmp(have.d, dims->d, sizeof(ir_dim) * have.n)) return t;
-    if (have.n > dims->n) return fe_error(c, IG_SHAPE, "%s cannot be broadcast to %d dims", FE_TYPE(t), dims->n);
+    if (have.n > dims->n)
+        return fe_error(c, IG_SHAPE, "%s cannot be broadcast to %d dims", FE_TYPE(t), dims->n);
     ir_attr_bcast attr = {.dims = *dims};
     attr.axes.n = have.n;
     for (int i = 0; i < have.n; i++) attr.axes.a[i] = (uint8_t)(i + dims->n - have.n);
     return fe_op1(c, OP_broadcast, &attr, t);
 }
 
-ig_tensor *fe_fill(fe_call *c, ig_tensor *scalar, const ir_dims *dims) { return fe_expand(c, scalar, dims); }
+ig_tensor *fe_fill(fe_call *c, ig_tensor *scalar, const ir_dims *dims) {
+    return fe_expand(c, scalar, dims);
+}
 
 ig_tensor *fe_iota(fe_call *c, ig_dtype dtype, const ir_dims *dims, int axis) {
     ir_attr_iota attr = {.dtype = (uint8_t)dtype, .dims = *dims, .axis = axis};

@@ -1,11 +1,12 @@
-/* fe.h - what the files of the frontend share: sessions, tensors, the one way to run an op, the recorder. */
+/* fe.h - what the files of the frontend share: sessions, tensors, the one way to run an op, the
+ * recorder. */
 #ifndef FE_FE_H
 #define FE_FE_H
 
 #include "ingot/ingot.h"
 #include "ir/ir.h"
 
-/* --- Values and handles --------------------------------------------------------------------------------- */
+/* --- Values and handles -------------------------------------------------------------------- */
 
 /* The elements of a value, shared by the handles that have it. */
 typedef struct fe_buf {
@@ -65,17 +66,17 @@ struct ig_session {
     bool nan_trap;
     bool is_default; /* made by the thread itself */
     ig_tensor poison;
-    ig_tensor *rng; /* kept; NULL until first used */
+    ig_tensor *rng;  /* kept; NULL until first used */
     uint32_t ntrace; /* recordings begun */
     ig_memory memory;
     ig_error_hook hook;
     void *hook_user;
 };
 
-/* --- Public calls (session.c) --------------------------------------------------------------------------- */
+/* --- Public calls (session.c) -------------------------------------------------------------- */
 
-/* One public call: names the op for errors, sets the floating-point environment (numerics rule 14) and collects the
- * temporaries of a composite, which go when it returns. */
+/* One public call: names the op for errors, sets the floating-point environment (numerics rule 14)
+ * and collects the temporaries of a composite, which go when it returns. */
 struct fe_call {
     fe_stream *s;
     const ig_site *site;
@@ -89,8 +90,8 @@ struct fe_call {
 bool fe_enter(fe_call *c, const ig_site *site, const char *op);
 /* End it; temporaries are released. */
 void fe_exit(fe_call *c);
-/* End it and hand t (poison allowed) to the caller's scope.  A tensor that is not a temporary of the call is
- * copied, so that a result is always a new handle. */
+/* End it and hand t (poison allowed) to the caller's scope.  A tensor that is not a temporary of
+ * the call is copied, so that a result is always a new handle. */
 ig_tensor *fe_leave(fe_call *c, ig_tensor *t);
 /* The same without ending the call: for calls with several results. */
 ig_tensor *fe_hand_out(fe_call *c, ig_tensor *t);
@@ -99,13 +100,13 @@ ig_tensor *fe_poison_none(void);
 static inline ig_tensor *fe_poison(const fe_call *c) { return &c->s->session->poison; }
 static inline const ig_allocator *fe_alloc(const fe_call *c) { return c->s->session->alloc; }
 
-#define FE_ENTER(site, name)                                                                               \
-    fe_call c_;                                                                                            \
-    fe_call *const c = &c_;                                                                                \
+#define FE_ENTER(site, name) \
+    fe_call c_;              \
+    fe_call *const c = &c_;  \
     if (!fe_enter(c, (site), (name))) return fe_poison_none()
-#define FE_ENTER_OR(site, name, failed)                                                                    \
-    fe_call c_;                                                                                            \
-    fe_call *const c = &c_;                                                                                \
+#define FE_ENTER_OR(site, name, failed) \
+    fe_call c_;                         \
+    fe_call *const c = &c_;             \
     if (!fe_enter(c, (site), (name))) return failed
 
 /* Set the default floating-point environment; the token goes to fe_fp_leave. */
@@ -126,7 +127,7 @@ ig_status fe_enter_status(fe_call *c, const ig_site *site, const char *op);
 void fe_scope_push(fe_stream *s, fe_scope *scope);
 void fe_scope_pop(fe_stream *s, fe_scope *scope);
 
-/* --- Tensors (tensor.c) --------------------------------------------------------------------------------- */
+/* --- Tensors (tensor.c) -------------------------------------------------------------------- */
 
 /* A new handle of the call's scope with room for its elements; poison after an error. */
 ig_tensor *fe_new(fe_call *c, ig_dtype dtype, int rank, const int64_t *dim);
@@ -138,8 +139,12 @@ ig_tensor *fe_leaf(fe_call *c, ig_dtype dtype, int rank, const int64_t *dim, con
 void fe_clean(ig_tensor *t);
 /* A scalar with the value of a host number; an error when the type cannot hold it. */
 ig_tensor *fe_number(fe_call *c, ig_dtype dtype, ig_arg x);
-static inline ig_tensor *fe_int(fe_call *c, ig_dtype dtype, int64_t x) { return fe_number(c, dtype, ig_arg_i(x)); }
-static inline ig_tensor *fe_float(fe_call *c, ig_dtype dtype, double x) { return fe_number(c, dtype, ig_arg_f(x)); }
+static inline ig_tensor *fe_int(fe_call *c, ig_dtype dtype, int64_t x) {
+    return fe_number(c, dtype, ig_arg_i(x));
+}
+static inline ig_tensor *fe_float(fe_call *c, ig_dtype dtype, double x) {
+    return fe_number(c, dtype, ig_arg_f(x));
+}
 void fe_retain(ig_tensor *t);
 void fe_release(ig_tensor *t);
 void fe_buf_retain(fe_buf *b);
@@ -164,7 +169,7 @@ int64_t fe_get_i64(const ig_tensor *t, int64_t k);
 /* A text of n bytes that ig_text_free frees. */
 char *fe_text_new(const ig_allocator *a, const void *bytes, size_t n);
 
-/* --- Running ops (eager.c) ------------------------------------------------------------------------------ */
+/* --- Running ops (eager.c) ----------------------------------------------------------------- */
 
 /* Types print into a buffer of their own. */
 typedef struct fe_text {
@@ -180,12 +185,13 @@ ig_tensor *fe_op(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor 
 static inline ig_tensor *fe_op1(fe_call *c, ir_opcode op, const void *attr, ig_tensor *x) {
     return fe_op(c, op, attr, 1, &x);
 }
-static inline ig_tensor *fe_op2(fe_call *c, ir_opcode op, const void *attr, ig_tensor *x, ig_tensor *y) {
+static inline ig_tensor *fe_op2(fe_call *c, ir_opcode op, const void *attr, ig_tensor *x,
+                                ig_tensor *y) {
     ig_tensor *in[2] = {x, y};
     return fe_op(c, op, attr, 2, in);
 }
-static inline ig_tensor *fe_op3(fe_call *c, ir_opcode op, const void *attr, ig_tensor *x, ig_tensor *y,
-                                ig_tensor *z) {
+static inline ig_tensor *fe_op3(fe_call *c, ir_opcode op, const void *attr, ig_tensor *x,
+                                ig_tensor *y, ig_tensor *z) {
     ig_tensor *in[3] = {x, y, z};
     return fe_op(c, op, attr, 3, in);
 }
@@ -213,7 +219,8 @@ ig_tensor *fe_iota(fe_call *c, ig_dtype dtype, const ir_dims *dims, int axis);
 bool fe_axis(fe_call *c, int axis, int rank, int *out_);
 /* A list of axes, resolved and sorted; none twice. */
 bool fe_axes(fe_call *c, ig_axes axes, int rank, ir_axes *out_);
-/* Extents from the user (numbers, or ig_extent codes); under infer one may be -1 and becomes IR_DIM_BAD. */
+/* Extents from the user (numbers, or ig_extent codes); under infer one may be -1 and becomes
+ * IR_DIM_BAD. */
 bool fe_user_dims(fe_call *c, ig_dims dims, bool infer, ir_dims *out_);
 
 /* Elementwise by value (ops.c), operands of equal type; broadcasting done here. */
@@ -221,10 +228,18 @@ ig_tensor *fe_ew2(fe_call *c, ir_opcode op, const void *attr, ig_tensor *x, ig_t
 ig_tensor *fe_cmp(fe_call *c, ir_cmpop op, ig_tensor *x, ig_tensor *y);
 ig_tensor *fe_bit(fe_call *c, ir_bitop op, ig_tensor *x, ig_tensor *y);
 ig_tensor *fe_select(fe_call *c, ig_tensor *p, ig_tensor *x, ig_tensor *y);
-static inline ig_tensor *fe_add(fe_call *c, ig_tensor *x, ig_tensor *y) { return fe_ew2(c, OP_add, NULL, x, y); }
-static inline ig_tensor *fe_sub(fe_call *c, ig_tensor *x, ig_tensor *y) { return fe_ew2(c, OP_sub, NULL, x, y); }
-static inline ig_tensor *fe_mul(fe_call *c, ig_tensor *x, ig_tensor *y) { return fe_ew2(c, OP_mul, NULL, x, y); }
-static inline ig_tensor *fe_div(fe_call *c, ig_tensor *x, ig_tensor *y) { return fe_ew2(c, OP_div, NULL, x, y); }
+static inline ig_tensor *fe_add(fe_call *c, ig_tensor *x, ig_tensor *y) {
+    return fe_ew2(c, OP_add, NULL, x, y);
+}
+static inline ig_tensor *fe_sub(fe_call *c, ig_tensor *x, ig_tensor *y) {
+    return fe_ew2(c, OP_sub, NULL, x, y);
+}
+static inline ig_tensor *fe_mul(fe_call *c, ig_tensor *x, ig_tensor *y) {
+    return fe_ew2(c, OP_mul, NULL, x, y);
+}
+static inline ig_tensor *fe_div(fe_call *c, ig_tensor *x, ig_tensor *y) {
+    return fe_ew2(c, OP_div, NULL, x, y);
+}
 /* x with a number of its own type. */
 ig_tensor *fe_with(fe_call *c, ir_opcode op, ig_tensor *x, double number);
 
@@ -248,9 +263,10 @@ ig_tensor *fe_count(fe_call *c, ig_tensor *x, const ir_axes *axes, ig_dtype dtyp
 /* i64 words [.., n] sorted along the last axis. */
 ig_tensor *fe_sort_words(fe_call *c, ig_tensor *words);
 
-/* --- Recording (record.c) ------------------------------------------------------------------------------- */
+/* --- Recording (record.c) ------------------------------------------------------------------ */
 
-/* The type a value has in the recording under way, symbolic dims included; the value is captured when it is new. */
+/* The type a value has in the recording under way, symbolic dims included; the value is captured
+ * when it is new. */
 bool fe_rec_type(fe_call *c, ig_tensor *t, ir_type *out_);
 /* The same for a tensor the recording may not know; no capture. */
 const ir_type *fe_rec_known(const fe_rec *rec, const ig_tensor *t);
@@ -259,15 +275,15 @@ uint32_t fe_rec_id(const fe_rec *rec);
 /* Value of a dim under the example's binding; false on overflow. */
 bool fe_rec_eval(const fe_rec *rec, ir_dim d, int64_t *out_);
 /* Append an op whose result is out; false when memory is out. */
-bool fe_rec_append(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in, const ir_type *type,
-                   ig_tensor *out);
+bool fe_rec_append(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
+                   const ir_type *type, ig_tensor *out);
 /* The handle is about to get the value of v; false when it must not. */
 bool fe_rec_rebind(fe_call *c, ig_tensor *t, ig_tensor *v);
 /* The value is about to be read; false after an error. */
 bool fe_rec_observe(fe_call *c, ig_tensor *t);
 
 /* A module object over an IR module, which it owns from now on, also after an error (module.c). */
-ig_status fe_module_new(const ig_allocator *alloc, ir_module *ir, uint32_t nstate, ig_tensor *const *state,
-                        ig_module **out_);
+ig_status fe_module_new(const ig_allocator *alloc, ir_module *ir, uint32_t nstate,
+                        ig_tensor *const *state, ig_module **out_);
 
 #endif

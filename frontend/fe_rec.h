@@ -1,4 +1,5 @@
-/* fe_rec.h - a recording under way, for record.c (which fills it) and trace.c (which checks it and makes a module). */
+/* fe_rec.h - a recording under way, for record.c (which fills it) and trace.c (which checks it and
+ * makes a module). */
 #ifndef FE_REC_H
 #define FE_REC_H
 
@@ -41,7 +42,7 @@ typedef struct rec_read {
 
 struct fe_rec {
     ig_session *session;
-    ir_module *module;      /* borrowed: shared by the recordings of one trace */
+    ir_module *module; /* borrowed: shared by the recordings of one trace */
     uint32_t id;
     const int64_t *binding; /* borrowed: the symbols' values */
     RT_VEC(rec_value) values;
@@ -59,7 +60,8 @@ void rec_free(fe_rec *r);
 bool rec_argument(fe_rec *r, ig_tensor *t, const ir_type *type);
 /* The value of a tensor now, captured when it is new; false when memory is out. */
 bool rec_value_of(fe_call *c, fe_rec *r, ig_tensor *t, uint32_t *val_);
-/* Whether values depend on an argument or on state: one flag a value, owned by the caller; NULL when memory is out. */
+/* Whether values depend on an argument or on state: one flag a value, owned by the caller; NULL
+ * when memory is out. */
 bool *rec_dependence(const fe_rec *r);
 /* An error for the read of a dependent value, with the chain of dependence. */
 ig_status rec_read_error(const fe_rec *r, const bool *depends, uint32_t val);

@@ -1,9 +1,10 @@
 /* index.c - x[...]: slices, assignment to slices, masks, positions, windows.
  *
- * A list of index entries becomes a plan: one slice op over all axes, the axes to turn around (negative steps), and the
- * shape with dropped and new axes.  Reading applies the three in this order; assigning goes backwards, from the value's
- * shape to a window of x, which is set by dupdate when the steps are 1, else by padding the value (interior = step - 1)
- * to x's shape and selecting. */
+ * A list of index entries becomes a plan: one slice op over all axes, the axes to turn around
+ * (negative steps), and the shape with dropped and new axes.  Reading applies the three in this
+ * order; assigning goes backwards, from the value's shape to a window of x, which is set by dupdate
+ * when the steps are 1, else by padding the value (interior = step - 1) to x's shape and selecting.
+ */
 #include "frontend/fe.h"
 #include <string.h>
 
@@ -14,9 +15,10 @@ typedef struct index_plan {
     ir_dims result; /* shape after axes were dropped and added */
 } index_plan;
 
-/* --- Planning ----------------------------------------------------------------------------------------------------- */
+/* --- Planning ------------------------------------------------------------------------------ */
 
-/* A position counted from the end when negative; a bound is clamped to [0, n], a dynamic n included. */
+/* A position counted from the end when negative; a bound is clamped to [0, n], a dynamic n
+ * included. */
 static ir_dim index_bound(fe_call *c, int64_t at, ir_dim n) {
     ir_module *m = fe_module(c);
     int64_t least, most;
@@ -37,12 +39,15 @@ static bool index_at(fe_call *c, const ig_tensor *x, int axis, int64_t at, ir_di
     else
         *lo_ = at < 0 ? at + n : at;
     if (*lo_ != IR_DIM_BAD && (!ir_dim_is_const(n) || (*lo_ >= 0 && *lo_ < n))) return true;
-    fe_error(c, IG_RANGE, "position %lld of axis %d of %s is out of range", (long long)at, axis, FE_TYPE(x));
+    fe_error(c, IG_RANGE, "position %lld of axis %d of %s is out of range", (long long)at, axis,
+             FE_TYPE(x));
     return false;
 }
 
-/* lo:hi:step with Python's defaults and clamps; a negative step becomes the same elements forwards, to be turned. */
-static bool index_range(fe_call *c, const ig_tensor *x, int axis, ig_index e, ir_dim n, index_plan *p) {
+/* lo:hi:step with Python's defaults and clamps; a negative step becomes the same elements forwards,
+ * to be turned. */
+static bool index_range(fe_call *c, const ig_tensor *x, int axis, ig_index e, ir_dim n,
+                        index_plan *p) {
     ir_dim lo, hi;
     int64_t step = e.step;
     if (step == 0 || step == INT64_MIN) {
@@ -57,11 +62,20 @@ static bool index_range(fe_call *c, const ig_tensor *x, int axis, ig_index e, ir
         lo = 0;
         hi = n;
     } else if (!ir_dim_is_const(n)) {
-        fe_error(c, IG_UNSUPPORTED, "axis %d of %s is dynamic: flip it first, then slice forwards", axis, FE_TYPE(x));
+        fe_error(c, IG_UNSUPPORTED, "axis %d of %s is dynamic: flip it first, then slice forwards",
+                 axis, FE_TYPE(x));
         return false;
     } else { /* from `first` down to above `last` */
-        int64_t first = e.lo == IG_OPEN ? n - 1 : e.lo < -n ? -1 : e.lo < 0 ? e.lo + n : e.lo >= n ? n - 1 : e.lo;
-        int64_t last = e.hi == IG_OPEN ? -1 : e.hi < -n ? -1 : e.hi < 0 ? e.hi + n : e.hi >= n ? n - 1 : e.hi;
+        int64_t first = e.lo == IG_OPEN ? n - 1
+                        : e.lo < -n     ? -1
+                        : e.lo < 0      ? e.lo + n
+                        : e.lo >= n     ? n - 1
+                                        : e.lo;
+        int64_t last = e.hi == IG_OPEN ? -1
+                       : e.hi < -n     ? -1
+                       : e.hi < 0      ? e.hi + n
+                       : e.hi >= n     ? n - 1
+                                       : e.hi;
         int64_t count = first > last ? (first - last - 1) / -step + 1 : 0;
         lo = count ? first + (count - 1) * step : 0;
         hi = count ? first + 1 : 0;
@@ -74,12 +88,15 @@ static bool index_range(fe_call *c, const ig_tensor *x, int axis, ig_index e, ir
     p->slice.hi.d[axis] = hi;
     p->slice.step.v[axis] = step;
     ir_dim d = ir_dim_sub(fe_module(c), hi, lo);
-    p->sliced.d[axis] = step == 1 ? d : ir_dim_floordiv(fe_module(c), ir_dim_add(fe_module(c), d, step - 1), step);
+    p->sliced.d[axis] =
+        step == 1 ? d : ir_dim_floordiv(fe_module(c), ir_dim_add(fe_module(c), d, step - 1), step);
     return true;
 }
 
-/* Write out `...`, at the end when it was not written: entries that take an axis number exactly the rank. */
-static bool index_spell(fe_call *c, const ig_tensor *x, const ig_indices *in, ig_index *entry, int *n_) {
+/* Write out `...`, at the end when it was not written: entries that take an axis number exactly the
+ * rank. */
+static bool index_spell(fe_call *c, const ig_tensor *x, const ig_indices *in, ig_index *entry,
+                        int *n_) {
     int taken = 0, rests = 0, n = 0;
     if (in->n < 0 || in->n > IG_INDEX_MAX) {
         fe_error(c, IG_INVALID, "%d index entries; at most %d", in->n, IG_INDEX_MAX);
@@ -90,12 +107,15 @@ static bool index_spell(fe_call *c, const ig_tensor *x, const ig_indices *in, ig
         rests += in->i[i].kind == IG_INDEX_REST;
     }
     if (taken > x->rank || rests > 1) {
-        fe_error(c, IG_SHAPE, rests > 1 ? "two `...` in an index of %s" : "too many index entries for %s", FE_TYPE(x));
+        fe_error(c, IG_SHAPE,
+                 rests > 1 ? "two `...` in an index of %s" : "too many index entries for %s",
+                 FE_TYPE(x));
         return false;
     }
     for (int i = 0; i <= in->n; i++) {
         if (i == in->n ? rests == 0 : in->i[i].kind == IG_INDEX_REST)
-            for (int k = taken; k < x->rank; k++) entry[n++] = (ig_index){IG_INDEX_RANGE, IG_OPEN, IG_OPEN, 1};
+            for (int k = taken; k < x->rank; k++)
+                entry[n++] = (ig_index){IG_INDEX_RANGE, IG_OPEN, IG_OPEN, 1};
         else if (i < in->n)
             entry[n++] = in->i[i];
     }
@@ -154,16 +174,17 @@ ig_tensor *ig_slice_at(const ig_site *site, ig_arg x, ig_indices index) {
     return fe_leave(c, index_get(c, t, &p));
 }
 
-/* --- Assigning ------------------------------------------------------------------------------------------------------ */
+/* --- Assigning ----------------------------------------------------------------------------- */
 
 /* A value of x's element type. */
 static ig_tensor *index_value(fe_call *c, const ig_tensor *x, ig_arg v) {
     if (v.kind != IG_ARG_TENSOR) return fe_number(c, (ig_dtype)x->dtype, v);
     ig_tensor *t = fe_arg(c, v);
     if (fe_is_poison(t) || t->dtype == x->dtype) return t;
-    if (rt_is_int((ig_dtype)t->dtype) && rt_is_float((ig_dtype)x->dtype)) return fe_convert(c, t, (ig_dtype)x->dtype);
-    return fe_error(c, IG_DTYPE, "%s cannot be assigned to %s: write ig_cast(v, IG_%s)", FE_TYPE(t), FE_TYPE(x),
-                    ig_dtype_name((ig_dtype)x->dtype));
+    if (rt_is_int((ig_dtype)t->dtype) && rt_is_float((ig_dtype)x->dtype))
+        return fe_convert(c, t, (ig_dtype)x->dtype);
+    return fe_error(c, IG_DTYPE, "%s cannot be assigned to %s: write ig_cast(v, IG_%s)", FE_TYPE(t),
+                    FE_TYPE(x), ig_dtype_name((ig_dtype)x->dtype));
 }
 
 /* Give x a new value, unless that failed; a poison value leaves x as it was. */
@@ -197,9 +218,10 @@ static ig_tensor *index_spread(fe_call *c, ig_tensor *x, ig_tensor *v, const ind
     pad.hi.n = pad.interior.n = d.n;
     for (int i = 0; i < d.n; i++) {
         int64_t step = p->slice.step.v[i];
-        ir_dim last = step == 1 ? p->slice.hi.d[i]
-                                : ir_dim_add(m, ir_dim_mul(m, ir_dim_sub(m, p->sliced.d[i], 1), step),
-                                             ir_dim_add(m, p->slice.lo.d[i], 1));
+        ir_dim last = step == 1
+                          ? p->slice.hi.d[i]
+                          : ir_dim_add(m, ir_dim_mul(m, ir_dim_sub(m, p->sliced.d[i], 1), step),
+                                       ir_dim_add(m, p->slice.lo.d[i], 1));
         pad.interior.v[i] = step - 1;
         pad.hi.d[i] = ir_dim_sub(m, d.d[i], last);
     }
@@ -223,7 +245,8 @@ static ig_tensor *index_put(fe_call *c, ig_tensor *x, ig_tensor *v, const index_
     }
     if (!plain) return index_spread(c, x, v, p);
     in[1] = v;
-    return index_starts(c, &p->slice.lo, in + 2) ? fe_op(c, OP_dupdate, &set, 2 + d.n, in) : fe_poison(c);
+    return index_starts(c, &p->slice.lo, in + 2) ? fe_op(c, OP_dupdate, &set, 2 + d.n, in)
+                                                 : fe_poison(c);
 }
 
 void ig_assign_slice_at(const ig_site *site, ig_tensor *x, ig_indices index, ig_arg v) {
@@ -237,7 +260,7 @@ void ig_assign_slice_at(const ig_site *site, ig_tensor *x, ig_indices index, ig_
     index_set(c, x ? x : fe_poison(c), r);
 }
 
-/* --- Masks -------------------------------------------------------------------------------------------------------------- */
+/* --- Masks --------------------------------------------------------------------------------- */
 
 /* A bool mask with x's first axes; the others are added with extent 1. */
 static ig_tensor *index_mask(fe_call *c, const ig_tensor *x, ig_arg mask) {
@@ -245,10 +268,12 @@ static ig_tensor *index_mask(fe_call *c, const ig_tensor *x, ig_arg mask) {
     ig_tensor *m = mask.kind == IG_ARG_TENSOR ? fe_arg(c, mask) : fe_number(c, IG_bool, mask);
     if (fe_is_poison(m)) return m;
     ir_dims d = fe_dims(c, x), e = fe_dims(c, m);
-    if (m->dtype != IG_bool) return fe_error(c, IG_DTYPE, "the mask is %s: compare to make it bool", FE_TYPE(m));
+    if (m->dtype != IG_bool)
+        return fe_error(c, IG_DTYPE, "the mask is %s: compare to make it bool", FE_TYPE(m));
     for (int i = 0; i < e.n; i++)
         if (i >= d.n || e.d[i] != d.d[i])
-            return fe_error(c, IG_SHAPE, "mask %s vs %s: the mask has the extents of the first axes", FE_TYPE(m),
+            return fe_error(c, IG_SHAPE,
+                            "mask %s vs %s: the mask has the extents of the first axes", FE_TYPE(m),
                             FE_TYPE(x));
     for (int i = e.n; i < d.n; i++) tail.a[tail.n++] = (uint8_t)i;
     return fe_new_axes(c, m, &tail);
@@ -280,19 +305,21 @@ static int64_t *index_positions(fe_call *c, const ig_tensor *mask, int64_t *n_) 
     return at;
 }
 
-/* Whether a value is a result of the recording under way: its elements must then be moved by recorded ops. */
+/* Whether a value is a result of the recording under way: its elements must then be moved by
+ * recorded ops. */
 static bool index_is_traced(const fe_call *c, const ig_tensor *x) {
     return c->s->rec && fe_rec_known(c->s->rec, x);
 }
 
 /* Rows of x, flattened to [rows, rest], at known positions, by plain copies. */
-static ig_tensor *index_copy_rows(fe_call *c, const ig_tensor *x, int64_t rest, const int64_t *at, int64_t n, int rank,
-                                  const int64_t *dim) {
+static ig_tensor *index_copy_rows(fe_call *c, const ig_tensor *x, int64_t rest, const int64_t *at,
+                                  int64_t n, int rank, const int64_t *dim) {
     size_t bytes = (size_t)rest * rt_dtype_bytes((ig_dtype)x->dtype);
     ig_tensor *r = fe_new(c, (ig_dtype)x->dtype, rank, dim);
     if (fe_is_poison(r)) return r;
     for (int64_t i = 0; i < n && bytes; i++)
-        memcpy((char *)r->buf->data + (size_t)i * bytes, (const char *)x->buf->data + (size_t)at[i] * bytes, bytes);
+        memcpy((char *)r->buf->data + (size_t)i * bytes,
+               (const char *)x->buf->data + (size_t)at[i] * bytes, bytes);
     return r;
 }
 
@@ -330,7 +357,7 @@ ig_tensor *ig_select_mask_at(const ig_site *site, ig_arg x, ig_arg mask) {
     return fe_leave(c, index_select(c, t, mask.kind == IG_ARG_TENSOR ? mask.v.t : m));
 }
 
-/* --- Positions ------------------------------------------------------------------------------------------------------------ */
+/* --- Positions ----------------------------------------------------------------------------- */
 
 /* The length of a run index[0], index[0] + step, ... with one step >= 1. */
 static int64_t index_run(const int64_t *index, int64_t n, int64_t *step_) {
@@ -344,7 +371,8 @@ static int64_t index_run(const int64_t *index, int64_t n, int64_t *step_) {
 }
 
 /* One run as a slice. */
-static ig_tensor *index_take_run(fe_call *c, ig_tensor *x, int axis, int64_t first, int64_t count, int64_t step) {
+static ig_tensor *index_take_run(fe_call *c, ig_tensor *x, int axis, int64_t first, int64_t count,
+                                 int64_t step) {
     ir_attr_slice s = {0};
     ir_dims d = fe_dims(c, x);
     s.lo.n = s.hi.n = s.step.n = d.n;
@@ -366,7 +394,8 @@ ig_tensor *fe_take(fe_call *c, ig_tensor *x, const int64_t *index, int64_t n, in
     if (fe_is_poison(x)) return x;
     if (n == 0) return fe_cut(c, x, axis, 0, 0);
     for (int64_t i = 0; i < n; i += index_run(index + i, n - i, &step)) runs++;
-    if (runs > UINT16_MAX) return fe_error(c, IG_UNSUPPORTED, "more than %d separate runs of positions", UINT16_MAX);
+    if (runs > UINT16_MAX)
+        return fe_error(c, IG_UNSUPPORTED, "more than %d separate runs of positions", UINT16_MAX);
     ig_tensor **part = rt_alloc(fe_alloc(c), (size_t)runs * sizeof(ig_tensor *)), *r = fe_poison(c);
     if (!part) return fe_error_memory(c);
     bool ok = true;
@@ -381,7 +410,8 @@ ig_tensor *fe_take(fe_call *c, ig_tensor *x, const int64_t *index, int64_t n, in
 }
 
 /* Positions outside a trace: plain copies of rows [outer, axis, inner]. */
-static ig_tensor *index_take_now(fe_call *c, const ig_tensor *x, const int64_t *index, int64_t n, int axis) {
+static ig_tensor *index_take_now(fe_call *c, const ig_tensor *x, const int64_t *index, int64_t n,
+                                 int axis) {
     int64_t dim[IG_MAX_RANK], extent = x->dim[axis];
     size_t inner = rt_dtype_bytes((ig_dtype)x->dtype), outer = 1;
     for (int i = 0; i < x->rank; i++) {
@@ -391,8 +421,8 @@ static ig_tensor *index_take_now(fe_call *c, const ig_tensor *x, const int64_t *
     }
     for (int64_t i = 0; i < n; i++)
         if (index[i] < -extent || index[i] >= extent)
-            return fe_error(c, IG_RANGE, "position %lld of axis %d of %s is out of range", (long long)index[i], axis,
-                            FE_TYPE(x));
+            return fe_error(c, IG_RANGE, "position %lld of axis %d of %s is out of range",
+                            (long long)index[i], axis, FE_TYPE(x));
     ig_tensor *r = fe_new(c, (ig_dtype)x->dtype, x->rank, dim);
     if (fe_is_poison(r) || !r->buf->bytes) return r;
     char *to = r->buf->data;
@@ -407,11 +437,13 @@ ig_tensor *ig_take_at(const ig_site *site, ig_arg x, const int64_t *index, int64
     FE_ENTER(site, "take");
     ig_tensor *t = fe_arg(c, x);
     if (fe_is_poison(t) || !fe_axis(c, axis, t->rank, &axis)) return fe_leave(c, NULL);
-    if (n < 0 || (n && !index)) return fe_leave(c, fe_error(c, IG_INVALID, "give n >= 0 positions"));
-    return fe_leave(c, c->s->rec ? fe_take(c, t, index, n, axis) : index_take_now(c, t, index, n, axis));
+    if (n < 0 || (n && !index))
+        return fe_leave(c, fe_error(c, IG_INVALID, "give n >= 0 positions"));
+    return fe_leave(c, c->s->rec ? fe_take(c, t, index, n, axis)
+                                 : index_take_now(c, t, index, n, axis));
 }
 
-/* --- Windows at positions known only as tensors ---------------------------------------------------------------------------- */
+/* --- Windows at positions known only as tensors -------------------------------------------- */
 
 /* Start positions as i64 scalars. */
 static bool index_window(fe_call *c, const ig_tensor *x, ig_list start, ig_tensor **in) {
@@ -422,7 +454,8 @@ static bool index_window(fe_call *c, const ig_tensor *x, ig_list start, ig_tenso
     for (int i = 0; i < start.n; i++) {
         if (!fe_is_usable(c, start.t[i], i + 1)) return false;
         if (!rt_is_int((ig_dtype)start.t[i]->dtype) || start.t[i]->rank) {
-            fe_error(c, IG_DTYPE, "position %d is %s: an integer scalar is needed", i, FE_TYPE(start.t[i]));
+            fe_error(c, IG_DTYPE, "position %d is %s: an integer scalar is needed", i,
+                     FE_TYPE(start.t[i]));
             return false;
         }
         if (fe_is_poison(in[i] = fe_convert(c, start.t[i], IG_i64))) return false;
@@ -435,7 +468,8 @@ ig_tensor *ig_window_at(const ig_site *site, ig_arg x, ig_list start, ig_dims si
     ir_attr_dims attr = {0};
     ig_tensor *in[1 + IG_MAX_RANK];
     in[0] = fe_arg(c, x);
-    if (fe_is_poison(in[0]) || !fe_user_dims(c, sizes, false, &attr.dims) || !index_window(c, in[0], start, in + 1))
+    if (fe_is_poison(in[0]) || !fe_user_dims(c, sizes, false, &attr.dims) ||
+        !index_window(c, in[0], start, in + 1))
         return fe_leave(c, NULL);
     return fe_leave(c, fe_op(c, OP_dslice, &attr, 1 + start.n, in));
 }

@@ -1,8 +1,9 @@
 /* module.c - module objects: run by the reference or by compiled code, save, load, share.
  *
- * The code (IR, weights, native image) is immutable once it is shared and counted by an atomic; everything a run
- * writes - workspace, tables of pointers, state handles - belongs to the module object, so that objects on one code
- * may run in different threads at once.  A run allocates its results and, when it grows, the workspace. */
+ * The code (IR, weights, native image) is immutable once it is shared and counted by an atomic;
+ * everything a run writes - workspace, tables of pointers, state handles - belongs to the module
+ * object, so that objects on one code may run in different threads at once.  A run allocates its
+ * results and, when it grows, the workspace. */
 #include "codegen/target.h"
 #include "frontend/fe.h"
 #include "ir/file.h"
@@ -31,17 +32,17 @@ struct ig_module {
     module_code *code;         /* one share */
     const ig_exec *exec;       /* borrowed, may be NULL */
     uint32_t nin, nout, nstate;
-    ig_tensor **state;   /* owned, handles retained; NULL: not bound */
-    int64_t *symbols;    /* owned scratch: values of the dim symbols */
-    ir_tensor *args;     /* owned scratch: arguments, then results */
-    const void **in;     /* owned scratch: their elements */
+    ig_tensor **state; /* owned, handles retained; NULL: not bound */
+    int64_t *symbols;  /* owned scratch: values of the dim symbols */
+    ir_tensor *args;   /* owned scratch: arguments, then results */
+    const void **in;   /* owned scratch: their elements */
     void **out;
     ig_tensor **results; /* owned scratch */
     void *workspace;     /* owned */
     size_t workspace_bytes;
 };
 
-/* --- Code ------------------------------------------------------------------------------------------------------------ */
+/* --- Code ---------------------------------------------------------------------------------- */
 
 static void module_code_drop_image(module_code *k) {
     rt_image_free(k->image);
@@ -80,7 +81,8 @@ static ig_status module_code_new(const ig_allocator *alloc, ir_module *ir, modul
     if (!entry)
         e = rt_fail(alloc, IG_FORMAT, "the module %s has no function", ir->name);
     else if (ir->nstate > ir_nparam(entry) || ir->nstate > entry->results.n)
-        e = rt_fail(alloc, IG_FORMAT, "the module %s has fewer arguments or results than state", ir->name);
+        e = rt_fail(alloc, IG_FORMAT, "the module %s has fewer arguments or results than state",
+                    ir->name);
     else if (!(k = rt_alloc_zero(alloc, sizeof *k)) ||
              !(k->weights = rt_alloc_zero(alloc, (ir->weights.n + 1u) * sizeof *k->weights)))
         e = rt_fail_memory();
@@ -108,11 +110,13 @@ static ig_status module_code_set_image(module_code *k, cg_bytes *bytes, bool map
     rt_host_fn run = NULL;
     rt_workspace_fn workspace = NULL;
     if (!e && name.failed) e = rt_fail_memory();
-    if (!e && map) { /* an object pointer to code: POSIX allows the conversion, ISO C has no word for it */
+    if (!e && map) { /* an object pointer to code: POSIX allows the conversion, ISO C has no word
+                        for it */
         void *p = rt_image_find(image, k->entry->name), *q = rt_image_find(image, name.data);
         memcpy(&run, &p, sizeof p);
         memcpy(&workspace, &q, sizeof q);
-        if (!run || !workspace) e = rt_fail(k->alloc, IG_FORMAT, "the image has no function %s", k->entry->name);
+        if (!run || !workspace)
+            e = rt_fail(k->alloc, IG_FORMAT, "the image has no function %s", k->entry->name);
     }
     rt_str_free(&name);
     if (e) {
@@ -130,7 +134,7 @@ static ig_status module_code_set_image(module_code *k, cg_bytes *bytes, bool map
     return NULL;
 }
 
-/* --- Objects ------------------------------------------------------------------------------------------------------------ */
+/* --- Objects ------------------------------------------------------------------------------- */
 
 static void module_free_state(ig_module *m) {
     if (!m->state) return;
@@ -182,9 +186,11 @@ static ig_status module_object(const ig_allocator *a, module_code *k, ig_module 
 
 static ig_status module_bind(ig_module *m, uint32_t n, ig_tensor *const *state) {
     if (n != m->nstate)
-        return rt_fail(m->alloc, IG_INVALID, "the module has %u state tensors, %u are given", m->nstate, n);
+        return rt_fail(m->alloc, IG_INVALID, "the module has %u state tensors, %u are given",
+                       m->nstate, n);
     for (uint32_t i = 0; i < n; i++)
-        if (!state[i] || fe_is_poison(state[i])) return rt_fail(m->alloc, IG_INVALID, "state tensor %u is NULL or poison", i);
+        if (!state[i] || fe_is_poison(state[i]))
+            return rt_fail(m->alloc, IG_INVALID, "state tensor %u is NULL or poison", i);
     ig_tensor **copy = rt_alloc(m->alloc, (n + 1u) * sizeof *copy);
     if (!copy) return rt_fail_memory();
     for (uint32_t i = 0; i < n; i++) fe_retain(copy[i] = state[i]);
@@ -197,8 +203,8 @@ ig_status ig_module_bind_state(ig_module *m, int nstate, ig_tensor *const *state
     return module_bind(m, (uint32_t)nstate, state);
 }
 
-ig_status fe_module_new(const ig_allocator *alloc, ir_module *ir, uint32_t nstate, ig_tensor *const *state,
-                        ig_module **out_) {
+ig_status fe_module_new(const ig_allocator *alloc, ir_module *ir, uint32_t nstate,
+                        ig_tensor *const *state, ig_module **out_) {
     module_code *k;
     *out_ = NULL;
     RT_TRY(module_code_new(alloc, ir, &k));
@@ -236,7 +242,7 @@ ig_tensor *ig_module_state(const ig_module *m, int k) {
 
 void ig_module_set_exec(ig_module *m, const ig_exec *exec) { m->exec = exec; }
 
-/* --- Running -------------------------------------------------------------------------------------------------------------- */
+/* --- Running ------------------------------------------------------------------------------- */
 
 /* Run the native code on prepared pointers. */
 static ig_status module_run_native(ig_module *m) {
@@ -254,8 +260,9 @@ static ig_status module_run_native(ig_module *m) {
     }
     if (!code) code = k->run(m->in, m->out, m->symbols, m->workspace, m->exec, k->weights);
     if (code == RT_HOST_OK) return NULL;
-    return rt_fail(m->alloc, IG_RANGE, code == RT_HOST_BAD_DIMS ? "a dim is outside its range"
-                                                                : "the workspace for these sizes is too large");
+    return rt_fail(m->alloc, IG_RANGE,
+                   code == RT_HOST_BAD_DIMS ? "a dim is outside its range"
+                                            : "the workspace for these sizes is too large");
 }
 
 /* Fill in the arguments, bind the dims, make the results, run. */
@@ -274,22 +281,30 @@ static ig_status module_run(ig_module *m, fe_call *c, int nin, ig_tensor *const 
         *r = fe_ir_tensor(m->results[i]);
     }
     if (m->code->run) return module_run_native(m);
-    return ir_ref_run(m->code->entry, m->alloc, m->symbols, (int)m->nin, m->args, (int)m->nout, m->args + m->nin);
+    return ir_ref_run(m->code->entry, m->alloc, m->symbols, (int)m->nin, m->args, (int)m->nout,
+                      m->args + m->nin);
 }
 
 static ig_status module_check_counts(const ig_module *m, const fe_call *c, int nin, int nout) {
     uint32_t plain_in = m->nin - m->nstate, plain_out = m->nout - m->nstate;
-    if (c->s->rec) return rt_fail(m->alloc, IG_UNSUPPORTED, "a module cannot run inside a trace: call the function it was "
-                                  "traced from");
+    if (c->s->rec)
+        return rt_fail(m->alloc, IG_UNSUPPORTED,
+                       "a module cannot run inside a trace: call the function it was "
+                       "traced from");
     if (nin == (int)m->nin && nout == (int)m->nout) return NULL;
     if (nin != (int)plain_in || nout != (int)plain_out)
-        return rt_fail(m->alloc, IG_INVALID, "%d arguments and %d results are given; the module has %u and %u%s", nin, nout,
-                       plain_in, plain_out, m->nstate ? " and its state" : "");
-    return m->state ? NULL : rt_fail(m->alloc, IG_INVALID, "the module has %u state tensors: give them as the last arguments "
-                                     "and results, or bind handles by ig_module_bind_state", m->nstate);
+        return rt_fail(m->alloc, IG_INVALID,
+                       "%d arguments and %d results are given; the module has %u and %u%s", nin,
+                       nout, plain_in, plain_out, m->nstate ? " and its state" : "");
+    return m->state ? NULL
+                    : rt_fail(m->alloc, IG_INVALID,
+                              "the module has %u state tensors: give them as the last arguments "
+                              "and results, or bind handles by ig_module_bind_state",
+                              m->nstate);
 }
 
-ig_status ig_module_run_at(const ig_site *site, ig_module *m, int nin, ig_tensor *const *in, int nout, ig_tensor **out_) {
+ig_status ig_module_run_at(const ig_site *site, ig_module *m, int nin, ig_tensor *const *in,
+                           int nout, ig_tensor **out_) {
     fe_call c;
     for (int i = 0; i < nout; i++) out_[i] = fe_poison_none();
     RT_TRY(fe_enter_status(&c, site, "module_run"));
@@ -303,16 +318,19 @@ ig_status ig_module_run_at(const ig_site *site, ig_module *m, int nin, ig_tensor
     return e;
 }
 
-/* --- Compiling, files ------------------------------------------------------------------------------------------------------- */
+/* --- Compiling, files ---------------------------------------------------------------------- */
 
 /* A level by name, NULL: the best of this machine. */
 static ig_status module_level(const ig_module *m, const char *level, const cg_cpu **out_) {
     *out_ = level ? cg_cpu_find(level) : cg_cpu_host(m->code->ir->class);
     if (!*out_)
-        return rt_fail(m->alloc, IG_UNSUPPORTED, level ? "there is no CPU level %s" : "no CPU level fits this machine", level);
+        return rt_fail(m->alloc, IG_UNSUPPORTED,
+                       level ? "there is no CPU level %s" : "no CPU level fits this machine",
+                       level);
     if (cg_cpu_serves(*out_, m->code->ir->class)) return NULL;
     return rt_fail(m->alloc, IG_UNSUPPORTED,
-                   "the level %s has no fused multiply-add: it needs a module of class nofma (ig_session_options.nofma)",
+                   "the level %s has no fused multiply-add: it needs a module of class nofma "
+                   "(ig_session_options.nofma)",
                    (*out_)->name);
 }
 
@@ -320,7 +338,8 @@ ig_status ig_module_compile(ig_module *m, const char *level) {
     const cg_cpu *cpu;
     cg_bytes bytes = {0};
     if (atomic_load(&m->code->refs) != 1)
-        return rt_fail(m->alloc, IG_INVALID, "the module is shared: compile it before ig_module_share");
+        return rt_fail(m->alloc, IG_INVALID,
+                       "the module is shared: compile it before ig_module_share");
     RT_TRY(module_level(m, level, &cpu));
     RT_TRY(cg_compile(m->code->ir, m->code->entry->name, cpu, &bytes));
     ig_status e = module_code_set_image(m->code, &bytes, cg_cpu_runs_here(cpu));
@@ -328,7 +347,8 @@ ig_status ig_module_compile(ig_module *m, const char *level) {
     return e;
 }
 
-ig_status ig_module_build(const ig_module *m, const char *prefix, const char *level, const char *path) {
+ig_status ig_module_build(const ig_module *m, const char *prefix, const char *level,
+                          const char *path) {
     const cg_cpu *cpu;
     cg_bytes object = {0};
     RT_TRY(module_level(m, level, &cpu));
@@ -355,10 +375,13 @@ static ig_status module_load_image(module_code *k, const void *bytes, size_t n) 
     const rt_section *s;
     if (!file) return rt_fail_memory();
     ig_status e = rt_container_read(k->alloc, bytes, n, file);
-    for (uint32_t i = 0; !e && !k->image && (s = rt_container_find(file, MODULE_IMAGE_TAG, i)); i++) {
-        cg_bytes copy = {.data = rt_alloc(k->alloc, (size_t)s->size), .n = (size_t)s->size, .alloc = k->alloc};
+    for (uint32_t i = 0; !e && !k->image && (s = rt_container_find(file, MODULE_IMAGE_TAG, i));
+         i++) {
+        cg_bytes copy = {
+            .data = rt_alloc(k->alloc, (size_t)s->size), .n = (size_t)s->size, .alloc = k->alloc};
         if (!copy.data) {
-            e = s->size ? rt_fail_memory() : rt_fail(k->alloc, IG_FORMAT, "an empty image in the file");
+            e = s->size ? rt_fail_memory()
+                        : rt_fail(k->alloc, IG_FORMAT, "an empty image in the file");
             break;
         }
         memcpy(copy.data, s->data, copy.n);

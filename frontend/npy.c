@@ -1,9 +1,11 @@
 /* npy.c - numpy's .npy files.
  *
- * "\x93NUMPY", major, minor, the header's length (u16 in version 1, u32 in 2 and 3), the header: a Python literal
- * {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), } padded to a multiple of 64, then the elements.  The reader
- * trusts nothing: the header is read by a small parser of exactly this form, every size is checked against the bytes
- * that are there before anything is allocated, and what is allocated is the file and the tensor. */
+ * "\x93NUMPY", major, minor, the header's length (u16 in version 1, u32 in 2 and 3), the header: a
+ * Python literal
+ * {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), } padded to a multiple of 64, then the
+ * elements.  The reader trusts nothing: the header is read by a small parser of exactly this form,
+ * every size is checked against the bytes that are there before anything is allocated, and what is
+ * allocated is the file and the tensor. */
 #include "frontend/fe.h"
 #include "runtime/base/container.h"
 #include <stdio.h>
@@ -24,13 +26,15 @@ typedef struct npy_text {
 
 /* Element types as numpy names them: kind letter and size. */
 static const char npy_names[IG_DTYPE_END][4] = {
-    [IG_bool] = "b1", [IG_i8] = "i1", [IG_i16] = "i2", [IG_i32] = "i4",  [IG_i64] = "i8", [IG_u8] = "u1",  [IG_u16] = "u2",
-    [IG_u32] = "u4",  [IG_u64] = "u8", [IG_f16] = "f2", [IG_bf16] = "V2", [IG_f32] = "f4", [IG_f64] = "f8"};
+    [IG_bool] = "b1", [IG_i8] = "i1",  [IG_i16] = "i2", [IG_i32] = "i4", [IG_i64] = "i8",
+    [IG_u8] = "u1",   [IG_u16] = "u2", [IG_u32] = "u4", [IG_u64] = "u8", [IG_f16] = "f2",
+    [IG_bf16] = "V2", [IG_f32] = "f4", [IG_f64] = "f8"};
 
-/* --- Reading the header --------------------------------------------------------------------------------------------- */
+/* --- Reading the header -------------------------------------------------------------------- */
 
 static void npy_skip(npy_text *t) {
-    while (t->at < t->end && (*t->at == ' ' || *t->at == '\n' || *t->at == '\t' || *t->at == '\r')) t->at++;
+    while (t->at < t->end && (*t->at == ' ' || *t->at == '\n' || *t->at == '\t' || *t->at == '\r'))
+        t->at++;
 }
 
 /* Take a character, spaces before it skipped. */
@@ -68,7 +72,9 @@ static bool npy_int(npy_text *t, int64_t *out_) {
     npy_skip(t);
     const char *first = t->at;
     for (; t->at < t->end && *t->at >= '0' && *t->at <= '9'; t->at++)
-        if (__builtin_mul_overflow(x, (int64_t)10, &x) || __builtin_add_overflow(x, (int64_t)(*t->at - '0'), &x)) return false;
+        if (__builtin_mul_overflow(x, (int64_t)10, &x) ||
+            __builtin_add_overflow(x, (int64_t)(*t->at - '0'), &x))
+            return false;
     *out_ = x;
     return t->at > first;
 }
@@ -89,7 +95,8 @@ static const char *npy_read_shape(npy_text *t, npy_header *h) {
 
 static const char *npy_read_descr(npy_text *t, npy_header *h) {
     char name[16];
-    if (!npy_string(t, name, sizeof name)) return "the element type is not a plain one (structured types are not supported)";
+    if (!npy_string(t, name, sizeof name))
+        return "the element type is not a plain one (structured types are not supported)";
     char order = name[0];
     const char *kind = strchr("<>=|", order) && order ? name + 1 : name;
     if (*kind == 'O') return "it holds pickled Python objects, which are never loaded";
@@ -112,12 +119,14 @@ static const char *npy_read_dict(npy_text *t, npy_header *h) {
     while (!npy_take(t, '}')) {
         int k = 0;
         const char *wrong = NULL;
-        if (!npy_string(t, name, sizeof name) || !npy_take(t, ':')) return "the header is not a dictionary";
+        if (!npy_string(t, name, sizeof name) || !npy_take(t, ':'))
+            return "the header is not a dictionary";
         while (k < 3 && strcmp(name, key[k])) k++;
         if (k == 3 || seen >> k & 1) return "an unknown or repeated key in the header";
         seen |= 1u << k;
         if (k == 0) wrong = npy_read_descr(t, h);
-        if (k == 1 && !(h->fortran = npy_word(t, "True")) && !npy_word(t, "False")) wrong = "fortran_order is not a bool";
+        if (k == 1 && !(h->fortran = npy_word(t, "True")) && !npy_word(t, "False"))
+            wrong = "fortran_order is not a bool";
         if (k == 2) wrong = npy_read_shape(t, h);
         if (wrong) return wrong;
         if (npy_take(t, ',')) continue;
@@ -143,7 +152,7 @@ static const char *npy_read_header(const uint8_t *p, size_t n, npy_header *h) {
     return npy_read_dict(&t, h);
 }
 
-/* --- Elements --------------------------------------------------------------------------------------------------------- */
+/* --- Elements ------------------------------------------------------------------------------ */
 
 static void npy_swap(void *data, size_t n, size_t width) {
     uint8_t *p = data;
@@ -156,7 +165,8 @@ static void npy_swap(void *data, size_t n, size_t width) {
 }
 
 /* Copy elements whose first axis runs fastest. */
-static void npy_copy_fortran(const npy_header *h, const uint8_t *from, uint8_t *to, size_t n, size_t width) {
+static void npy_copy_fortran(const npy_header *h, const uint8_t *from, uint8_t *to, size_t n,
+                             size_t width) {
     int64_t at[IG_MAX_RANK] = {0}, stride[IG_MAX_RANK];
     int64_t source = 0, run = 1;
     for (int i = 0; i < h->rank; i++) {
@@ -182,8 +192,11 @@ static ig_tensor *npy_read(fe_call *c, const char *name, const void *bytes, size
     const char *wrong = npy_read_header(p, n, &h);
     if (wrong) return fe_error(c, IG_FORMAT, "%s: %s", name, wrong);
     size_t width = rt_dtype_bytes(h.dtype);
-    if (!rt_numel_checked(h.dim, h.rank, &numel) || !rt_mul_size((size_t)numel, width, &size) || size != n - h.data)
-        return fe_error(c, IG_FORMAT, "%s: its shape asks for another number of bytes than the %zu there are", name, n - h.data);
+    if (!rt_numel_checked(h.dim, h.rank, &numel) || !rt_mul_size((size_t)numel, width, &size) ||
+        size != n - h.data)
+        return fe_error(c, IG_FORMAT,
+                        "%s: its shape asks for another number of bytes than the %zu there are",
+                        name, n - h.data);
     if (!h.fortran && !h.swap) return fe_leaf(c, h.dtype, h.rank, h.dim, p + h.data);
     ig_tensor *raw = fe_new(c, h.dtype, h.rank, h.dim);
     if (fe_is_poison(raw) || !size) return raw;
@@ -213,15 +226,17 @@ ig_tensor *ig_npy_load_at(const ig_site *site, const char *path) {
     return fe_leave(c, t);
 }
 
-/* --- Writing ---------------------------------------------------------------------------------------------------------- */
+/* --- Writing ------------------------------------------------------------------------------- */
 
 /* Version 1.0 with the header padded so that the elements begin at a multiple of 64. */
 static void npy_put(rt_str *s, const ig_tensor *t) {
     char head[512];
     char order = rt_dtype_bytes((ig_dtype)t->dtype) == 1 ? '|' : '<';
-    int n = snprintf(head, sizeof head, "{'descr': '%c%s', 'fortran_order': False, 'shape': (", order, npy_names[t->dtype]);
+    int n = snprintf(head, sizeof head, "{'descr': '%c%s', 'fortran_order': False, 'shape': (",
+                     order, npy_names[t->dtype]);
     for (int i = 0; i < t->rank; i++)
-        n += snprintf(head + n, sizeof head - (size_t)n, i ? ", %lld" : "%lld", (long long)t->dim[i]);
+        n += snprintf(head + n, sizeof head - (size_t)n, i ? ", %lld" : "%lld",
+                      (long long)t->dim[i]);
     n += snprintf(head + n, sizeof head - (size_t)n, t->rank == 1 ? ",), }" : "), }");
     while ((10 + n + 1) % 64) head[n++] = ' ';
     head[n++] = '\n';
@@ -245,7 +260,8 @@ ig_status ig_npy_write_at(const ig_site *site, ig_tensor *t, char **bytes_, size
     RT_TRY(fe_enter_status(&c, site, "npy_write"));
     rt_str_init(&s, fe_alloc(&c));
     ig_status e = npy_write(&c, t, &s);
-    if (!e && !(*bytes_ = fe_text_new(fe_alloc(&c), s.data, s.n))) e = fe_status(&c, rt_fail_memory());
+    if (!e && !(*bytes_ = fe_text_new(fe_alloc(&c), s.data, s.n)))
+        e = fe_status(&c, rt_fail_memory());
     if (!e) *n_ = s.n;
     rt_str_free(&s);
     fe_exit(&c);
@@ -257,7 +273,8 @@ ig_status ig_npy_save_at(const ig_site *site, ig_tensor *t, const char *path) {
     rt_str s;
     RT_TRY(fe_enter_status(&c, site, "npy_save"));
     rt_str_init(&s, fe_alloc(&c));
-    ig_status e = path ? npy_write(&c, t, &s) : fe_status(&c, rt_fail(fe_alloc(&c), IG_INVALID, "the path is NULL"));
+    ig_status e = path ? npy_write(&c, t, &s)
+                       : fe_status(&c, rt_fail(fe_alloc(&c), IG_INVALID, "the path is NULL"));
     if (!e) e = rt_file_write(fe_alloc(&c), path, s.data, s.n);
     rt_str_free(&s);
     fe_exit(&c);

@@ -1,8 +1,9 @@
-/* ops.c - elementwise operations: rows that name an op and its attribute, and the few that are made of others. */
+/* ops.c - elementwise operations: rows that name an op and its attribute, and the few that are made
+ * of others. */
 #include "frontend/fe.h"
 #include <math.h>
 
-/* --- By value ------------------------------------------------------------------------------------------------- */
+/* --- By value ------------------------------------------------------------------------------ */
 
 ig_tensor *fe_ew2(fe_call *c, ir_opcode op, const void *attr, ig_tensor *x, ig_tensor *y) {
     ig_tensor *in[2] = {x, y};
@@ -35,38 +36,39 @@ ig_tensor *fe_with(fe_call *c, ir_opcode op, ig_tensor *x, double number) {
     return fe_ew2(c, op, NULL, x, ops_number(c, x, number));
 }
 
-/* --- One operand ------------------------------------------------------------------------------------------------ */
+/* --- One operand --------------------------------------------------------------------------- */
 
-static ig_tensor *ops_unary(const ig_site *site, const char *name, ir_opcode op, const void *attr, ig_arg x) {
+static ig_tensor *ops_unary(const ig_site *site, const char *name, ir_opcode op, const void *attr,
+                            ig_arg x) {
     FE_ENTER(site, name);
     return fe_leave(c, fe_op1(c, op, attr, fe_arg(c, x)));
 }
 
 /*   public name, op, attribute */
-#define UNARY_ROWS(ROW)                                                                                    \
-    ROW(neg, neg, NULL)                                                                                    \
-    ROW(abs, abs, NULL)                                                                                    \
-    ROW(exp, exp, NULL)                                                                                    \
-    ROW(expm1, expm1, NULL)                                                                                \
-    ROW(log, log, NULL)                                                                                    \
-    ROW(log1p, log1p, NULL)                                                                                \
-    ROW(sqrt, sqrt, NULL)                                                                                  \
-    ROW(sin, sin, NULL)                                                                                    \
-    ROW(cos, cos, NULL)                                                                                    \
-    ROW(tanh, tanh, NULL)                                                                                  \
-    ROW(erf, erf, NULL)                                                                                    \
-    ROW(not, not, NULL)                                                                                    \
-    ROW(floor, rint, &(ir_attr_rmode){.mode = IR_rmode_floor})                                             \
-    ROW(ceil, rint, &(ir_attr_rmode){.mode = IR_rmode_ceil})                                               \
-    ROW(round, rint, &(ir_attr_rmode){.mode = IR_rmode_even})                                              \
-    ROW(trunc, rint, &(ir_attr_rmode){.mode = IR_rmode_trunc})                                             \
-    ROW(popcount, bitcount, &(ir_attr_count){.kind = IR_count_pop})                                        \
-    ROW(clz, bitcount, &(ir_attr_count){.kind = IR_count_clz})                                             \
+#define UNARY_ROWS(ROW)                                             \
+    ROW(neg, neg, NULL)                                             \
+    ROW(abs, abs, NULL)                                             \
+    ROW(exp, exp, NULL)                                             \
+    ROW(expm1, expm1, NULL)                                         \
+    ROW(log, log, NULL)                                             \
+    ROW(log1p, log1p, NULL)                                         \
+    ROW(sqrt, sqrt, NULL)                                           \
+    ROW(sin, sin, NULL)                                             \
+    ROW(cos, cos, NULL)                                             \
+    ROW(tanh, tanh, NULL)                                           \
+    ROW(erf, erf, NULL)                                             \
+    ROW(not, not, NULL)                                             \
+    ROW(floor, rint, &(ir_attr_rmode){.mode = IR_rmode_floor})      \
+    ROW(ceil, rint, &(ir_attr_rmode){.mode = IR_rmode_ceil})        \
+    ROW(round, rint, &(ir_attr_rmode){.mode = IR_rmode_even})       \
+    ROW(trunc, rint, &(ir_attr_rmode){.mode = IR_rmode_trunc})      \
+    ROW(popcount, bitcount, &(ir_attr_count){.kind = IR_count_pop}) \
+    ROW(clz, bitcount, &(ir_attr_count){.kind = IR_count_clz})      \
     ROW(ctz, bitcount, &(ir_attr_count){.kind = IR_count_ctz})
 
-#define UNARY(name, op, attr)                                                                              \
-    ig_tensor *ig_##name##_at(const ig_site *site, ig_arg x) {                                             \
-        return ops_unary(site, #name, OP_##op, attr, x);                                                   \
+#define UNARY(name, op, attr)                                  \
+    ig_tensor *ig_##name##_at(const ig_site *site, ig_arg x) { \
+        return ops_unary(site, #name, OP_##op, attr, x);       \
     }
 UNARY_ROWS(UNARY)
 
@@ -74,9 +76,10 @@ static ig_tensor *ops_sign(fe_call *c, ig_tensor *x) {
     ig_tensor *zero = ops_number(c, x, 0);
     ig_tensor *less = fe_cmp(c, IR_cmpop_lt, x, zero), *more = fe_cmp(c, IR_cmpop_lt, zero, x);
     ig_tensor *is_zero = fe_cmp(c, IR_cmpop_eq, x, zero);
-    ig_tensor *minus = fe_is_poison(x) || !(rt_is_float((ig_dtype)x->dtype) || rt_is_signed((ig_dtype)x->dtype))
-                           ? zero
-                           : ops_number(c, x, -1);
+    ig_tensor *minus =
+        fe_is_poison(x) || !(rt_is_float((ig_dtype)x->dtype) || rt_is_signed((ig_dtype)x->dtype))
+            ? zero
+            : ops_number(c, x, -1);
     ig_tensor *rest = fe_select(c, less, minus, fe_select(c, is_zero, zero, x));
     return fe_select(c, more, ops_number(c, x, 1), rest);
 }
@@ -90,7 +93,9 @@ static ig_tensor *ops_under(fe_call *c, double number, ig_tensor *x) {
 
 static ig_tensor *ops_reciprocal(fe_call *c, ig_tensor *x) { return ops_under(c, 1, x); }
 
-static ig_tensor *ops_rsqrt(fe_call *c, ig_tensor *x) { return ops_under(c, 1, fe_op1(c, OP_sqrt, NULL, x)); }
+static ig_tensor *ops_rsqrt(fe_call *c, ig_tensor *x) {
+    return ops_under(c, 1, fe_op1(c, OP_sqrt, NULL, x));
+}
 
 static ig_tensor *ops_tan(fe_call *c, ig_tensor *x) {
     return fe_div(c, fe_op1(c, OP_sin, NULL, x), fe_op1(c, OP_cos, NULL, x));
@@ -128,11 +133,11 @@ static ig_tensor *ops_isfinite(fe_call *c, ig_tensor *x) {
     return fe_cmp(c, IR_cmpop_lt, fe_op1(c, OP_abs, NULL, x), ops_number(c, x, (double)INFINITY));
 }
 
-#define COMPOSITE(name)                                                                                    \
-    ig_tensor *ig_##name##_at(const ig_site *site, ig_arg x) {                                             \
-        FE_ENTER(site, #name);                                                                             \
-        ig_tensor *t = fe_arg(c, x);                                                                       \
-        return fe_leave(c, fe_is_poison(t) ? t : ops_##name(c, t));                                        \
+#define COMPOSITE(name)                                             \
+    ig_tensor *ig_##name##_at(const ig_site *site, ig_arg x) {      \
+        FE_ENTER(site, #name);                                      \
+        ig_tensor *t = fe_arg(c, x);                                \
+        return fe_leave(c, fe_is_poison(t) ? t : ops_##name(c, t)); \
     }
 COMPOSITE(sign)
 COMPOSITE(square)
@@ -162,43 +167,45 @@ ig_tensor *ig_bitcast_at(const ig_site *site, ig_arg x, ig_dtype dtype) {
     return fe_leave(c, fe_op1(c, OP_bitcast, &attr, fe_arg(c, x)));
 }
 
-/* --- Two operands -------------------------------------------------------------------------------------------------- */
+/* --- Two operands -------------------------------------------------------------------------- */
 
-static ig_tensor *ops_binary(const ig_site *site, const char *name, ir_opcode op, const void *attr, ig_arg x,
-                             ig_arg y) {
+static ig_tensor *ops_binary(const ig_site *site, const char *name, ir_opcode op, const void *attr,
+                             ig_arg x, ig_arg y) {
     FE_ENTER(site, name);
     ig_arg args[2] = {x, y};
     ig_tensor *in[2];
     return fe_leave(c, fe_unify(c, 2, args, in) ? fe_op(c, op, attr, 2, in) : fe_poison(c));
 }
 
-#define CMP(word) &(ir_attr_cmpop){.op = IR_cmpop_##word}
-#define BIT(word) &(ir_attr_bitop){.op = IR_bitop_##word}
+#define CMP(word) \
+    &(ir_attr_cmpop) { .op = IR_cmpop_##word }
+#define BIT(word) \
+    &(ir_attr_bitop) { .op = IR_bitop_##word }
 
 /*   public name, op, attribute, first operand, second operand */
-#define BINARY_ROWS(ROW)                                                                                   \
-    ROW(add, add, NULL, x, y)                                                                              \
-    ROW(sub, sub, NULL, x, y)                                                                              \
-    ROW(mul, mul, NULL, x, y)                                                                              \
-    ROW(div, div, NULL, x, y)                                                                              \
-    ROW(rem, rem, NULL, x, y)                                                                              \
-    ROW(atan2, atan2, NULL, x, y)                                                                          \
-    ROW(maximum, max, NULL, x, y)                                                                          \
-    ROW(minimum, min, NULL, x, y)                                                                          \
-    ROW(eq, cmp, CMP(eq), x, y)                                                                            \
-    ROW(ne, cmp, CMP(ne), x, y)                                                                            \
-    ROW(lt, cmp, CMP(lt), x, y)                                                                            \
-    ROW(le, cmp, CMP(le), x, y)                                                                            \
-    ROW(gt, cmp, CMP(lt), y, x)                                                                            \
-    ROW(ge, cmp, CMP(le), y, x)                                                                            \
-    ROW(and, bit, BIT(and), x, y)                                                                          \
-    ROW(or, bit, BIT(or), x, y)                                                                            \
-    ROW(xor, bit, BIT(xor), x, y)                                                                          \
+#define BINARY_ROWS(ROW)          \
+    ROW(add, add, NULL, x, y)     \
+    ROW(sub, sub, NULL, x, y)     \
+    ROW(mul, mul, NULL, x, y)     \
+    ROW(div, div, NULL, x, y)     \
+    ROW(rem, rem, NULL, x, y)     \
+    ROW(atan2, atan2, NULL, x, y) \
+    ROW(maximum, max, NULL, x, y) \
+    ROW(minimum, min, NULL, x, y) \
+    ROW(eq, cmp, CMP(eq), x, y)   \
+    ROW(ne, cmp, CMP(ne), x, y)   \
+    ROW(lt, cmp, CMP(lt), x, y)   \
+    ROW(le, cmp, CMP(le), x, y)   \
+    ROW(gt, cmp, CMP(lt), y, x)   \
+    ROW(ge, cmp, CMP(le), y, x)   \
+    ROW(and, bit, BIT(and), x, y) \
+    ROW(or, bit, BIT(or), x, y)   \
+    ROW(xor, bit, BIT(xor), x, y) \
     ROW(shl, shift, &(ir_attr_shop){.op = IR_shop_left}, x, y)
 
-#define BINARY(name, op, attr, first, second)                                                              \
-    ig_tensor *ig_##name##_at(const ig_site *site, ig_arg x, ig_arg y) {                                   \
-        return ops_binary(site, #name, OP_##op, attr, first, second);                                      \
+#define BINARY(name, op, attr, first, second)                            \
+    ig_tensor *ig_##name##_at(const ig_site *site, ig_arg x, ig_arg y) { \
+        return ops_binary(site, #name, OP_##op, attr, first, second);    \
     }
 BINARY_ROWS(BINARY)
 
@@ -207,7 +214,8 @@ ig_tensor *ig_shr_at(const ig_site *site, ig_arg x, ig_arg y) {
     ig_arg args[2] = {x, y};
     ig_tensor *in[2];
     if (!fe_unify(c, 2, args, in)) return fe_leave(c, NULL);
-    ir_attr_shop attr = {.op = rt_is_signed((ig_dtype)in[0]->dtype) ? IR_shop_arith : IR_shop_right};
+    ir_attr_shop attr = {.op = rt_is_signed((ig_dtype)in[0]->dtype) ? IR_shop_arith
+                                                                    : IR_shop_right};
     return fe_leave(c, fe_op(c, OP_shift, &attr, 2, in));
 }
 
@@ -226,16 +234,17 @@ ig_tensor *ig_pow_at(const ig_site *site, ig_arg x, ig_arg y) {
     FE_ENTER(site, "pow");
     ig_arg args[2] = {x, y};
     ig_tensor *in[2];
-    if (x.kind == IG_ARG_TENSOR && (y.kind == IG_ARG_INT || y.kind == IG_ARG_UINT) && fe_is_usable(c, x.v.t, 0) &&
-        rt_is_int((ig_dtype)x.v.t->dtype)) {
+    if (x.kind == IG_ARG_TENSOR && (y.kind == IG_ARG_INT || y.kind == IG_ARG_UINT) &&
+        fe_is_usable(c, x.v.t, 0) && rt_is_int((ig_dtype)x.v.t->dtype)) {
         if (y.kind == IG_ARG_INT && y.v.i < 0)
-            return fe_leave(c, fe_error(c, IG_RANGE, "an integer to the power of %lld", (long long)y.v.i));
+            return fe_leave(
+                c, fe_error(c, IG_RANGE, "an integer to the power of %lld", (long long)y.v.i));
         return fe_leave(c, ops_int_pow(c, x.v.t, y.v.u));
     }
     return fe_leave(c, fe_unify(c, 2, args, in) ? fe_op(c, OP_pow, NULL, 2, in) : fe_poison(c));
 }
 
-/* --- Three operands ------------------------------------------------------------------------------------------------- */
+/* --- Three operands ------------------------------------------------------------------------ */
 
 ig_tensor *ig_where_at(const ig_site *site, ig_arg p, ig_arg x, ig_arg y) {
     FE_ENTER(site, "where");
@@ -261,11 +270,12 @@ ig_tensor *ig_fma_at(const ig_site *site, ig_arg x, ig_arg y, ig_arg z) {
     return fe_leave(c, fe_unify(c, 3, args, in) ? fe_op(c, OP_fma, NULL, 3, in) : fe_poison(c));
 }
 
-/* --- Creation ---------------------------------------------------------------------------------------------------------- */
+/* --- Creation ------------------------------------------------------------------------------ */
 
 ig_tensor *ig_scalar_at(const ig_site *site, ig_dtype dtype, ig_arg value) {
     FE_ENTER(site, "scalar");
-    if (value.kind == IG_ARG_TENSOR) return fe_leave(c, fe_error(c, IG_INVALID, "a host number is needed"));
+    if (value.kind == IG_ARG_TENSOR)
+        return fe_leave(c, fe_error(c, IG_INVALID, "a host number is needed"));
     return fe_leave(c, fe_number(c, dtype, value));
 }
 
@@ -274,7 +284,8 @@ static ig_tensor *ops_value(fe_call *c, ig_dtype dtype, ig_arg value) {
     if (value.kind != IG_ARG_TENSOR) return fe_number(c, dtype, value);
     ig_tensor *t = fe_arg(c, value);
     if (fe_is_poison(t)) return t;
-    if (t->dtype != dtype) return fe_error(c, IG_DTYPE, "the value is %s, not %s", FE_TYPE(t), ig_dtype_name(dtype));
+    if (t->dtype != dtype)
+        return fe_error(c, IG_DTYPE, "the value is %s, not %s", FE_TYPE(t), ig_dtype_name(dtype));
     return t;
 }
 
@@ -290,7 +301,8 @@ ig_tensor *ig_full_like_at(const ig_site *site, ig_arg like, ig_dtype dtype, ig_
     ig_tensor *x = fe_arg(c, like);
     if (fe_is_poison(x)) return fe_leave(c, x);
     ir_dims d = fe_dims(c, x);
-    return fe_leave(c, fe_fill(c, ops_value(c, dtype == IG_NONE ? (ig_dtype)x->dtype : dtype, value), &d));
+    return fe_leave(
+        c, fe_fill(c, ops_value(c, dtype == IG_NONE ? (ig_dtype)x->dtype : dtype, value), &d));
 }
 
 /* How many numbers lo + i * step lie before hi; false when there is no end. */
@@ -326,12 +338,16 @@ static ig_tensor *ops_ramp(fe_call *c, ig_dtype dtype, ig_arg lo, ig_arg step, i
 
 static ig_tensor *ops_arange(fe_call *c, ig_dtype dtype, ig_arg lo, ig_arg hi, ig_arg step) {
     int64_t n;
-    if (!fe_is_dtype(dtype) || dtype == IG_bool) return fe_error(c, IG_DTYPE, "a numeric element type is needed");
+    if (!fe_is_dtype(dtype) || dtype == IG_bool)
+        return fe_error(c, IG_DTYPE, "a numeric element type is needed");
     bool is_float = rt_is_float(dtype);
     if (lo.kind == IG_ARG_TENSOR || hi.kind == IG_ARG_TENSOR || step.kind == IG_ARG_TENSOR)
-        return fe_error(c, IG_INVALID, "the bounds and the step are host numbers: the shape depends on them");
-    if (!is_float && (lo.kind == IG_ARG_FLOAT || hi.kind == IG_ARG_FLOAT || step.kind == IG_ARG_FLOAT))
-        return fe_error(c, IG_DTYPE, "bounds and step of a range of %s are integers", ig_dtype_name(dtype));
+        return fe_error(c, IG_INVALID,
+                        "the bounds and the step are host numbers: the shape depends on them");
+    if (!is_float &&
+        (lo.kind == IG_ARG_FLOAT || hi.kind == IG_ARG_FLOAT || step.kind == IG_ARG_FLOAT))
+        return fe_error(c, IG_DTYPE, "bounds and step of a range of %s are integers",
+                        ig_dtype_name(dtype));
     bool ok = is_float ? ops_count_float(ops_double(lo), ops_double(hi), ops_double(step), &n)
                        : ops_count_int(lo.v.i, hi.v.i, step.v.i, &n);
     if (!ok) return fe_error(c, IG_RANGE, "the range has no end: step %g", ops_double(step));
@@ -347,7 +363,8 @@ ig_tensor *ig_linspace_at(const ig_site *site, ig_dtype dtype, double lo, double
     FE_ENTER(site, "linspace");
     if (!fe_is_dtype(dtype) || !rt_is_float(dtype) || n < 0)
         return fe_leave(c, fe_error(c, IG_INVALID, "a float type and n >= 0 are needed"));
-    return fe_leave(c, ops_ramp(c, dtype, ig_arg_f(lo), ig_arg_f(n > 1 ? (hi - lo) / (double)(n - 1) : 0), n));
+    return fe_leave(
+        c, ops_ramp(c, dtype, ig_arg_f(lo), ig_arg_f(n > 1 ? (hi - lo) / (double)(n - 1) : 0), n));
 }
 
 ig_tensor *ig_eye_at(const ig_site *site, ig_dtype dtype, int64_t n, int64_t m, int k) {

@@ -1,17 +1,18 @@
-/* print.c - tensors as text, laid out as numpy does: 8 digits, shortest where fewer are exact, columns aligned, lines
- * of 75, and beyond 1000 elements only 3 at each edge.
+/* print.c - tensors as text, laid out as numpy does: 8 digits, shortest where fewer are exact,
+ * columns aligned, lines of 75, and beyond 1000 elements only 3 at each edge.
  *
- * Two walks over the elements shown: the first measures (how many digits, positional or scientific), the second
- * prints.  Both recurse over the axes, of which there are at most IG_MAX_RANK. */
+ * Two walks over the elements shown: the first measures (how many digits, positional or
+ * scientific), the second prints.  Both recurse over the axes, of which there are at most
+ * IG_MAX_RANK. */
 #include "frontend/fe.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define PRINT_WIDTH 75
-#define PRINT_MANY 1000
-#define PRINT_EDGE 3
+#define PRINT_WIDTH  75
+#define PRINT_MANY   1000
+#define PRINT_EDGE   3
 #define PRINT_DIGITS 8
 
 /* A finite number as 0.d1d2d3... * 10^point; no trailing zeros. */
@@ -31,14 +32,15 @@ typedef struct print_state {
     char word[96];
 } print_state;
 
-/* --- Digits --------------------------------------------------------------------------------------------------------- */
+/* --- Digits -------------------------------------------------------------------------------- */
 
 /* Whether a decimal text reads back as the element it came from. */
 static bool print_reads_back(ig_dtype d, const char *text, double x) {
     if (d == IG_f64) return strtod(text, NULL) == x;
     if (d == IG_f32) return (double)strtof(text, NULL) == x;
     double y = strtod(text, NULL);
-    return (d == IG_f16 ? rt_f16_to_f32(rt_f64_to_f16(y)) : rt_bf16_to_f32(rt_f64_to_bf16(y))) == (float)x;
+    return (d == IG_f16 ? rt_f16_to_f32(rt_f64_to_f16(y)) : rt_bf16_to_f32(rt_f64_to_bf16(y))) ==
+           (float)x;
 }
 
 /* Take the digits out of `d.ddde+xx`, whatever the point looks like. */
@@ -92,7 +94,7 @@ static void print_find_digits(const print_state *s, double x, print_digits *r) {
     r->negative = signbit(x) != 0;
 }
 
-/* --- Elements ------------------------------------------------------------------------------------------------------- */
+/* --- Elements ------------------------------------------------------------------------------ */
 
 static bool print_is_float(const print_state *s) { return rt_is_float((ig_dtype)s->t->dtype); }
 
@@ -100,7 +102,8 @@ static bool print_is_float(const print_state *s) { return rt_is_float((ig_dtype)
 static int print_int(const print_state *s, int64_t k, char *out, size_t n) {
     int64_t i = s->t->dtype == IG_u64 ? 0 : fe_get_i64(s->t, k);
     if (s->t->dtype == IG_bool) return snprintf(out, n, "%s", i ? "True" : "False");
-    if (s->t->dtype == IG_u64) return snprintf(out, n, "%llu", (unsigned long long)((const uint64_t *)s->t->buf->data)[k]);
+    if (s->t->dtype == IG_u64)
+        return snprintf(out, n, "%llu", (unsigned long long)((const uint64_t *)s->t->buf->data)[k]);
     return snprintf(out, n, "%lld", (long long)i);
 }
 
@@ -175,13 +178,16 @@ static void print_word(print_state *s, int64_t k) {
     }
 }
 
-/* --- Layout ------------------------------------------------------------------------------------------------------------ */
+/* --- Layout -------------------------------------------------------------------------------- */
 
 /* The number of entries of an axis shown at each side; 0 sides: all. */
-static bool print_has_gap(const print_state *s, int axis) { return s->edges && s->t->dim[axis] > 2 * PRINT_EDGE; }
+static bool print_has_gap(const print_state *s, int axis) {
+    return s->edges && s->t->dim[axis] > 2 * PRINT_EDGE;
+}
 
 /* Visit the elements shown. */
-static void print_visit(print_state *s, int axis, int64_t at, void (*visit)(print_state *, int64_t)) {
+static void print_visit(print_state *s, int axis, int64_t at,
+                        void (*visit)(print_state *, int64_t)) {
     if (axis == s->t->rank) {
         visit(s, at);
         return;
@@ -280,7 +286,8 @@ static void print_tensor(print_state *s) {
     } else {
         if (print_is_float(s)) {
             print_visit(s, 0, 0, print_measure_range);
-            s->scientific = s->most > 0 && (s->most >= 1e8 || s->least < 1e-4 || s->most / s->least > 1000);
+            s->scientific = s->most > 0 &&
+                            (s->most >= 1e8 || s->least < 1e-4 || s->most / s->least > 1000);
         }
         print_visit(s, 0, 0, print_measure);
         if (s->special) { /* room for -inf, as numpy: nan and inf count 3 columns, signs one more */

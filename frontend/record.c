@@ -1,9 +1,10 @@
 /* record.c - what a trace remembers while the traced function runs.
  *
- * Values are numbered; a handle remembers the recording and the number of its value.  A handle the recording does not
- * know is captured when it is first used.  Whether a capture is a weight, a constant or state is decided when the
- * function is done: only then is it known which handles it assigned.  For the same reason a read of a value that is
- * not known to depend on an argument is only noted, and judged at the end. */
+ * Values are numbered; a handle remembers the recording and the number of its value.  A handle the
+ * recording does not know is captured when it is first used.  Whether a capture is a weight, a
+ * constant or state is decided when the function is done: only then is it known which handles it
+ * assigned.  For the same reason a read of a value that is not known to depend on an argument is
+ * only noted, and judged at the end. */
 #include "frontend/fe_rec.h"
 #include <string.h>
 
@@ -55,7 +56,8 @@ bool rec_argument(fe_rec *r, ig_tensor *t, const ir_type *type) {
 
 static bool rec_capture_new(fe_call *c, fe_rec *r, ig_tensor *t) {
     ir_type type = ir_tensor_type((ig_dtype)t->dtype, t->rank, t->dim);
-    rec_capture k = {.handle = t, .buf = t->buf, .used = c->site, .used_by = c->op, .val = r->values.n};
+    rec_capture k = {
+        .handle = t, .buf = t->buf, .used = c->site, .used_by = c->op, .val = r->values.n};
     if (!rt_vec_reserve(r->session->alloc, &r->captures, r->captures.n + 1)) return false;
     if (!rec_add(r, REC_CAPTURE, r->captures.n, &type, t)) return false;
     r->captures.data[r->captures.n++] = k;
@@ -73,7 +75,7 @@ bool rec_value_of(fe_call *c, fe_rec *r, ig_tensor *t, uint32_t *val_) {
     return true;
 }
 
-/* --- Asked by the ops ------------------------------------------------------------------------------------------------- */
+/* --- Asked by the ops ---------------------------------------------------------------------- */
 
 bool fe_rec_type(fe_call *c, ig_tensor *t, ir_type *out_) {
     uint32_t val;
@@ -90,15 +92,22 @@ ir_module *fe_rec_module(const fe_rec *r) { return r->module; }
 
 uint32_t fe_rec_id(const fe_rec *r) { return r->id; }
 
-bool fe_rec_eval(const fe_rec *r, ir_dim d, int64_t *out_) { return ir_dim_eval(r->module, d, r->binding, out_); }
+bool fe_rec_eval(const fe_rec *r, ir_dim d, int64_t *out_) {
+    return ir_dim_eval(r->module, d, r->binding, out_);
+}
 
-bool fe_rec_append(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in, const ir_type *type,
-                   ig_tensor *out) {
+bool fe_rec_append(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
+                   const ir_type *type, ig_tensor *out) {
     fe_rec *r = c->s->rec;
     const ig_allocator *a = r->session->alloc;
-    rec_node node = {.site = c->site, .api = c->op, .op = (uint16_t)op, .nin = (uint32_t)nin, .in0 = r->operands.n};
+    rec_node node = {.site = c->site,
+                     .api = c->op,
+                     .op = (uint16_t)op,
+                     .nin = (uint32_t)nin,
+                     .in0 = r->operands.n};
     node.attr = ir_intern_attr(r->module, (ir_attr_kind)ir_op_tab[op].attr, attr);
-    bool ok = node.attr.i != UINT32_MAX && rt_vec_reserve(a, &r->operands, r->operands.n + (uint32_t)nin) &&
+    bool ok = node.attr.i != UINT32_MAX &&
+              rt_vec_reserve(a, &r->operands, r->operands.n + (uint32_t)nin) &&
               rt_vec_reserve(a, &r->nodes, r->nodes.n + 1);
     for (int k = 0; ok && k < nin; k++) r->operands.data[r->operands.n++] = in[k]->val;
     node.out = r->values.n;
@@ -116,7 +125,8 @@ bool fe_rec_rebind(fe_call *c, ig_tensor *t, ig_tensor *v) {
     if (!rec_value_of(c, r, v, &val)) return false;
     if (t->argument && t->born == r->id) {
         fe_error(c, IG_TRACE,
-                 "an argument of the traced function is assigned, which its callers would not see: assign a copy "
+                 "an argument of the traced function is assigned, which its callers would not see: "
+                 "assign a copy "
                  "(ig_copy), or use the tensor from outside, which makes it state");
         return false;
     }
@@ -131,7 +141,7 @@ bool fe_rec_rebind(fe_call *c, ig_tensor *t, ig_tensor *v) {
     return true;
 }
 
-/* --- Dependence --------------------------------------------------------------------------------------------------------- */
+/* --- Dependence ---------------------------------------------------------------------------- */
 
 bool *rec_dependence(const fe_rec *r) {
     bool *depends = rt_alloc_zero(r->session->alloc, r->values.n + 1u);
@@ -141,7 +151,8 @@ bool *rec_dependence(const fe_rec *r) {
         if (x->kind == REC_CAPTURE) depends[v] = r->captures.data[x->index].state;
         if (x->kind != REC_OP) continue;
         const rec_node *n = &r->nodes.data[x->index];
-        for (uint32_t k = 0; k < n->nin; k++) depends[v] = depends[v] || depends[r->operands.data[n->in0 + k]];
+        for (uint32_t k = 0; k < n->nin; k++)
+            depends[v] = depends[v] || depends[r->operands.data[n->in0 + k]];
     }
     return depends;
 }
@@ -165,15 +176,17 @@ static ig_status rec_note(const fe_rec *r, ig_status e, uint32_t val, bool first
 #define REC_CHAIN 12
 
 ig_status rec_read_error(const fe_rec *r, const bool *depends, uint32_t val) {
-    ig_status e = rt_fail(r->session->alloc, IG_TRACE,
-                          "this reads a value that depends on the arguments of the traced function; what the program "
-                          "does with it would be lost: keep it in tensor ops (ig_where, ...), or return it");
+    ig_status e = rt_fail(
+        r->session->alloc, IG_TRACE,
+        "this reads a value that depends on the arguments of the traced function; what the program "
+        "does with it would be lost: keep it in tensor ops (ig_where, ...), or return it");
     const ig_site *before = NULL;
     int lines = 0;
     for (bool first = true;; first = false) {
         const rec_value *x = &r->values.data[val];
         const rec_node *n = x->kind == REC_OP ? &r->nodes.data[x->index] : NULL;
-        bool same_call = n && n->site && n->site == before; /* inner ops of one composite: one line */
+        bool same_call = n && n->site &&
+                         n->site == before; /* inner ops of one composite: one line */
         if (!same_call && lines == REC_CHAIN && n) e = rt_status_note(e, "...");
         if (!same_call && (lines < REC_CHAIN || !n)) e = rec_note(r, e, val, first);
         lines += !same_call;

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-/* --- Reductions --------------------------------------------------------------------------------------------------- */
+/* --- Reductions ---------------------------------------------------------------------------- */
 
 ig_tensor *fe_reduce(fe_call *c, ir_redop op, ig_tensor *x, const ir_axes *axes, bool keep) {
     ir_attr_reduce attr = {.op = (uint8_t)op, .axes = *axes};
@@ -30,7 +30,8 @@ ig_tensor *fe_count(fe_call *c, ig_tensor *x, const ir_axes *axes, ig_dtype dtyp
     if (ir_dim_is_const(n)) return fe_convert(c, fe_int(c, IG_i64, n), dtype);
     ir_axes all = {.n = over.n};
     for (int i = 0; i < over.n; i++) all.a[i] = (uint8_t)i;
-    return fe_convert(c, fe_reduce(c, IR_redop_sum, fe_fill(c, fe_int(c, IG_i64, 1), &over), &all, false), dtype);
+    return fe_convert(
+        c, fe_reduce(c, IR_redop_sum, fe_fill(c, fe_int(c, IG_i64, 1), &over), &all, false), dtype);
 }
 
 static ig_tensor *reduce_mean(fe_call *c, ig_tensor *x, const ir_axes *axes, bool keep) {
@@ -47,23 +48,28 @@ static ig_tensor *reduce_var(fe_call *c, ig_tensor *x, const ir_axes *axes, bool
     if (fe_is_poison(mean)) return mean;
     ig_tensor *off = fe_sub(c, w, mean);
     ig_tensor *sum = fe_reduce(c, IR_redop_sum, fe_mul(c, off, off), axes, keep);
-    ig_tensor *n = fe_sub(c, fe_count(c, w, axes, (ig_dtype)w->dtype), fe_int(c, (ig_dtype)w->dtype, ddof));
+    ig_tensor *n =
+        fe_sub(c, fe_count(c, w, axes, (ig_dtype)w->dtype), fe_int(c, (ig_dtype)w->dtype, ddof));
     return fe_div(c, sum, fe_with(c, OP_max, n, 0));
 }
 
 static ig_tensor *reduce_logsumexp(fe_call *c, ig_tensor *x, const ir_axes *axes, bool keep) {
     ig_tensor *max = fe_reduce(c, IR_redop_max, x, axes, true);
     if (fe_is_poison(max) || !rt_is_float((ig_dtype)x->dtype))
-        return fe_is_poison(max) ? max : fe_error(c, IG_DTYPE, "%s: floats are needed; cast first", FE_TYPE(x));
+        return fe_is_poison(max)
+                   ? max
+                   : fe_error(c, IG_DTYPE, "%s: floats are needed; cast first", FE_TYPE(x));
     ig_tensor *inf = fe_float(c, (ig_dtype)x->dtype, (double)INFINITY);
     ig_tensor *finite = fe_cmp(c, IR_cmpop_lt, fe_op1(c, OP_abs, NULL, max), inf);
     ig_tensor *m = fe_select(c, finite, max, fe_float(c, (ig_dtype)x->dtype, 0));
-    ig_tensor *sum = fe_reduce(c, IR_redop_sum, fe_op1(c, OP_exp, NULL, fe_sub(c, x, m)), axes, true);
+    ig_tensor *sum =
+        fe_reduce(c, IR_redop_sum, fe_op1(c, OP_exp, NULL, fe_sub(c, x, m)), axes, true);
     ig_tensor *r = fe_add(c, fe_op1(c, OP_log, NULL, sum), m);
     return keep ? r : fe_drop_axes(c, r, axes);
 }
 
-static ig_tensor *reduce_plain(const ig_site *site, const char *name, ir_redop op, ig_arg x, ig_axes axes) {
+static ig_tensor *reduce_plain(const ig_site *site, const char *name, ir_redop op, ig_arg x,
+                               ig_axes axes) {
     FE_ENTER(site, name);
     ir_axes a;
     ig_tensor *t = fe_arg(c, x);
@@ -72,15 +78,17 @@ static ig_tensor *reduce_plain(const ig_site *site, const char *name, ir_redop o
     return fe_leave(c, fe_reduce(c, op, t, &a, axes.keep));
 }
 
-#define REDUCE_ROWS(ROW) ROW(sum, sum) ROW(prod, prod) ROW(max, max) ROW(min, min) ROW(all, and) ROW(any, or)
-#define REDUCE(name, op)                                                                                   \
-    ig_tensor *ig_##name##_at(const ig_site *site, ig_arg x, ig_axes axes) {                               \
-        return reduce_plain(site, #name, IR_redop_##op, x, axes);                                          \
+#define REDUCE_ROWS(ROW) \
+    ROW(sum, sum) ROW(prod, prod) ROW(max, max) ROW(min, min) ROW(all, and) ROW(any, or)
+#define REDUCE(name, op)                                                     \
+    ig_tensor *ig_##name##_at(const ig_site *site, ig_arg x, ig_axes axes) { \
+        return reduce_plain(site, #name, IR_redop_##op, x, axes);            \
     }
 REDUCE_ROWS(REDUCE)
 
 /* The position along one axis, or in the flattened tensor. */
-static ig_tensor *reduce_position(const ig_site *site, const char *name, ir_redop op, ig_arg x, ig_axes axes) {
+static ig_tensor *reduce_position(const ig_site *site, const char *name, ir_redop op, ig_arg x,
+                                  ig_axes axes) {
     FE_ENTER(site, name);
     ir_axes a, first = {.n = 1};
     ig_tensor *t = fe_arg(c, x);
@@ -106,7 +114,8 @@ ig_tensor *ig_argmin_at(const ig_site *site, ig_arg x, ig_axes axes) {
 /* A composite over axes, its result in x's type. */
 typedef ig_tensor *(*reduce_rule)(fe_call *c, ig_tensor *x, const ir_axes *axes, bool keep);
 
-static ig_tensor *reduce_composite(const ig_site *site, const char *name, reduce_rule rule, ig_arg x, ig_axes axes) {
+static ig_tensor *reduce_composite(const ig_site *site, const char *name, reduce_rule rule,
+                                   ig_arg x, ig_axes axes) {
     FE_ENTER(site, name);
     ir_axes a;
     ig_tensor *t = fe_arg(c, x);
@@ -122,7 +131,8 @@ ig_tensor *ig_logsumexp_at(const ig_site *site, ig_arg x, ig_axes axes) {
     return reduce_composite(site, "logsumexp", reduce_logsumexp, x, axes);
 }
 
-static ig_tensor *reduce_spread(const ig_site *site, const char *name, ig_arg x, ig_axes axes, int ddof, bool root) {
+static ig_tensor *reduce_spread(const ig_site *site, const char *name, ig_arg x, ig_axes axes,
+                                int ddof, bool root) {
     FE_ENTER(site, name);
     ir_axes a;
     ig_tensor *t = fe_arg(c, x);
@@ -140,18 +150,23 @@ ig_tensor *ig_std_at(const ig_site *site, ig_arg x, ig_axes axes, int ddof) {
     return reduce_spread(site, "std", x, axes, ddof, true);
 }
 
-ig_tensor *ig_cum_at(const ig_site *site, ig_arg x, ig_cum op, int axis, bool reverse, bool exclusive) {
+ig_tensor *ig_cum_at(const ig_site *site, ig_arg x, ig_cum op, int axis, bool reverse,
+                     bool exclusive) {
     FE_ENTER(site, "cum");
-    static const uint8_t redop[] = {
-        [IG_CUM_SUM] = IR_redop_sum, [IG_CUM_PROD] = IR_redop_prod, [IG_CUM_MAX] = IR_redop_max, [IG_CUM_MIN] = IR_redop_min};
+    static const uint8_t redop[] = {[IG_CUM_SUM] = IR_redop_sum,
+                                    [IG_CUM_PROD] = IR_redop_prod,
+                                    [IG_CUM_MAX] = IR_redop_max,
+                                    [IG_CUM_MIN] = IR_redop_min};
     ig_tensor *t = fe_arg(c, x);
     if (fe_is_poison(t) || !fe_axis(c, axis, t->rank, &axis)) return fe_leave(c, NULL);
-    if ((unsigned)op > IG_CUM_MIN) return fe_leave(c, fe_error(c, IG_INVALID, "there is no running reduction %d", (int)op));
-    ir_attr_cumred attr = {.op = redop[op], .axis = axis, .reverse = reverse, .exclusive = exclusive};
+    if ((unsigned)op > IG_CUM_MIN)
+        return fe_leave(c, fe_error(c, IG_INVALID, "there is no running reduction %d", (int)op));
+    ir_attr_cumred attr = {
+        .op = redop[op], .axis = axis, .reverse = reverse, .exclusive = exclusive};
     return fe_leave(c, fe_op1(c, OP_cumred, &attr, t));
 }
 
-/* --- Contractions --------------------------------------------------------------------------------------------------- */
+/* --- Contractions -------------------------------------------------------------------------- */
 
 /* Subscripts under any numbering of variables. */
 typedef struct reduce_subs {
@@ -168,7 +183,8 @@ static uint8_t subs_number(ir_rel *rel, int8_t *number, int var) {
 }
 
 /* out += x * y; reduction variables in order of appearance. */
-static ig_tensor *reduce_contract(fe_call *c, const reduce_subs *out, ig_tensor *const in[2], const reduce_subs *subs) {
+static ig_tensor *reduce_contract(fe_call *c, const reduce_subs *out, ig_tensor *const in[2],
+                                  const reduce_subs *subs) {
     ir_attr_ein attr = {.rel = {.nin = 2, .monoid = IR_redop_sum}};
     ir_rel *rel = &attr.rel;
     int8_t number[64];
@@ -178,21 +194,30 @@ static ig_tensor *reduce_contract(fe_call *c, const reduce_subs *out, ig_tensor 
     uint8_t first = rel->nvar;
     for (int k = 0; k < 2; k++) {
         rel->in[k].n = (uint8_t)subs[k].n;
-        for (int i = 0; i < subs[k].n; i++) rel->in[k].a[i] = subs_number(rel, number, subs[k].v[i]);
+        for (int i = 0; i < subs[k].n; i++)
+            rel->in[k].a[i] = subs_number(rel, number, subs[k].v[i]);
     }
     for (uint8_t v = first; v < rel->nvar; v++) rel->order[rel->norder++] = v;
     return fe_op2(c, OP_ein, &attr, in[0], in[1]);
 }
 
-enum { VAR_K = 30, VAR_M = 31, VAR_N = 32 }; /* batch variables: 0.. from the last one; free ones of dot: below VAR_K */
+enum {
+    VAR_K = 30,
+    VAR_M = 31,
+    VAR_N = 32
+}; /* batch variables: 0.. from the last one; free ones of dot: below VAR_K */
 
-static ig_tensor *reduce_mismatch(fe_call *c, const ig_tensor *x, const ig_tensor *y, const char *what, ir_dim p, ir_dim q) {
-    return fe_error(c, IG_SHAPE, "%s vs %s: %s differ: %s != %s", FE_TYPE(x), FE_TYPE(y), what, FE_DIM(p), FE_DIM(q));
+static ig_tensor *reduce_mismatch(fe_call *c, const ig_tensor *x, const ig_tensor *y,
+                                  const char *what, ir_dim p, ir_dim q) {
+    return fe_error(c, IG_SHAPE, "%s vs %s: %s differ: %s != %s", FE_TYPE(x), FE_TYPE(y), what,
+                    FE_DIM(p), FE_DIM(q));
 }
 
 static ig_tensor *reduce_matmul(fe_call *c, ig_tensor *x, ig_tensor *y) {
     ir_dims p = fe_dims(c, x), q = fe_dims(c, y);
-    if (!p.n || !q.n) return fe_error(c, IG_SHAPE, "%s vs %s: a scalar has no axis to contract", FE_TYPE(x), FE_TYPE(y));
+    if (!p.n || !q.n)
+        return fe_error(c, IG_SHAPE, "%s vs %s: a scalar has no axis to contract", FE_TYPE(x),
+                        FE_TYPE(y));
     int pb = p.n > 2 ? p.n - 2 : 0, qb = q.n > 2 ? q.n - 2 : 0, nb = pb > qb ? pb : qb;
     ir_dim pk = p.d[p.n - 1], qk = q.d[q.n == 1 ? 0 : q.n - 2];
     if (pk != qk) return reduce_mismatch(c, x, y, "the inner extents", pk, qk);
@@ -227,8 +252,10 @@ static ig_tensor *reduce_dot(fe_call *c, ig_tensor *x, ig_tensor *y) {
     reduce_subs out = {0}, subs[2] = {{0}, {0}};
     if (!p.n || !q.n) return fe_mul(c, x, y);
     int over = q.n == 1 ? 0 : q.n - 2; /* the contracted axis of y */
-    if (p.d[p.n - 1] != q.d[over]) return reduce_mismatch(c, x, y, "the contracted extents", p.d[p.n - 1], q.d[over]);
-    if (p.n + q.n - 2 > IG_MAX_RANK) return fe_error(c, IG_SHAPE, "the result has more than %d axes", IG_MAX_RANK);
+    if (p.d[p.n - 1] != q.d[over])
+        return reduce_mismatch(c, x, y, "the contracted extents", p.d[p.n - 1], q.d[over]);
+    if (p.n + q.n - 2 > IG_MAX_RANK)
+        return fe_error(c, IG_SHAPE, "the result has more than %d axes", IG_MAX_RANK);
     for (int i = 0; i < p.n - 1; i++) {
         subs_add(&out, i);
         subs_add(&subs[0], i);
@@ -246,39 +273,51 @@ static ig_tensor *reduce_dot(fe_call *c, ig_tensor *x, ig_tensor *y) {
 /* x[:, new] * y */
 static ig_tensor *reduce_outer(fe_call *c, ig_tensor *x, ig_tensor *y) {
     ir_axes last = {.n = 1, .a = {1}};
-    if (x->rank != 1 || y->rank != 1) return fe_error(c, IG_SHAPE, "%s vs %s: two vectors are needed", FE_TYPE(x), FE_TYPE(y));
+    if (x->rank != 1 || y->rank != 1)
+        return fe_error(c, IG_SHAPE, "%s vs %s: two vectors are needed", FE_TYPE(x), FE_TYPE(y));
     return fe_mul(c, fe_new_axes(c, x, &last), y);
 }
 
 typedef ig_tensor *(*reduce_rule2)(fe_call *c, ig_tensor *x, ig_tensor *y);
 
-static ig_tensor *reduce_binary(const ig_site *site, const char *name, reduce_rule2 rule, ig_arg x, ig_arg y) {
+static ig_tensor *reduce_binary(const ig_site *site, const char *name, reduce_rule2 rule, ig_arg x,
+                                ig_arg y) {
     FE_ENTER(site, name);
     ig_arg args[2] = {x, y};
     ig_tensor *in[2];
     return fe_leave(c, fe_promote(c, 2, args, in) ? rule(c, in[0], in[1]) : fe_poison(c));
 }
 
-ig_tensor *ig_matmul_at(const ig_site *site, ig_arg x, ig_arg y) { return reduce_binary(site, "matmul", reduce_matmul, x, y); }
+ig_tensor *ig_matmul_at(const ig_site *site, ig_arg x, ig_arg y) {
+    return reduce_binary(site, "matmul", reduce_matmul, x, y);
+}
 
-ig_tensor *ig_dot_at(const ig_site *site, ig_arg x, ig_arg y) { return reduce_binary(site, "dot", reduce_dot, x, y); }
+ig_tensor *ig_dot_at(const ig_site *site, ig_arg x, ig_arg y) {
+    return reduce_binary(site, "dot", reduce_dot, x, y);
+}
 
-ig_tensor *ig_outer_at(const ig_site *site, ig_arg x, ig_arg y) { return reduce_binary(site, "outer", reduce_outer, x, y); }
+ig_tensor *ig_outer_at(const ig_site *site, ig_arg x, ig_arg y) {
+    return reduce_binary(site, "outer", reduce_outer, x, y);
+}
 
-/* A sum over one access is a reduce (numerics rule 7): axes to [result.., reduction order..], then the last ones go. */
+/* A sum over one access is a reduce (numerics rule 7): axes to [result.., reduction order..], then
+ * the last ones go. */
 static ig_tensor *reduce_single(fe_call *c, ig_tensor *x, const ir_rel *rel) {
     ir_axes perm = {0}, tail = {0};
     for (int i = 0; i < rel->in[0].n; i++)
         for (int j = 0; j < i; j++)
             if (rel->in[0].a[i] == rel->in[0].a[j])
-                return fe_error(c, IG_UNSUPPORTED, "a diagonal of one operand: select it with ig_where and sum that");
+                return fe_error(c, IG_UNSUPPORTED,
+                                "a diagonal of one operand: select it with ig_where and sum that");
     for (int i = 0; i < rel->out.n + rel->norder; i++) {
         uint8_t var = i < rel->out.n ? rel->out.a[i] : rel->order[i - rel->out.n];
         for (int k = 0; k < rel->in[0].n; k++)
             if (rel->in[0].a[k] == var) perm.a[perm.n++] = (uint8_t)k;
         if (i >= rel->out.n) tail.a[tail.n++] = (uint8_t)i;
     }
-    if (perm.n != x->rank) return fe_error(c, IG_SHAPE, "%s has %d axes, the relation %d", FE_TYPE(x), x->rank, perm.n);
+    if (perm.n != x->rank)
+        return fe_error(c, IG_SHAPE, "%s has %d axes, the relation %d", FE_TYPE(x), x->rank,
+                        perm.n);
     return fe_reduce(c, IR_redop_sum, fe_transpose(c, x, &perm), &tail, false);
 }
 
@@ -289,7 +328,8 @@ ig_tensor *ig_ein_at(const ig_site *site, const char *relation, ig_list list) {
     ig_arg args[IR_EIN_OPERANDS];
     ig_tensor *in[IR_EIN_OPERANDS];
     if (!relation || !list.t || list.n < 1 || list.n > IR_EIN_OPERANDS)
-        return fe_leave(c, fe_error(c, IG_INVALID, "give a relation and 1 to %d operands", IR_EIN_OPERANDS));
+        return fe_leave(
+            c, fe_error(c, IG_INVALID, "give a relation and 1 to %d operands", IR_EIN_OPERANDS));
     for (int i = 0; i < list.n; i++) {
         if (!fe_is_usable(c, list.t[i], i)) return fe_leave(c, NULL);
         args[i] = ig_arg_t(list.t[i]);
@@ -297,13 +337,15 @@ ig_tensor *ig_ein_at(const ig_site *site, const char *relation, ig_list list) {
     if (!ir_ein_parse(relation, strlen(relation), &attr.rel, message, sizeof message))
         return fe_leave(c, fe_error(c, IG_FORMAT, "%s", message));
     if (attr.rel.nin != list.n)
-        return fe_leave(c, fe_error(c, IG_INVALID, "the relation names %d operands, %d are given", attr.rel.nin, list.n));
+        return fe_leave(c, fe_error(c, IG_INVALID, "the relation names %d operands, %d are given",
+                                    attr.rel.nin, list.n));
     if (!fe_promote(c, list.n, args, in)) return fe_leave(c, NULL);
-    if (list.n == 1 && attr.rel.monoid == IR_redop_sum) return fe_leave(c, reduce_single(c, in[0], &attr.rel));
+    if (list.n == 1 && attr.rel.monoid == IR_redop_sum)
+        return fe_leave(c, reduce_single(c, in[0], &attr.rel));
     return fe_leave(c, fe_op(c, OP_ein, &attr, list.n, in));
 }
 
-/* --- Softmax and one-hot ---------------------------------------------------------------------------------------------- */
+/* --- Softmax and one-hot ------------------------------------------------------------------- */
 
 static ig_tensor *reduce_softmax(fe_call *c, ig_tensor *x, const ir_axes *axis, bool log) {
     ig_tensor *w = reduce_widen(c, x);
@@ -320,7 +362,9 @@ static ig_tensor *reduce_soft(const ig_site *site, const char *name, ig_arg x, i
     return fe_leave(c, fe_convert(c, reduce_softmax(c, t, &a, log), (ig_dtype)t->dtype));
 }
 
-ig_tensor *ig_softmax_at(const ig_site *site, ig_arg x, int axis) { return reduce_soft(site, "softmax", x, axis, false); }
+ig_tensor *ig_softmax_at(const ig_site *site, ig_arg x, int axis) {
+    return reduce_soft(site, "softmax", x, axis, false);
+}
 
 ig_tensor *ig_log_softmax_at(const ig_site *site, ig_arg x, int axis) {
     return reduce_soft(site, "log_softmax", x, axis, true);
@@ -331,9 +375,13 @@ ig_tensor *ig_one_hot_at(const ig_site *site, ig_arg x, int64_t n, ig_dtype dtyp
     ir_dims classes = {.n = 1, .d = {n}};
     ig_tensor *t = fe_arg(c, x);
     if (fe_is_poison(t)) return fe_leave(c, t);
-    if (n < 0 || !fe_is_dtype(dtype)) return fe_leave(c, fe_error(c, IG_INVALID, "an extent >= 0 and an element type are needed"));
-    if (!rt_is_int((ig_dtype)t->dtype)) return fe_leave(c, fe_error(c, IG_DTYPE, "%s: integer classes are needed", FE_TYPE(t)));
+    if (n < 0 || !fe_is_dtype(dtype))
+        return fe_leave(c,
+                        fe_error(c, IG_INVALID, "an extent >= 0 and an element type are needed"));
+    if (!rt_is_int((ig_dtype)t->dtype))
+        return fe_leave(c, fe_error(c, IG_DTYPE, "%s: integer classes are needed", FE_TYPE(t)));
     ir_axes last = {.n = 1, .a = {t->rank}};
     ig_tensor *at = fe_new_axes(c, fe_convert(c, t, IG_i64), &last);
-    return fe_leave(c, fe_convert(c, fe_cmp(c, IR_cmpop_eq, at, fe_iota(c, IG_i64, &classes, 0)), dtype));
+    return fe_leave(
+        c, fe_convert(c, fe_cmp(c, IR_cmpop_eq, at, fe_iota(c, IG_i64, &classes, 0)), dtype));
 }

@@ -1,8 +1,9 @@
 /* session.c - sessions, scopes, errors, and the frame around every public call.
  *
- * The one thread-local pointer of the library is here: the calling thread's stream.  A session serves one thread at a
- * time, so that nothing here takes a lock.  Every tensor is in exactly one list: that of a user's scope, of a public
- * call under way (temporaries), of the session (no scope was open), or of the kept ones. */
+ * The one thread-local pointer of the library is here: the calling thread's stream.  A session
+ * serves one thread at a time, so that nothing here takes a lock.  Every tensor is in exactly one
+ * list: that of a user's scope, of a public call under way (temporaries), of the session (no scope
+ * was open), or of the kept ones. */
 #include "frontend/fe.h"
 #include "runtime/base/log.h"
 #include <stdarg.h>
@@ -17,12 +18,12 @@ static ig_tensor session_no_poison = {.refs = 1};
 
 ig_tensor *fe_poison_none(void) { return &session_no_poison; }
 
-/* --- The floating-point environment (numerics rule 14) --------------------------------------------------- */
+/* --- The floating-point environment (numerics rule 14) ------------------------------------- */
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <xmmintrin.h>
 #define FP_DEFAULT 0x1f80u /* all exceptions masked, to nearest, denormals kept */
-#define FP_FLAGS 0x3fu     /* exceptions seen: not part of the mode */
+#define FP_FLAGS   0x3fu   /* exceptions seen: not part of the mode */
 
 uint32_t fe_fp_enter(void) {
     uint32_t mode = _mm_getcsr();
@@ -49,7 +50,7 @@ uint32_t fe_fp_enter(void) { return 0; }
 void fe_fp_leave(uint32_t token) { (void)token; }
 #endif
 
-/* --- Sessions --------------------------------------------------------------------------------------------- */
+/* --- Sessions ------------------------------------------------------------------------------ */
 
 static ig_status session_make(const ig_session_options *opt, ig_session **out_) {
     const ig_allocator *alloc = opt && opt->alloc ? opt->alloc : ig_allocator_default();
@@ -73,7 +74,9 @@ static ig_status session_make(const ig_session_options *opt, ig_session **out_) 
     return e;
 }
 
-ig_status ig_session_new(const ig_session_options *opt, ig_session **out_) { return session_make(opt, out_); }
+ig_status ig_session_new(const ig_session_options *opt, ig_session **out_) {
+    return session_make(opt, out_);
+}
 
 /* The calling thread's stream, with a default session when it has none; NULL when memory is out. */
 static fe_stream *session_get(void) {
@@ -103,7 +106,8 @@ static size_t session_report(const fe_scope *scope, const char *how) {
     size_t n = 0;
     for (const ig_tensor *t = scope->first; t; t = t->next, n++)
         rt_log("leak", "%s:%d: a tensor of %zu bytes made here is still %s",
-               t->site ? t->site->file : "(unknown)", t->site ? t->site->line : 0, ig_nbytes(t), how);
+               t->site ? t->site->file : "(unknown)", t->site ? t->site->line : 0, ig_nbytes(t),
+               how);
     return n;
 }
 
@@ -125,7 +129,8 @@ size_t ig_session_free(ig_session *s) {
         stream->kept.first->refs = 1;
         fe_release(stream->kept.first);
     }
-    if (rt_log_on("leak")) session_report(&stream->root, "held by the session (made under no scope)");
+    if (rt_log_on("leak"))
+        session_report(&stream->root, "held by the session (made under no scope)");
     while (stream->root.first) {
         stream->root.first->refs = 1;
         fe_release(stream->root.first);
@@ -147,7 +152,7 @@ ig_memory ig_memory_stats(const ig_session *s) {
     return s ? s->memory : (ig_memory){0};
 }
 
-/* --- Scopes ----------------------------------------------------------------------------------------------- */
+/* --- Scopes -------------------------------------------------------------------------------- */
 
 void fe_scope_push(fe_stream *s, fe_scope *scope) {
     scope->parent = s->scope;
@@ -214,7 +219,7 @@ void ig_free(ig_tensor *t) {
     fe_release(t);
 }
 
-/* --- Errors ----------------------------------------------------------------------------------------------- */
+/* --- Errors -------------------------------------------------------------------------------- */
 
 ig_status ig_error(void) { return session_stream ? session_stream->error : NULL; }
 
@@ -267,7 +272,7 @@ ig_tensor *fe_error(fe_call *c, ig_code code, const char *fmt, ...) {
     return fe_error_status(c, e);
 }
 
-/* --- The frame of a public call ----------------------------------------------------------------------------- */
+/* --- The frame of a public call ------------------------------------------------------------ */
 
 bool fe_enter(fe_call *c, const ig_site *site, const char *op) {
     fe_stream *s = session_get();

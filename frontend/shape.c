@@ -2,7 +2,7 @@
 #include "frontend/fe.h"
 #include <string.h>
 
-/* --- By value ---------------------------------------------------------------------------------------------------- */
+/* --- By value ------------------------------------------------------------------------------ */
 
 ig_tensor *fe_reshape(fe_call *c, ig_tensor *x, const ir_dims *dims) {
     ir_attr_dims attr = {.dims = *dims};
@@ -40,7 +40,8 @@ ig_tensor *fe_cut(fe_call *c, ig_tensor *x, int axis, ir_dim lo, ir_dim hi) {
 
 ig_tensor *fe_pad_with(fe_call *c, ig_tensor *x, const ir_attr_pad *pad, ig_tensor *value) {
     bool any = false;
-    for (int i = 0; i < pad->lo.n; i++) any = any || pad->lo.d[i] || pad->hi.d[i] || pad->interior.v[i];
+    for (int i = 0; i < pad->lo.n; i++)
+        any = any || pad->lo.d[i] || pad->hi.d[i] || pad->interior.v[i];
     return any ? fe_op2(c, OP_pad, pad, x, value) : x;
 }
 
@@ -65,7 +66,8 @@ ig_tensor *fe_new_axes(fe_call *c, ig_tensor *x, const ir_axes *axes) {
     if (fe_is_poison(x) || !axes->n) return x;
     ir_dims d = fe_dims(c, x), r = {0};
     if (d.n + axes->n > IG_MAX_RANK)
-        return fe_error(c, IG_SHAPE, "%s with %d new axes has more than %d", FE_TYPE(x), axes->n, IG_MAX_RANK);
+        return fe_error(c, IG_SHAPE, "%s with %d new axes has more than %d", FE_TYPE(x), axes->n,
+                        IG_MAX_RANK);
     for (int i = 0, k = 0, j = 0; i < d.n + axes->n; i++) {
         bool is_new = k < axes->n && axes->a[k] == i;
         if (is_new) k++;
@@ -74,7 +76,7 @@ ig_tensor *fe_new_axes(fe_call *c, ig_tensor *x, const ir_axes *axes) {
     return fe_reshape(c, x, &r);
 }
 
-/* --- Shape only ---------------------------------------------------------------------------------------------------- */
+/* --- Shape only ---------------------------------------------------------------------------- */
 
 /* Put what is left in place of -1. */
 static bool shape_infer_dim(fe_call *c, ig_tensor *x, ir_dims *d) {
@@ -90,13 +92,15 @@ static bool shape_infer_dim(fe_call *c, ig_tensor *x, ir_dims *d) {
             rest = ir_dim_mul(m, rest, d->d[i]);
     }
     if (at < 0) return true;
-    ir_dim left = rest == 0 || rest == IR_DIM_BAD || numel == IR_DIM_BAD ? IR_DIM_BAD : ir_dim_floordiv(m, numel, rest);
+    ir_dim left = rest == 0 || rest == IR_DIM_BAD || numel == IR_DIM_BAD
+                      ? IR_DIM_BAD
+                      : ir_dim_floordiv(m, numel, rest);
     if (left != IR_DIM_BAD && ir_dim_mul(m, left, rest) == numel) {
         d->d[at] = left;
         return true;
     }
-    fe_error(c, IG_SHAPE, "%s has %s elements: %s do not divide them, so -1 has no value", FE_TYPE(x), FE_DIM(numel),
-             FE_DIM(rest));
+    fe_error(c, IG_SHAPE, "%s has %s elements: %s do not divide them, so -1 has no value",
+             FE_TYPE(x), FE_DIM(numel), FE_DIM(rest));
     return false;
 }
 
@@ -104,7 +108,8 @@ ig_tensor *ig_reshape_at(const ig_site *site, ig_arg x, ig_dims dims) {
     FE_ENTER(site, "reshape");
     ir_dims d;
     ig_tensor *t = fe_arg(c, x);
-    if (fe_is_poison(t) || !fe_user_dims(c, dims, true, &d) || !shape_infer_dim(c, t, &d)) return fe_leave(c, NULL);
+    if (fe_is_poison(t) || !fe_user_dims(c, dims, true, &d) || !shape_infer_dim(c, t, &d))
+        return fe_leave(c, NULL);
     return fe_leave(c, fe_reshape(c, t, &d));
 }
 
@@ -122,7 +127,8 @@ ig_tensor *ig_expand_dims_at(const ig_site *site, ig_arg x, ig_axes axes) {
     ig_tensor *t = fe_arg(c, x);
     if (fe_is_poison(t)) return fe_leave(c, t);
     if (axes.all || t->rank + axes.n > IG_MAX_RANK)
-        return fe_leave(c, fe_error(c, IG_INVALID, "%s: name at most %d new axes", FE_TYPE(t), IG_MAX_RANK - t->rank));
+        return fe_leave(c, fe_error(c, IG_INVALID, "%s: name at most %d new axes", FE_TYPE(t),
+                                    IG_MAX_RANK - t->rank));
     return fe_leave(c, fe_axes(c, axes, t->rank + axes.n, &a) ? fe_new_axes(c, t, &a) : NULL);
 }
 
@@ -136,13 +142,13 @@ ig_tensor *ig_squeeze_at(const ig_site *site, ig_arg x, ig_axes axes) {
         if (d.d[a.a[i]] == 1)
             drop.a[drop.n++] = a.a[i];
         else if (!axes.all)
-            return fe_leave(c, fe_error(c, IG_SHAPE, "axis %d of %s has extent %s, not 1", a.a[i], FE_TYPE(t),
-                                        FE_DIM(d.d[a.a[i]])));
+            return fe_leave(c, fe_error(c, IG_SHAPE, "axis %d of %s has extent %s, not 1", a.a[i],
+                                        FE_TYPE(t), FE_DIM(d.d[a.a[i]])));
     }
     return fe_leave(c, fe_drop_axes(c, t, &drop));
 }
 
-/* --- Order of axes and elements ------------------------------------------------------------------------------------ */
+/* --- Order of axes and elements ------------------------------------------------------------ */
 
 ig_tensor *ig_transpose_at(const ig_site *site, ig_arg x, ig_axes perm) {
     FE_ENTER(site, "transpose");
@@ -150,8 +156,8 @@ ig_tensor *ig_transpose_at(const ig_site *site, ig_arg x, ig_axes perm) {
     ig_tensor *t = fe_arg(c, x);
     if (fe_is_poison(t)) return fe_leave(c, t);
     if (!perm.all && perm.n != t->rank)
-        return fe_leave(c, fe_error(c, IG_SHAPE, "%d axes for %s: name each of its %d axes once", perm.n, FE_TYPE(t),
-                                    t->rank));
+        return fe_leave(c, fe_error(c, IG_SHAPE, "%d axes for %s: name each of its %d axes once",
+                                    perm.n, FE_TYPE(t), t->rank));
     p.n = t->rank;
     for (int i = 0; i < t->rank; i++) {
         int axis = t->rank - 1 - i;
@@ -165,7 +171,8 @@ ig_tensor *ig_swap_axes_at(const ig_site *site, ig_arg x, int a, int b) {
     FE_ENTER(site, "swap_axes");
     ir_axes p = {0};
     ig_tensor *t = fe_arg(c, x);
-    if (fe_is_poison(t) || !fe_axis(c, a, t->rank, &a) || !fe_axis(c, b, t->rank, &b)) return fe_leave(c, NULL);
+    if (fe_is_poison(t) || !fe_axis(c, a, t->rank, &a) || !fe_axis(c, b, t->rank, &b))
+        return fe_leave(c, NULL);
     p.n = t->rank;
     for (int i = 0; i < t->rank; i++) p.a[i] = (uint8_t)(i == a ? b : i == b ? a : i);
     return fe_leave(c, fe_transpose(c, t, &p));
@@ -175,7 +182,8 @@ ig_tensor *ig_move_axis_at(const ig_site *site, ig_arg x, int from, int to) {
     FE_ENTER(site, "move_axis");
     ir_axes p = {0};
     ig_tensor *t = fe_arg(c, x);
-    if (fe_is_poison(t) || !fe_axis(c, from, t->rank, &from) || !fe_axis(c, to, t->rank, &to)) return fe_leave(c, NULL);
+    if (fe_is_poison(t) || !fe_axis(c, from, t->rank, &from) || !fe_axis(c, to, t->rank, &to))
+        return fe_leave(c, NULL);
     p.n = t->rank;
     for (int i = 0, k = 0; i < t->rank; i++) {
         k += k == from;
@@ -208,19 +216,22 @@ ig_tensor *ig_roll_at(const ig_site *site, ig_arg x, int64_t shift, int axis) {
     return fe_leave(c, fe_concat(c, 2, part, axis));
 }
 
-/* --- Padding, joining, splitting ----------------------------------------------------------------------------------- */
+/* --- Padding, joining, splitting ----------------------------------------------------------- */
 
 ig_tensor *ig_pad_at(const ig_site *site, ig_arg x, ig_dims lo, ig_dims hi, ig_arg value) {
     FE_ENTER(site, "pad");
     ir_attr_pad attr = {0};
     ig_tensor *t = fe_arg(c, x);
-    if (fe_is_poison(t) || !fe_user_dims(c, lo, false, &attr.lo) || !fe_user_dims(c, hi, false, &attr.hi))
+    if (fe_is_poison(t) || !fe_user_dims(c, lo, false, &attr.lo) ||
+        !fe_user_dims(c, hi, false, &attr.hi))
         return fe_leave(c, NULL);
     if (attr.lo.n != t->rank || attr.hi.n != t->rank)
-        return fe_leave(c, fe_error(c, IG_SHAPE, "%s: give the widths before and after each of its %d axes", FE_TYPE(t),
-                                    t->rank));
+        return fe_leave(c, fe_error(c, IG_SHAPE,
+                                    "%s: give the widths before and after each of its %d axes",
+                                    FE_TYPE(t), t->rank));
     attr.interior.n = t->rank;
-    ig_tensor *v = value.kind == IG_ARG_TENSOR ? fe_arg(c, value) : fe_number(c, (ig_dtype)t->dtype, value);
+    ig_tensor *v = value.kind == IG_ARG_TENSOR ? fe_arg(c, value)
+                                               : fe_number(c, (ig_dtype)t->dtype, value);
     return fe_leave(c, fe_pad_with(c, t, &attr, v));
 }
 
@@ -237,13 +248,15 @@ static bool shape_check_list(fe_call *c, ig_list list) {
 
 ig_tensor *ig_concat_at(const ig_site *site, ig_list list, int axis) {
     FE_ENTER(site, "concat");
-    if (!shape_check_list(c, list) || !fe_axis(c, axis, list.t[0]->rank, &axis)) return fe_leave(c, NULL);
+    if (!shape_check_list(c, list) || !fe_axis(c, axis, list.t[0]->rank, &axis))
+        return fe_leave(c, NULL);
     return fe_leave(c, fe_concat(c, list.n, list.t, axis));
 }
 
 ig_tensor *ig_stack_at(const ig_site *site, ig_list list, int axis) {
     FE_ENTER(site, "stack");
-    if (!shape_check_list(c, list) || !fe_axis(c, axis, list.t[0]->rank + 1, &axis)) return fe_leave(c, NULL);
+    if (!shape_check_list(c, list) || !fe_axis(c, axis, list.t[0]->rank + 1, &axis))
+        return fe_leave(c, NULL);
     ig_tensor **t = rt_alloc(fe_alloc(c), (size_t)list.n * sizeof *t);
     if (!t) return fe_leave(c, fe_error_memory(c));
     ir_axes at = {.n = 1, .a = {(uint8_t)axis}};
@@ -251,7 +264,8 @@ ig_tensor *ig_stack_at(const ig_site *site, ig_list list, int axis) {
     bool ok = true;
     for (int i = 0; i < list.n; i++) {
         if (ok && list.t[i]->rank != list.t[0]->rank) {
-            fe_error(c, IG_SHAPE, "%s vs %s: stacked tensors have one shape", FE_TYPE(list.t[0]), FE_TYPE(list.t[i]));
+            fe_error(c, IG_SHAPE, "%s vs %s: stacked tensors have one shape", FE_TYPE(list.t[0]),
+                     FE_TYPE(list.t[i]));
             ok = false;
         }
         t[i] = ok ? fe_new_axes(c, list.t[i], &at) : fe_poison(c);
@@ -270,12 +284,14 @@ bool ig_split_at(const ig_site *site, ig_arg x, int n, int axis, ig_tensor **par
     ir_dim d = ok ? fe_dims(c, t).d[axis] : 0, part = 0;
     if (ok && n >= 1) part = ir_dim_floordiv(fe_module(c), d, n);
     if (ok && (n < 1 || part == IR_DIM_BAD || ir_dim_mul(fe_module(c), part, n) != d)) {
-        fe_error(c, IG_SHAPE, "axis %d of %s is not divisible into %d equal parts", axis, FE_TYPE(t), n);
+        fe_error(c, IG_SHAPE, "axis %d of %s is not divisible into %d equal parts", axis,
+                 FE_TYPE(t), n);
         ok = false;
     }
     for (int i = 0; i < n; i++) {
         ir_dim lo = ok ? ir_dim_mul(fe_module(c), part, i) : 0;
-        ig_tensor *r = ok ? fe_cut(c, t, axis, lo, ir_dim_add(fe_module(c), lo, part)) : fe_poison(c);
+        ig_tensor *r = ok ? fe_cut(c, t, axis, lo, ir_dim_add(fe_module(c), lo, part))
+                          : fe_poison(c);
         parts_[i] = fe_hand_out(c, r);
         ok = ok && !fe_is_poison(parts_[i]);
     }
@@ -283,12 +299,14 @@ bool ig_split_at(const ig_site *site, ig_arg x, int n, int axis, ig_tensor **par
     return ok;
 }
 
-/* Repeat blocks: x[.., n, rest] becomes [.., n * times, rest] by a new axis before (tile) or after (repeat) the axis. */
+/* Repeat blocks: x[.., n, rest] becomes [.., n * times, rest] by a new axis before (tile) or after
+ * (repeat) the axis. */
 static ig_tensor *shape_repeat(fe_call *c, ig_tensor *x, int axis, int64_t times, bool each) {
     if (fe_is_poison(x) || times == 1) return x;
     ir_dims d = fe_dims(c, x), wide = {.n = (uint8_t)(d.n + 1)}, r = d;
     ir_axes at = {.n = 1, .a = {(uint8_t)(each ? axis + 1 : axis)}};
-    if (d.n == IG_MAX_RANK) return fe_error(c, IG_SHAPE, "%s has the largest rank already", FE_TYPE(x));
+    if (d.n == IG_MAX_RANK)
+        return fe_error(c, IG_SHAPE, "%s has the largest rank already", FE_TYPE(x));
     for (int i = 0, k = 0; i < wide.n; i++) wide.d[i] = i == at.a[0] ? times : d.d[k++];
     r.d[axis] = ir_dim_mul(fe_module(c), d.d[axis], times);
     return fe_reshape(c, fe_expand(c, fe_new_axes(c, x, &at), &wide), &r);
@@ -322,7 +340,7 @@ ig_tensor *ig_tile_at(const ig_site *site, ig_arg x, ig_dims times) {
     return fe_leave(c, t);
 }
 
-/* --- Triangles -------------------------------------------------------------------------------------------------------- */
+/* --- Triangles ----------------------------------------------------------------------------- */
 
 /* Keep x where column - row <= k (lower) or >= k (upper). */
 static ig_tensor *shape_triangle(fe_call *c, ig_tensor *x, int k, bool lower) {
@@ -331,7 +349,8 @@ static ig_tensor *shape_triangle(fe_call *c, ig_tensor *x, int k, bool lower) {
     ir_dims d = fe_dims(c, x), plane = {.n = 2, .d = {d.d[d.n - 2], d.d[d.n - 1]}};
     ig_tensor *row = fe_iota(c, IG_i64, &plane, 0), *column = fe_iota(c, IG_i64, &plane, 1);
     ig_tensor *edge = fe_add(c, row, fe_int(c, IG_i64, k));
-    ig_tensor *in = lower ? fe_cmp(c, IR_cmpop_le, column, edge) : fe_cmp(c, IR_cmpop_le, edge, column);
+    ig_tensor *in = lower ? fe_cmp(c, IR_cmpop_le, column, edge)
+                          : fe_cmp(c, IR_cmpop_le, edge, column);
     return fe_select(c, in, x, fe_int(c, (ig_dtype)x->dtype, 0));
 }
 

@@ -1,11 +1,12 @@
-/* sort.c - sort, argsort and topk as a network of compare-exchanges, made of elementwise ops and slices, so that they
- * trace like everything else.
+/* sort.c - sort, argsort and topk as a network of compare-exchanges, made of elementwise ops and
+ * slices, so that they trace like everything else.
  *
- * Elements become signed integer keys in the order of the contract (numerics rule 8): -0 before +0, NaN last.  Keys
- * up to 32 bits are packed above their position into one i64 word, so that words are distinct, the sort is stable and
- * an exchange is a min and a max; 64-bit keys carry their position in a second tensor.  The network is Batcher's
- * bitonic sort in the form without directions: to merge two sorted halves of a block, compare element i with its
- * mirror image, then at distances block/4, ..., 1.  The axis is padded to a power of two with largest words. */
+ * Elements become signed integer keys in the order of the contract (numerics rule 8): -0 before +0,
+ * NaN last.  Keys up to 32 bits are packed above their position into one i64 word, so that words
+ * are distinct, the sort is stable and an exchange is a min and a max; 64-bit keys carry their
+ * position in a second tensor.  The network is Batcher's bitonic sort in the form without
+ * directions: to merge two sorted halves of a block, compare element i with its mirror image, then
+ * at distances block/4, ..., 1.  The axis is padded to a power of two with largest words. */
 #include "frontend/fe.h"
 #include <string.h>
 
@@ -14,7 +15,7 @@ typedef struct sort_words {
     ig_tensor *key, *at; /* at NULL: packed */
 } sort_words;
 
-/* --- Keys ---------------------------------------------------------------------------------------------------------- */
+/* --- Keys ---------------------------------------------------------------------------------- */
 
 static ig_dtype sort_signed(ig_dtype d) {
     static const uint8_t by_bytes[9] = {[1] = IG_i8, [2] = IG_i16, [4] = IG_i32, [8] = IG_i64};
@@ -61,7 +62,7 @@ static ig_tensor *sort_unkey(fe_call *c, ig_tensor *key, ig_dtype d, bool descen
     return d == IG_bool ? fe_convert(c, key, d) : sort_bitcast(c, key, d);
 }
 
-/* --- The network --------------------------------------------------------------------------------------------------- */
+/* --- The network --------------------------------------------------------------------------- */
 
 /* x[..., n] as [rows, n / size, 2, size / 2]. */
 static ig_tensor *sort_halves(fe_call *c, ig_tensor *x, ir_dim rows, int64_t n, int64_t size) {
@@ -83,7 +84,8 @@ static ig_tensor *sort_join(fe_call *c, ig_tensor *lo, ig_tensor *hi, bool mirro
 }
 
 /* Compare and exchange the halves of every block of `size`. */
-static void sort_exchange(fe_call *c, sort_words *w, ir_dim rows, int64_t n, int64_t size, bool mirror) {
+static void sort_exchange(fe_call *c, sort_words *w, ir_dim rows, int64_t n, int64_t size,
+                          bool mirror) {
     ig_tensor *key = sort_halves(c, w->key, rows, n, size);
     ig_tensor *a = sort_half(c, key, 0, false), *b = sort_half(c, key, 1, mirror);
     if (!w->at) {
@@ -92,14 +94,16 @@ static void sort_exchange(fe_call *c, sort_words *w, ir_dim rows, int64_t n, int
     }
     ig_tensor *at = sort_halves(c, w->at, rows, n, size);
     ig_tensor *p = sort_half(c, at, 0, false), *q = sort_half(c, at, 1, mirror);
-    ig_tensor *tie = fe_bit(c, IR_bitop_and, fe_cmp(c, IR_cmpop_eq, a, b), fe_cmp(c, IR_cmpop_lt, q, p));
+    ig_tensor *tie =
+        fe_bit(c, IR_bitop_and, fe_cmp(c, IR_cmpop_eq, a, b), fe_cmp(c, IR_cmpop_lt, q, p));
     ig_tensor *swap = fe_bit(c, IR_bitop_or, fe_cmp(c, IR_cmpop_lt, b, a), tie);
     w->key = sort_join(c, fe_select(c, swap, b, a), fe_select(c, swap, a, b), mirror);
     w->at = sort_join(c, fe_select(c, swap, q, p), fe_select(c, swap, p, q), mirror);
 }
 
 /* One step in a call of its own, so that its temporaries go at once; the words before it go too. */
-static void sort_step(fe_call *c, sort_words *w, ir_dim rows, int64_t n, int64_t size, bool mirror) {
+static void sort_step(fe_call *c, sort_words *w, ir_dim rows, int64_t n, int64_t size,
+                      bool mirror) {
     sort_words before = *w;
     fe_call step;
     if (fe_is_poison(w->key) || !fe_enter(&step, c->site, c->op)) return;
@@ -114,10 +118,11 @@ static void sort_step(fe_call *c, sort_words *w, ir_dim rows, int64_t n, int64_t
 /* Sort words, temporaries of this call, along their last axis of n = 2^k elements, rows of them. */
 static void sort_network(fe_call *c, sort_words *w, ir_dim rows, int64_t n) {
     for (int64_t block = 2; block <= n; block *= 2)
-        for (int64_t size = block; size >= 2; size /= 2) sort_step(c, w, rows, n, size, size == block);
+        for (int64_t size = block; size >= 2; size /= 2)
+            sort_step(c, w, rows, n, size, size == block);
 }
 
-/* --- Sorting -------------------------------------------------------------------------------------------------------- */
+/* --- Sorting ------------------------------------------------------------------------------- */
 
 static int64_t sort_power(int64_t n) {
     int64_t p = 1;
@@ -150,7 +155,8 @@ static sort_words sort_load(fe_call *c, ig_tensor *x, int64_t n, int64_t to, boo
 }
 
 /* Sorted x[rows, n] and the positions the elements came from. */
-static bool sort_rows(fe_call *c, ig_tensor *x, int64_t n, bool descending, ig_tensor **sorted_, ig_tensor **at_) {
+static bool sort_rows(fe_call *c, ig_tensor *x, int64_t n, bool descending, ig_tensor **sorted_,
+                      ig_tensor **at_) {
     int64_t to = sort_power(n);
     ig_dtype d = (ig_dtype)x->dtype;
     ir_dim rows = fe_dims(c, x).d[0];
@@ -159,7 +165,8 @@ static bool sort_rows(fe_call *c, ig_tensor *x, int64_t n, bool descending, ig_t
     sort_network(c, &w, rows, to);
     if (fe_is_poison(w.key) || (w.at && fe_is_poison(w.at))) return false;
     ig_tensor *key = fe_cut(c, fe_reshape(c, w.key, &shape), 1, 0, n);
-    *at_ = w.at ? fe_cut(c, fe_reshape(c, w.at, &shape), 1, 0, n) : fe_bit(c, IR_bitop_and, key, fe_int(c, IG_i64, UINT32_MAX));
+    *at_ = w.at ? fe_cut(c, fe_reshape(c, w.at, &shape), 1, 0, n)
+                : fe_bit(c, IR_bitop_and, key, fe_int(c, IG_i64, UINT32_MAX));
     if (!w.at) key = sort_shift(c, IR_shop_arith, key, 32);
     if (fe_is_poison(key)) return false;
     *sorted_ = sort_unkey(c, fe_convert(c, key, sort_signed(d)), d, descending);
@@ -167,12 +174,13 @@ static bool sort_rows(fe_call *c, ig_tensor *x, int64_t n, bool descending, ig_t
 }
 
 /* The axis last, rows before it joined. */
-static bool sort_axis(fe_call *c, ig_tensor *x, int axis, bool descending, ig_tensor **sorted_, ig_tensor **at_) {
+static bool sort_axis(fe_call *c, ig_tensor *x, int axis, bool descending, ig_tensor **sorted_,
+                      ig_tensor **at_) {
     ir_axes to_last = {.n = x->rank}, back = {.n = x->rank};
     ir_dims d = fe_dims(c, x), flat = {.n = 2, .d = {1, d.d[axis]}}, moved = {.n = d.n};
     if (!ir_dim_is_const(d.d[axis]) || d.d[axis] > (int64_t)1 << 31) {
-        fe_error(c, IG_UNSUPPORTED, "axis %d of %s is %s: the network needs a fixed extent", axis, FE_TYPE(x),
-                 ir_dim_is_const(d.d[axis]) ? "too long" : "dynamic");
+        fe_error(c, IG_UNSUPPORTED, "axis %d of %s is %s: the network needs a fixed extent", axis,
+                 FE_TYPE(x), ir_dim_is_const(d.d[axis]) ? "too long" : "dynamic");
         return false;
     }
     for (int i = 0, k = 0; i < d.n; i++) {
@@ -183,7 +191,8 @@ static bool sort_axis(fe_call *c, ig_tensor *x, int axis, bool descending, ig_te
         if (i != axis) flat.d[0] = ir_dim_mul(fe_module(c), flat.d[0], d.d[i]);
     }
     ig_tensor *rows = fe_reshape(c, fe_transpose(c, x, &to_last), &flat);
-    if (fe_is_poison(rows) || !sort_rows(c, rows, flat.d[1], descending, sorted_, at_)) return false;
+    if (fe_is_poison(rows) || !sort_rows(c, rows, flat.d[1], descending, sorted_, at_))
+        return false;
     *sorted_ = fe_transpose(c, fe_reshape(c, *sorted_, &moved), &back);
     *at_ = fe_transpose(c, fe_reshape(c, *at_, &moved), &back);
     return !fe_is_poison(*sorted_) && !fe_is_poison(*at_);
@@ -200,7 +209,7 @@ ig_tensor *fe_sort_words(fe_call *c, ig_tensor *words) {
     return fe_reshape(c, fe_cut(c, fe_reshape(c, w.key, &shape), 1, 0, n), &flat);
 }
 
-/* --- Public ------------------------------------------------------------------------------------------------------------ */
+/* --- Public -------------------------------------------------------------------------------- */
 
 ig_tensor *ig_sort_at(const ig_site *site, ig_arg x, int axis, bool descending) {
     FE_ENTER(site, "sort");
@@ -216,13 +225,15 @@ ig_tensor *ig_argsort_at(const ig_site *site, ig_arg x, int axis, bool descendin
     return fe_leave(c, sort_axis(c, t, axis, descending, &sorted, &at) ? at : NULL);
 }
 
-bool ig_topk_at(const ig_site *site, ig_arg x, int k, int axis, ig_tensor **values_, ig_tensor **positions_) {
+bool ig_topk_at(const ig_site *site, ig_arg x, int k, int axis, ig_tensor **values_,
+                ig_tensor **positions_) {
     *values_ = *positions_ = fe_poison_none();
     FE_ENTER_OR(site, "topk", false);
     ig_tensor *t = fe_arg(c, x), *sorted = fe_poison(c), *at = sorted;
     bool ok = !fe_is_poison(t) && fe_axis(c, axis, t->rank, &axis);
     if (ok && (k < 0 || k > t->dim[axis])) {
-        fe_error(c, IG_RANGE, "%d of the %lld elements of axis %d of %s", k, (long long)t->dim[axis], axis, FE_TYPE(t));
+        fe_error(c, IG_RANGE, "%d of the %lld elements of axis %d of %s", k,
+                 (long long)t->dim[axis], axis, FE_TYPE(t));
         ok = false;
     }
     ok = ok && sort_axis(c, t, axis, true, &sorted, &at);

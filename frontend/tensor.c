@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-/* --- Buffers ------------------------------------------------------------------------------------------------ */
+/* --- Buffers ------------------------------------------------------------------------------- */
 
 static fe_buf *tensor_buf_new(ig_session *s, size_t bytes) {
     fe_buf *b = rt_alloc_zero(s->alloc, sizeof *b);
@@ -34,7 +34,7 @@ void fe_buf_release(ig_session *s, fe_buf *b) {
     rt_free(s->alloc, b, sizeof *b);
 }
 
-/* --- Handles ------------------------------------------------------------------------------------------------ */
+/* --- Handles ------------------------------------------------------------------------------- */
 
 static void tensor_link(ig_tensor *t, fe_scope *scope) {
     t->scope = scope;
@@ -77,7 +77,8 @@ void fe_release(ig_tensor *t) {
 }
 
 /* A handle over a buffer, whose share it takes over, also when it fails. */
-static ig_tensor *tensor_handle(fe_call *c, ig_dtype dtype, int rank, const int64_t *dim, fe_buf *buf) {
+static ig_tensor *tensor_handle(fe_call *c, ig_dtype dtype, int rank, const int64_t *dim,
+                                fe_buf *buf) {
     ig_session *s = c->s->session;
     ig_tensor *t = buf ? rt_alloc_zero(s->alloc, sizeof *t) : NULL;
     if (!t) {
@@ -104,8 +105,8 @@ static bool tensor_bytes(fe_call *c, ig_dtype dtype, int rank, const int64_t *di
         fe_error(c, IG_DTYPE, "%d is not an element type", (int)dtype);
         return false;
     }
-    if (!rt_numel_checked(dim, rank, &numel) || !rt_mul_size((size_t)numel, rt_dtype_bytes(dtype), bytes_) ||
-        *bytes_ > PTRDIFF_MAX) {
+    if (!rt_numel_checked(dim, rank, &numel) ||
+        !rt_mul_size((size_t)numel, rt_dtype_bytes(dtype), bytes_) || *bytes_ > PTRDIFF_MAX) {
         fe_error(c, IG_RANGE, "the shape has a negative extent or too many elements");
         return false;
     }
@@ -121,7 +122,8 @@ ig_tensor *fe_new(fe_call *c, ig_dtype dtype, int rank, const int64_t *dim) {
 ig_tensor *fe_alias(fe_call *c, ig_tensor *t, int rank, const int64_t *dim) {
     ir_type known;
     if (fe_is_poison(t)) return fe_poison(c);
-    if (c->s->rec && !dim && !fe_rec_type(c, t, &known)) return fe_poison(c); /* one capture for all its aliases */
+    if (c->s->rec && !dim && !fe_rec_type(c, t, &known))
+        return fe_poison(c); /* one capture for all its aliases */
     fe_buf_retain(t->buf);
     ig_tensor *r = tensor_handle(c, (ig_dtype)t->dtype, rank, dim ? dim : t->dim, t->buf);
     if (!fe_is_poison(r) && !dim) {
@@ -160,7 +162,9 @@ void fe_rebind(fe_call *c, ig_tensor *t, ig_tensor *v) {
     t->val = v->val;
 }
 
-int64_t fe_numel(const ig_tensor *t) { return (int64_t)(t->buf ? t->buf->bytes / rt_dtype_bytes((ig_dtype)t->dtype) : 0); }
+int64_t fe_numel(const ig_tensor *t) {
+    return (int64_t)(t->buf ? t->buf->bytes / rt_dtype_bytes((ig_dtype)t->dtype) : 0);
+}
 
 ir_tensor fe_ir_tensor(const ig_tensor *t) {
     ir_tensor r = {.dtype = t->dtype, .rank = t->rank, .data = t->buf->data};
@@ -176,7 +180,8 @@ bool fe_is_usable(fe_call *c, const ig_tensor *t, int operand) {
     if (fe_is_poison(t)) return false;
     if (t->session == c->s->session) return true;
     fe_error(c, IG_INVALID,
-             "operand %d belongs to another session; copy it through ig_read and ig_tensor_from", operand);
+             "operand %d belongs to another session; copy it through ig_read and ig_tensor_from",
+             operand);
     return false;
 }
 
@@ -206,12 +211,14 @@ bool fe_observe(fe_call *c, ig_tensor *t) {
 
 ig_status fe_readable(fe_call *c, ig_tensor *t) {
     if (fe_observe(c, t)) return NULL;
-    if (!c->s->error) return fe_status(c, rt_fail(fe_alloc(c), IG_INVALID, "the tensor is poison: an op before failed"));
+    if (!c->s->error)
+        return fe_status(
+            c, rt_fail(fe_alloc(c), IG_INVALID, "the tensor is poison: an op before failed"));
     return fe_status(c, rt_fail(fe_alloc(c), ig_status_code(c->s->error), "nothing to read: %s",
                                 ig_status_text(c->s->error)));
 }
 
-/* --- Creation ------------------------------------------------------------------------------------------------- */
+/* --- Creation ------------------------------------------------------------------------------ */
 
 /* Plain extents of data from the user; false after an error. */
 static bool tensor_check_dims(fe_call *c, ig_dims dims) {
@@ -242,14 +249,17 @@ ig_tensor *ig_tensor_from_at(const ig_site *site, ig_dtype dtype, ig_dims dims, 
 }
 
 /* A handle over the user's memory. */
-static ig_tensor *tensor_borrow(fe_call *c, ig_dtype dtype, ig_dims dims, const void *data, size_t bytes) {
+static ig_tensor *tensor_borrow(fe_call *c, ig_dtype dtype, ig_dims dims, const void *data,
+                                size_t bytes) {
     if (bytes && !data) return fe_error(c, IG_INVALID, "data is NULL");
     if ((uintptr_t)data % rt_dtype_bytes(dtype))
-        return fe_error(c, IG_INVALID, "data is not aligned to its %zu-byte elements; use ig_tensor_from",
+        return fe_error(c, IG_INVALID,
+                        "data is not aligned to its %zu-byte elements; use ig_tensor_from",
                         rt_dtype_bytes(dtype));
     for (size_t i = 0; dtype == IG_bool && i < bytes; i++)
         if (((const uint8_t *)data)[i] > 1)
-            return fe_error(c, IG_INVALID, "element %zu of borrowed bool data is neither 0 nor 1", i);
+            return fe_error(c, IG_INVALID, "element %zu of borrowed bool data is neither 0 nor 1",
+                            i);
     fe_buf *b = rt_alloc_zero(fe_alloc(c), sizeof *b);
     if (!b) return fe_error_memory(c);
     b->refs = 1;
@@ -284,7 +294,8 @@ ig_tensor *ig_name(ig_tensor *t, const char *name) {
         size_t n = name ? strlen(name) : 0;
         char *copy = NULL;
         if (!n || n > 200 || *name == '.')
-            fe_error(c, IG_INVALID, "a weight's name has 1 to 200 characters and does not begin with a dot");
+            fe_error(c, IG_INVALID,
+                     "a weight's name has 1 to 200 characters and does not begin with a dot");
         else if (!(copy = rt_alloc(fe_alloc(c), n + 1)))
             fe_error_memory(c);
         if (copy) {
@@ -297,7 +308,7 @@ ig_tensor *ig_name(ig_tensor *t, const char *name) {
     return t;
 }
 
-/* --- Reading ---------------------------------------------------------------------------------------------------- */
+/* --- Reading ------------------------------------------------------------------------------- */
 
 ig_dtype ig_dtype_of(const ig_tensor *t) { return t ? (ig_dtype)t->dtype : IG_NONE; }
 
@@ -368,7 +379,8 @@ int64_t fe_get_i64(const ig_tensor *t, int64_t k) {
 static bool tensor_is_item(fe_call *c, ig_tensor *t) {
     if (!fe_observe(c, t)) return false;
     if (fe_numel(t) == 1) return true;
-    fe_error(c, IG_SHAPE, "%s has %lld elements; exactly one is needed", FE_TYPE(t), (long long)fe_numel(t));
+    fe_error(c, IG_SHAPE, "%s has %lld elements; exactly one is needed", FE_TYPE(t),
+             (long long)fe_numel(t));
     return false;
 }
 
@@ -409,8 +421,9 @@ ig_status ig_read_at(const ig_site *site, ig_tensor *t, void *dst, size_t bytes)
     RT_TRY(fe_enter_status(&c, site, "read"));
     ig_status e = fe_readable(&c, t);
     if (!e && bytes != t->buf->bytes)
-        e = fe_status(&c, rt_fail(fe_alloc(&c), IG_INVALID, "%s has %zu bytes, room for %zu was given", fe_type_text(&c, t).s,
-                                  t->buf->bytes, bytes));
+        e = fe_status(&c,
+                      rt_fail(fe_alloc(&c), IG_INVALID, "%s has %zu bytes, room for %zu was given",
+                              fe_type_text(&c, t).s, t->buf->bytes, bytes));
     if (!e && bytes) memcpy(dst, t->buf->data, bytes);
     fe_exit(&c);
     return e;
@@ -431,7 +444,8 @@ static bool tensor_is_close(double x, double y, double rtol, double atol, bool e
     return fabs(x - y) <= atol + rtol * fabs(y);
 }
 
-bool ig_allclose_at(const ig_site *site, ig_tensor *a, ig_tensor *b, double rtol, double atol, bool equal_nan) {
+bool ig_allclose_at(const ig_site *site, ig_tensor *a, ig_tensor *b, double rtol, double atol,
+                    bool equal_nan) {
     FE_ENTER_OR(site, "allclose", false);
     bool r = fe_observe(c, a) && fe_observe(c, b);
     if (r && (a->rank != b->rank || memcmp(a->dim, b->dim, sizeof(int64_t) * a->rank))) {
@@ -445,7 +459,7 @@ bool ig_allclose_at(const ig_site *site, ig_tensor *a, ig_tensor *b, double rtol
     return r;
 }
 
-/* --- Texts ------------------------------------------------------------------------------------------------------ */
+/* --- Texts --------------------------------------------------------------------------------- */
 
 /* What stands before a text: how to free it. */
 typedef struct tensor_text {

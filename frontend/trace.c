@@ -1,16 +1,18 @@
-/* trace.c - ig_trace: run a function, record it, check the recording by a second run, make a module.
+/* trace.c - ig_trace: run a function, record it, check the recording by a second run, make a
+ * module.
  *
- * Both runs record into one module, so that equal attributes have equal numbers and the comparison of the streams is a
- * comparison of integers.  The second run has another size for every dynamic dim and the elements of the examples in
- * another order; what differs between the streams then was taken from the example and not from the arguments.  Handles
- * the function assigned get their values back after each run, so that both begin alike. */
+ * Both runs record into one module, so that equal attributes have equal numbers and the comparison
+ * of the streams is a comparison of integers.  The second run has another size for every dynamic
+ * dim and the elements of the examples in another order; what differs between the streams then was
+ * taken from the example and not from the arguments.  Handles the function assigned get their
+ * values back after each run, so that both begin alike. */
 #include "frontend/fe_rec.h"
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
-#define TRACE_DIM_MAX 16777216 /* the range of a dynamic dim that states none */
-#define TRACE_MAX_ARGS 4096
+#define TRACE_DIM_MAX     16777216 /* the range of a dynamic dim that states none */
+#define TRACE_MAX_ARGS    4096
 #define TRACE_CONST_BYTES 64 /* captured constants up to this size go into the module unnamed */
 
 typedef RT_VEC(int64_t) trace_sizes;
@@ -19,7 +21,8 @@ typedef RT_VEC(int64_t) trace_sizes;
 typedef struct trace_run {
     fe_rec rec;
     trace_sizes binding;
-    RT_VEC(uint32_t) results; /* those of the function, then final values of state in capture order */
+    RT_VEC(uint32_t)
+    results; /* those of the function, then final values of state in capture order */
 } trace_run;
 
 typedef struct trace_job {
@@ -29,18 +32,18 @@ typedef struct trace_job {
     int nin, nout;
     ig_tensor *const *in; /* borrowed: the user's examples */
     const char *name;
-    ir_module *module; /* owned until it is handed over */
+    ir_module *module;     /* owned until it is handed over */
     RT_VEC(ir_type) types; /* of the arguments */
     trace_run first, second;
 } trace_job;
 
-#define trace_alloc(j) fe_alloc((j)->c)
+#define trace_alloc(j)           fe_alloc((j)->c)
 #define trace_fail(j, code, ...) fe_status((j)->c, rt_fail(trace_alloc(j), (code), __VA_ARGS__))
 
 static const char *trace_file(const ig_site *site) { return site ? site->file : "(unknown)"; }
 static int trace_line(const ig_site *site) { return site ? site->line : 0; }
 
-/* --- Dynamic dims: "[B,784], [B]; B in 1..4096" ------------------------------------------------------------------------- */
+/* --- Dynamic dims: "[B,784], [B]; B in 1..4096" -------------------------------------------- */
 
 typedef struct trace_text {
     const char *all, *at;
@@ -58,7 +61,9 @@ static bool trace_number(trace_text *t, int64_t *out_) {
     while (isspace((unsigned char)*t->at)) t->at++;
     const char *first = t->at;
     for (; isdigit((unsigned char)*t->at); t->at++)
-        if (__builtin_mul_overflow(x, (int64_t)10, &x) || __builtin_add_overflow(x, (int64_t)(*t->at - '0'), &x)) return false;
+        if (__builtin_mul_overflow(x, (int64_t)10, &x) ||
+            __builtin_add_overflow(x, (int64_t)(*t->at - '0'), &x))
+            return false;
     *out_ = x;
     return t->at > first;
 }
@@ -81,12 +86,15 @@ static ig_status trace_bad_text(trace_job *j, const trace_text *t, const char *w
 }
 
 /* The number of a symbol, added with a range when it is new. */
-static ig_status trace_symbol(trace_job *j, const char *name, int64_t lo, int64_t hi, uint32_t *index_, ir_dim *dim_) {
+static ig_status trace_symbol(trace_job *j, const char *name, int64_t lo, int64_t hi,
+                              uint32_t *index_, ir_dim *dim_) {
     ir_module *m = j->module;
     *dim_ = ir_add_symbol(m, name, lo, hi);
-    for (*index_ = 0; *index_ < m->symbols.n && strcmp(m->symbols.data[*index_].name, name);) ++*index_;
+    for (*index_ = 0; *index_ < m->symbols.n && strcmp(m->symbols.data[*index_].name, name);)
+        ++*index_;
     bool ok = *dim_ != IR_DIM_BAD;
-    while (ok && j->first.binding.n < m->symbols.n) ok = rt_vec_push(trace_alloc(j), &j->first.binding, -1);
+    while (ok && j->first.binding.n < m->symbols.n)
+        ok = rt_vec_push(trace_alloc(j), &j->first.binding, -1);
     return ok ? NULL : fe_status(j->c, rt_fail_memory());
 }
 
@@ -97,8 +105,9 @@ static ig_status trace_read_ranges(trace_job *j, trace_text *t) {
         int64_t lo, hi;
         uint32_t index;
         ir_dim dim;
-        bool ok = trace_ident(t, name, sizeof name) && trace_ident(t, word, sizeof word) && !strcmp(word, "in") &&
-                  trace_number(t, &lo) && trace_take(t, '.') && trace_take(t, '.') && trace_number(t, &hi);
+        bool ok = trace_ident(t, name, sizeof name) && trace_ident(t, word, sizeof word) &&
+                  !strcmp(word, "in") && trace_number(t, &lo) && trace_take(t, '.') &&
+                  trace_take(t, '.') && trace_number(t, &hi);
         if (!ok) return trace_bad_text(j, t, "a range is written `B in 1..4096`");
         if (lo > hi) return trace_bad_text(j, t, "the range is empty");
         RT_TRY(trace_symbol(j, name, lo, hi, &index, &dim));
@@ -113,21 +122,23 @@ static ig_status trace_read_dim(trace_job *j, trace_text *t, int arg, int axis, 
     uint32_t index;
     if (trace_number(t, &number)) {
         *dim_ = have;
-        return number == have ? NULL : trace_fail(j, IG_SHAPE, "dim %d of argument %d is %lld, not %lld", axis, arg,
-                                                  (long long)have, (long long)number);
+        return number == have ? NULL
+                              : trace_fail(j, IG_SHAPE, "dim %d of argument %d is %lld, not %lld",
+                                           axis, arg, (long long)have, (long long)number);
     }
-    if (!trace_ident(t, name, sizeof name)) return trace_bad_text(j, t, "a dim is a number, `_` or a name");
+    if (!trace_ident(t, name, sizeof name))
+        return trace_bad_text(j, t, "a dim is a number, `_` or a name");
     *dim_ = have;
     if (!strcmp(name, "_")) return NULL;
     RT_TRY(trace_symbol(j, name, 1, TRACE_DIM_MAX, &index, dim_));
     const ir_symbol *s = &j->module->symbols.data[index];
     int64_t *bound = &j->first.binding.data[index];
     if (have < s->lo || have > s->hi)
-        return trace_fail(j, IG_RANGE, "dim %d of argument %d is %lld, outside %s in %lld..%lld", axis, arg, (long long)have,
-                          name, (long long)s->lo, (long long)s->hi);
+        return trace_fail(j, IG_RANGE, "dim %d of argument %d is %lld, outside %s in %lld..%lld",
+                          axis, arg, (long long)have, name, (long long)s->lo, (long long)s->hi);
     if (*bound >= 0 && *bound != have)
-        return trace_fail(j, IG_SHAPE, "%s is %lld, but dim %d of argument %d is %lld", name, (long long)*bound, axis, arg,
-                          (long long)have);
+        return trace_fail(j, IG_SHAPE, "%s is %lld, but dim %d of argument %d is %lld", name,
+                          (long long)*bound, axis, arg, (long long)have);
     *bound = have;
     return NULL;
 }
@@ -159,16 +170,19 @@ static ig_status trace_read_types(trace_job *j, const char *dims) {
     int arg = 0;
     do RT_TRY(trace_read_type(j, &t, arg++));
     while (trace_take(&t, ','));
-    if (!trace_take(&t, 0) && !trace_take(&t, ';')) return trace_bad_text(j, &t, "`,` or `;` is expected here");
+    if (!trace_take(&t, 0) && !trace_take(&t, ';'))
+        return trace_bad_text(j, &t, "`,` or `;` is expected here");
     for (uint32_t i = 0; i < j->first.binding.n; i++)
         if (j->first.binding.data[i] < 0)
-            return trace_fail(j, IG_INVALID, "no argument has the dim %s", j->module->symbols.data[i].name);
+            return trace_fail(j, IG_INVALID, "no argument has the dim %s",
+                              j->module->symbols.data[i].name);
     return NULL;
 }
 
-/* --- Examples of the second run ------------------------------------------------------------------------------------------- */
+/* --- Examples of the second run ------------------------------------------------------------ */
 
-/* Another size for every symbol, within its range, and different ones for different symbols where that is possible. */
+/* Another size for every symbol, within its range, and different ones for different symbols where
+ * that is possible. */
 static bool trace_other_sizes(trace_job *j) {
     const ir_module *m = j->module;
     for (uint32_t i = 0; i < m->symbols.n; i++) {
@@ -197,7 +211,8 @@ static ig_tensor *trace_other_example(trace_job *j, fe_call *c, int arg) {
     size_t width = rt_dtype_bytes((ig_dtype)x->dtype), have = x->buf->bytes / width;
     for (int i = 0; i < x->rank; i++)
         if (!ir_dim_eval(j->module, j->types.data[arg].dim[i], j->second.binding.data, &dim[i]))
-            return fe_error(c, IG_RANGE, "dim %d of argument %d is too large for the trace check", i, arg);
+            return fe_error(c, IG_RANGE, "dim %d of argument %d is too large for the trace check",
+                            i, arg);
     ig_tensor *t = fe_new(c, (ig_dtype)x->dtype, x->rank, dim);
     if (fe_is_poison(t) || !t->buf->bytes) return t;
     if (!have) {
@@ -211,9 +226,10 @@ static ig_tensor *trace_other_example(trace_job *j, fe_call *c, int arg) {
     return t;
 }
 
-/* --- One run ---------------------------------------------------------------------------------------------------------------- */
+/* --- One run ------------------------------------------------------------------------------- */
 
-/* Call the function with the user's floating-point environment; what scopes it left open hold becomes ours. */
+/* Call the function with the user's floating-point environment; what scopes it left open hold
+ * becomes ours. */
 static void trace_call(trace_job *j, fe_call *c, ig_tensor *const *in, ig_tensor **out) {
     fe_stream *s = c->s;
     uint32_t missing = s->missing;
@@ -234,7 +250,9 @@ static bool trace_take_results(trace_job *j, fe_call *c, trace_run *r, ig_tensor
     uint32_t val;
     for (int i = 0; i < j->nout; i++) {
         if (!out[i] || fe_is_poison(out[i])) {
-            if (!c->s->error) fe_error(c, IG_TRACE, "the function left result %d %s", i, out[i] ? "poison" : "NULL");
+            if (!c->s->error)
+                fe_error(c, IG_TRACE, "the function left result %d %s", i,
+                         out[i] ? "poison" : "NULL");
             return false;
         }
         if (!fe_is_usable(c, out[i], i) || !rec_value_of(c, &r->rec, out[i], &val)) return false;
@@ -242,7 +260,8 @@ static bool trace_take_results(trace_job *j, fe_call *c, trace_run *r, ig_tensor
     }
     for (uint32_t i = 0; i < r->rec.captures.n; i++) {
         if (!r->rec.captures.data[i].state) continue;
-        if (!rt_vec_push(trace_alloc(j), &r->results, r->rec.captures.data[i].handle->val)) return fe_error_memory(c), false;
+        if (!rt_vec_push(trace_alloc(j), &r->results, r->rec.captures.data[i].handle->val))
+            return fe_error_memory(c), false;
     }
     return true;
 }
@@ -265,7 +284,8 @@ static void trace_check_reads(fe_call *c, const fe_rec *r) {
 }
 
 /* Make the arguments, run, collect.  `in` and `out` have room for all. */
-static void trace_run_in(trace_job *j, fe_call *c, trace_run *r, bool other, ig_tensor **in, ig_tensor **out) {
+static void trace_run_in(trace_job *j, fe_call *c, trace_run *r, bool other, ig_tensor **in,
+                         ig_tensor **out) {
     for (int i = 0; i < j->nin; i++) {
         in[i] = other ? trace_other_example(j, c, i) : fe_alias(c, j->in[i], j->in[i]->rank, NULL);
         if (fe_is_poison(in[i])) return;
@@ -303,27 +323,39 @@ static ig_status trace_run_once(trace_job *j, trace_run *r, bool other) {
     return e;
 }
 
-/* --- The check ---------------------------------------------------------------------------------------------------------------- */
+/* --- The check ----------------------------------------------------------------------------- */
 
-static ig_status trace_differs(trace_job *j, const rec_node *a, const rec_node *b, const char *why) {
-    ig_status e = trace_fail(j, IG_TRACE, "the trace check failed: run again with other sizes and values, the function does "
-                             "something else: %s", why);
-    if (a) e = rt_status_note(e, "first run: %s at %s:%d", a->api, trace_file(a->site), trace_line(a->site));
-    if (b) e = rt_status_note(e, "second run: %s at %s:%d", b->api, trace_file(b->site), trace_line(b->site));
+static ig_status trace_differs(trace_job *j, const rec_node *a, const rec_node *b,
+                               const char *why) {
+    ig_status e = trace_fail(
+        j, IG_TRACE,
+        "the trace check failed: run again with other sizes and values, the function does "
+        "something else: %s",
+        why);
+    if (a)
+        e = rt_status_note(e, "first run: %s at %s:%d", a->api, trace_file(a->site),
+                           trace_line(a->site));
+    if (b)
+        e = rt_status_note(e, "second run: %s at %s:%d", b->api, trace_file(b->site),
+                           trace_line(b->site));
     return e;
 }
 
 /* A captured tensor is the same in both runs. */
-static ig_status trace_compare_capture(trace_job *j, const rec_capture *a, const rec_capture *b, const rec_node *n) {
+static ig_status trace_compare_capture(trace_job *j, const rec_capture *a, const rec_capture *b,
+                                       const rec_node *n) {
     const ig_tensor *x = a->handle, *y = b->handle;
     bool same = a->state == b->state && x->dtype == y->dtype && x->rank == y->rank &&
                 !memcmp(x->dim, y->dim, sizeof(int64_t) * x->rank);
     if (same && a->state && x == y) return NULL;
-    if (same && a->buf->bytes == b->buf->bytes && (!a->buf->bytes || !memcmp(a->buf->data, b->buf->data, a->buf->bytes)))
+    if (same && a->buf->bytes == b->buf->bytes &&
+        (!a->buf->bytes || !memcmp(a->buf->data, b->buf->data, a->buf->bytes)))
         return NULL;
-    return rt_status_note(trace_differs(j, n, n, "a constant it makes or takes from outside is not the same (a random "
-                                        "number of its own, an extent, a counter)"),
-                          "the constant was made at %s:%d", trace_file(x->site), trace_line(x->site));
+    return rt_status_note(
+        trace_differs(j, n, n,
+                      "a constant it makes or takes from outside is not the same (a random "
+                      "number of its own, an extent, a counter)"),
+        "the constant was made at %s:%d", trace_file(x->site), trace_line(x->site));
 }
 
 static ig_status trace_compare_operand(trace_job *j, const rec_node *a, uint32_t x, uint32_t y) {
@@ -338,29 +370,36 @@ static ig_status trace_compare_operand(trace_job *j, const rec_node *a, uint32_t
 static ig_status trace_compare_node(trace_job *j, const rec_node *a, const rec_node *b) {
     const fe_rec *r = &j->first.rec, *q = &j->second.rec;
     if (a->site != b->site || a->op != b->op || a->nin != b->nin)
-        return trace_differs(j, a, b, "its ops are others (a branch on something the trace cannot see)");
-    if (a->attr.i != b->attr.i || !ir_type_eq(&r->values.data[a->out].type, &q->values.data[b->out].type))
-        return trace_differs(j, a, b, "a shape or position depends on the example's sizes (an extent taken by ig_dim or "
-                             "ig_shape: use ig_extent, -1 or ..._like)");
+        return trace_differs(j, a, b,
+                             "its ops are others (a branch on something the trace cannot see)");
+    if (a->attr.i != b->attr.i ||
+        !ir_type_eq(&r->values.data[a->out].type, &q->values.data[b->out].type))
+        return trace_differs(
+            j, a, b,
+            "a shape or position depends on the example's sizes (an extent taken by ig_dim or "
+            "ig_shape: use ig_extent, -1 or ..._like)");
     for (uint32_t k = 0; k < a->nin; k++)
-        RT_TRY(trace_compare_operand(j, a, r->operands.data[a->in0 + k], q->operands.data[b->in0 + k]));
+        RT_TRY(trace_compare_operand(j, a, r->operands.data[a->in0 + k],
+                                     q->operands.data[b->in0 + k]));
     return NULL;
 }
 
 static ig_status trace_compare(trace_job *j) {
     const fe_rec *r = &j->first.rec, *q = &j->second.rec;
     for (uint32_t i = 0; i < r->nodes.n || i < q->nodes.n; i++) {
-        const rec_node *a = i < r->nodes.n ? &r->nodes.data[i] : NULL, *b = i < q->nodes.n ? &q->nodes.data[i] : NULL;
+        const rec_node *a = i < r->nodes.n ? &r->nodes.data[i] : NULL,
+                       *b = i < q->nodes.n ? &q->nodes.data[i] : NULL;
         if (!a || !b) return trace_differs(j, a, b, "it runs more or fewer ops");
         RT_TRY(trace_compare_node(j, a, b));
     }
-    if (j->first.results.n != j->second.results.n) return trace_differs(j, NULL, NULL, "it assigns other tensors");
+    if (j->first.results.n != j->second.results.n)
+        return trace_differs(j, NULL, NULL, "it assigns other tensors");
     for (uint32_t i = 0; i < j->first.results.n; i++)
         RT_TRY(trace_compare_operand(j, NULL, j->first.results.data[i], j->second.results.data[i]));
     return NULL;
 }
 
-/* --- The module ---------------------------------------------------------------------------------------------------------------- */
+/* --- The module ---------------------------------------------------------------------------- */
 
 /* The bytes of a capture with canonical NaNs; *copy_ is to be freed when set. */
 static const void *trace_bytes(trace_job *j, const rec_capture *k, void **copy_) {
@@ -374,12 +413,14 @@ static const void *trace_bytes(trace_job *j, const rec_capture *k, void **copy_)
 }
 
 /* A named capture becomes a weight; the same name twice must mean the same elements. */
-static ir_ref trace_weight(trace_job *j, ir_builder *b, const rec_capture *k, const ir_type *type, const void *bytes) {
+static ir_ref trace_weight(trace_job *j, ir_builder *b, const rec_capture *k, const ir_type *type,
+                           const void *bytes) {
     const ig_tensor *t = k->handle;
     const ir_weight *w = ir_find_weight(j->module, t->name);
     if (w && (!ir_type_eq(&w->type, type) || (w->bytes && memcmp(w->data, bytes, w->bytes))))
-        ir_build_error(b, trace_fail(j, IG_TRACE, "two different tensors are named %s; one was made at %s:%d", t->name,
-                                     trace_file(t->site), trace_line(t->site)));
+        ir_build_error(b, trace_fail(j, IG_TRACE,
+                                     "two different tensors are named %s; one was made at %s:%d",
+                                     t->name, trace_file(t->site), trace_line(t->site)));
     ig_status e = w ? NULL : ir_add_weight(j->module, t->name, *type, bytes, true);
     if (e) ir_build_error(b, e);
     const char *name = ir_intern_str(j->module, t->name, strlen(t->name));
@@ -387,14 +428,16 @@ static ir_ref trace_weight(trace_job *j, ir_builder *b, const rec_capture *k, co
     return ir_emit0(b, OP_weight, &(ir_attr_sym){.name = name});
 }
 
-static ir_ref trace_capture(trace_job *j, ir_builder *b, const rec_capture *k, const ir_type *type) {
+static ir_ref trace_capture(trace_job *j, ir_builder *b, const rec_capture *k,
+                            const ir_type *type) {
     const ig_tensor *t = k->handle;
     void *copy;
     if (!t->name && k->buf->bytes > TRACE_CONST_BYTES) {
-        ig_status e = rt_fail(trace_alloc(j), IG_TRACE,
-                              "a tensor of %zu bytes (%s) made at %s:%d is neither an argument nor named: name it by "
-                              "ig_name, which makes it a weight, or pass it as an argument",
-                              k->buf->bytes, fe_type_text(j->c, t).s, trace_file(t->site), trace_line(t->site));
+        ig_status e = rt_fail(
+            trace_alloc(j), IG_TRACE,
+            "a tensor of %zu bytes (%s) made at %s:%d is neither an argument nor named: name it by "
+            "ig_name, which makes it a weight, or pass it as an argument",
+            k->buf->bytes, fe_type_text(j->c, t).s, trace_file(t->site), trace_line(t->site));
         if (k->used) e = rt_status_at(e, k->used->file, k->used->line);
         ir_build_error(b, rt_status_op(e, k->used_by));
         return (ir_ref){0};
@@ -404,7 +447,8 @@ static ir_ref trace_capture(trace_job *j, ir_builder *b, const rec_capture *k, c
     if (k->buf->bytes && !bytes)
         ir_build_error(b, rt_fail_memory());
     else
-        r = t->name ? trace_weight(j, b, k, type, bytes) : ir_const(b, *type, bytes ? bytes : "", k->buf->bytes);
+        r = t->name ? trace_weight(j, b, k, type, bytes)
+                    : ir_const(b, *type, bytes ? bytes : "", k->buf->bytes);
     rt_free(trace_alloc(j), copy, copy ? k->buf->bytes : 0);
     return r;
 }
@@ -433,8 +477,10 @@ static void trace_params(trace_job *j, ir_builder *b, ir_ref *map, uint32_t *nst
 
 static void trace_emit(trace_job *j, ir_builder *b, ir_ref *map, const rec_node *n, ir_ref *in) {
     const fe_rec *r = &j->first.rec;
-    b->loc = n->site ? ir_intern_loc(j->module, n->site->file, (uint32_t)n->site->line) : (ir_loc){0};
-    for (uint32_t k = 0; k < n->nin; k++) in[k] = trace_ref(j, b, map, r->operands.data[n->in0 + k]);
+    b->loc = n->site ? ir_intern_loc(j->module, n->site->file, (uint32_t)n->site->line)
+                     : (ir_loc){0};
+    for (uint32_t k = 0; k < n->nin; k++)
+        in[k] = trace_ref(j, b, map, r->operands.data[n->in0 + k]);
     map[n->out] = ir_emit(b, (ir_opcode)n->op, ir_attr_get(j->module, n->attr), (int)n->nin, in);
 }
 
@@ -451,8 +497,10 @@ static ig_status trace_build(trace_job *j, uint32_t *nstate_) {
         ir_builder b;
         ir_build_begin(&b, j->module, j->name, IR_FN, IR_BUILD_RAW);
         trace_params(j, &b, map, nstate_);
-        for (uint32_t i = 0; i < r->nodes.n && !b.error; i++) trace_emit(j, &b, map, &r->nodes.data[i], in);
-        for (uint32_t i = 0; i < j->first.results.n; i++) in[i] = trace_ref(j, &b, map, j->first.results.data[i]);
+        for (uint32_t i = 0; i < r->nodes.n && !b.error; i++)
+            trace_emit(j, &b, map, &r->nodes.data[i], in);
+        for (uint32_t i = 0; i < j->first.results.n; i++)
+            in[i] = trace_ref(j, &b, map, j->first.results.data[i]);
         e = ir_build_end(&b, (int)j->first.results.n, in, NULL);
     }
     rt_free(trace_alloc(j), map, map ? (r->values.n + 1u) * sizeof *map : 0);
@@ -474,12 +522,15 @@ static ig_status trace_hand_over(trace_job *j, uint32_t nstate, ig_module **out_
     return e;
 }
 
-/* --- The whole ------------------------------------------------------------------------------------------------------------------ */
+/* --- The whole ----------------------------------------------------------------------------- */
 
 static ig_status trace_check_args(trace_job *j) {
-    if (j->c->s->rec) return trace_fail(j, IG_TRACE, "a trace is under way: call the function instead of tracing it");
+    if (j->c->s->rec)
+        return trace_fail(j, IG_TRACE,
+                          "a trace is under way: call the function instead of tracing it");
     if (!j->fn || j->nin < 0 || j->nout < 1 || j->nin > TRACE_MAX_ARGS || j->nout > TRACE_MAX_ARGS)
-        return trace_fail(j, IG_INVALID, "a function, its arguments and at least one result are needed");
+        return trace_fail(j, IG_INVALID,
+                          "a function, its arguments and at least one result are needed");
     for (int i = 0; i < j->nin; i++)
         if (!fe_is_usable(j->c, j->in[i], i)) return fe_readable(j->c, j->in[i]);
     return NULL;
@@ -497,7 +548,9 @@ static ig_status trace_all(trace_job *j, const ig_trace_options *opt, ig_module 
     if (!once) {
         if (!trace_other_sizes(j)) return fe_status(j->c, rt_fail_memory());
         ig_status e = trace_run_once(j, &j->second, true);
-        if (e) return rt_status_note(e, "in the second run of the trace check, with other sizes and values");
+        if (e)
+            return rt_status_note(
+                e, "in the second run of the trace check, with other sizes and values");
         RT_TRY(trace_compare(j));
     }
     RT_TRY(trace_build(j, &nstate));
@@ -512,8 +565,9 @@ static void trace_free_run(trace_job *j, trace_run *r) {
     rt_vec_free(trace_alloc(j), &r->results);
 }
 
-ig_status ig_trace_at(const ig_site *site, ig_trace_fn fn, void *user, int nin, ig_tensor *const *in, int nout,
-                      const ig_trace_options *opt, ig_module **out_) {
+ig_status ig_trace_at(const ig_site *site, ig_trace_fn fn, void *user, int nin,
+                      ig_tensor *const *in, int nout, const ig_trace_options *opt,
+                      ig_module **out_) {
     fe_call c;
     *out_ = NULL;
     RT_TRY(fe_enter_status(&c, site, "trace"));

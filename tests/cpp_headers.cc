@@ -4,20 +4,18 @@
 #include <cstdlib>
 #include <cstring>
 
-#define WANT(cond)                                                                                         \
-    do {                                                                                                   \
-        if (!(cond)) {                                                                                     \
-            std::fprintf(stderr, "%s:%d: %s (%s)\n", __FILE__, __LINE__, #cond, ig_error_text());          \
-            std::exit(1);                                                                                  \
-        }                                                                                                  \
+#define WANT(cond)                                                                                \
+    do {                                                                                          \
+        if (!(cond)) {                                                                            \
+            std::fprintf(stderr, "%s:%d: %s (%s)\n", __FILE__, __LINE__, #cond, ig_error_text()); \
+            std::exit(1);                                                                         \
+        }                                                                                         \
     } while (0)
 
 static void twice(void *, ig_tensor *const *in, ig_tensor **out) { out[0] = ig_mul(in[0], 2); }
 
 static ig_tensor *kept_sum(const ig_tensor *x) {
-    IG_SCOPE {
-        return ig_keep(ig_sum(ig_add(x, 1), IG_ALL_AXES));
-    }
+    IG_SCOPE { return ig_keep(ig_sum(ig_add(x, 1), IG_ALL_AXES)); }
     return nullptr;
 }
 
@@ -30,7 +28,9 @@ int main() {
     WANT(ig_item_f64(ig_slice(ig_sub(10L, x), IG_AT(1), IG_AT(-1))) == 4);
     WANT(ig_dim(ig_sum(y, 1), 0) == 2 && ig_rank(ig_sum(y, IG_KEEP(0))) == 2);
     WANT(ig_dim(ig_concat(IG_LIST(x, x, x), 0), 0) == 6);
-    WANT(ig_item_bool(ig_all(ig_eq(ig_where(ig_gt(x, 3), x, 0LL), ig_mul(x, ig_cast(ig_gt(x, 3), IG_f32))), IG_ALL_AXES)));
+    WANT(ig_item_bool(
+        ig_all(ig_eq(ig_where(ig_gt(x, 3), x, 0LL), ig_mul(x, ig_cast(ig_gt(x, 3), IG_f32))),
+               IG_ALL_AXES)));
     WANT(ig_item_f64(ig_dot(ig_flatten(x), ig_flatten(x))) == 91);
     WANT(ig_item_f64(ig_ein("y += a[i]*b[i]", ig_flatten(x), ig_flatten(x))) == 91);
     WANT(ig_dtype_of(ig_and(ig_full(IG_bool, IG_SCALAR, true), false)) == IG_bool);

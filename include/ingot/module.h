@@ -1,7 +1,8 @@
 /* ingot/module.h - recorded functions: run, compile, save, load.
  *
- * A module is one function with its weights.  It runs by the reference until it is compiled, and gives the same bits
- * either way.  A module object serves one thread at a time: ig_module_share gives another thread its own. */
+ * A module is one function with its weights.  It runs by the reference until it is compiled, and
+ * gives the same bits either way.  A module object serves one thread at a time: ig_module_share
+ * gives another thread its own. */
 #ifndef INGOT_MODULE_H
 #define INGOT_MODULE_H
 
@@ -11,7 +12,8 @@
 extern "C" {
 #endif
 
-/* Arguments and results without, then state: the last nstate arguments and results belong to state. */
+/* Arguments and results without, then state: the last nstate arguments and results belong to state.
+ */
 typedef struct ig_module_info {
     const char *name, *entry; /* owned by the module */
     int nin, nout, nstate;    /* nin and nout do not count state */
@@ -20,14 +22,15 @@ typedef struct ig_module_info {
 } ig_module_info;
 IG_API ig_module_info ig_module_get_info(const ig_module *m);
 
-/* Run.  Either nin and nout count the state (arguments and results explicit, nothing else changes), or they do not,
- * and the state lives in the handles the trace found (or ig_module_bind_state set), which are assigned.
- * Results belong to the innermost scope. */
-IG_API IG_MUST_USE ig_status ig_module_run_at(const ig_site *site, ig_module *m, int nin, ig_tensor *const *in,
-                                              int nout, ig_tensor **out_);
+/* Run.  Either nin and nout count the state (arguments and results explicit, nothing else changes),
+ * or they do not, and the state lives in the handles the trace found (or ig_module_bind_state set),
+ * which are assigned. Results belong to the innermost scope. */
+IG_API IG_MUST_USE ig_status ig_module_run_at(const ig_site *site, ig_module *m, int nin,
+                                              ig_tensor *const *in, int nout, ig_tensor **out_);
 /* The handle of state k, or NULL. */
 IG_API ig_tensor *ig_module_state(const ig_module *m, int k);
-IG_API IG_MUST_USE ig_status ig_module_bind_state(ig_module *m, int nstate, ig_tensor *const *state);
+IG_API IG_MUST_USE ig_status ig_module_bind_state(ig_module *m, int nstate,
+                                                  ig_tensor *const *state);
 /* Compile for a CPU level by name; NULL: the best of this machine. */
 IG_API IG_MUST_USE ig_status ig_module_compile(ig_module *m, const char *level);
 /* Run compiled kernels by an executor (borrowed); NULL: serially. */
@@ -40,8 +43,8 @@ IG_API IG_MUST_USE ig_status ig_module_load(const char *path, ig_module **out_);
 /* The module as text; free it with ig_text_free. */
 IG_API IG_MUST_USE ig_status ig_module_text(const ig_module *m, char **text_);
 /* A relocatable object for a CPU level with the functions <prefix>_run and <prefix>_workspace. */
-IG_API IG_MUST_USE ig_status ig_module_build(const ig_module *m, const char *prefix, const char *level,
-                                             const char *path);
+IG_API IG_MUST_USE ig_status ig_module_build(const ig_module *m, const char *prefix,
+                                             const char *level, const char *path);
 IG_API void ig_module_free(ig_module *m); /* NULL is allowed */
 
 #define ig_module_run(...) ig_module_run_at(IG_SITE, __VA_ARGS__)

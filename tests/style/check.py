@@ -38,7 +38,8 @@ WIDE_FILES = {"ir/ir.h": "one-line inline accessors and the op builders, read as
               "ir/ops.def": "the op table: one row an op, columns aligned"}
 # The library never prints, exits or aborts: the exceptions are what the user asked for by an environment word.
 SILENT = re.compile(r"\b(printf|puts|putchar|perror|fprintf|abort|exit|_exit|longjmp|assert)\s*\(")
-SPEAKERS = {"runtime/base/log.c": "IG_LOG", "runtime/base/status.c": "ig_assert in debug builds"}
+SPEAKERS = {"runtime/base/log.c": "IG_LOG", "runtime/base/status.c": "ig_assert in debug builds",
+            "frontend/print.c": "ig_print"}
 LIBRARY = ("runtime", "ir", "passes", "codegen", "frontend")
 LOOSE_ENDS = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 

@@ -16,14 +16,17 @@ static inline ig_tensor *eager_make(ig_dtype d, ig_dims dims, size_t n, const do
     ck_assert_msg(!ig_is_poison(t) && (size_t)ig_numel(t) == n, "%s", ig_error_text());
     return t;
 }
-#define TENSOR(dtype, dims, ...) eager_make(dtype, dims, COUNT(__VA_ARGS__), (double[]){__VA_ARGS__})
-#define VECTOR(dtype, ...)                                                                                 \
-    eager_make(dtype, IG_DIMS((int64_t)COUNT(__VA_ARGS__)), COUNT(__VA_ARGS__), (double[]){__VA_ARGS__})
+#define TENSOR(dtype, dims, ...) \
+    eager_make(dtype, dims, COUNT(__VA_ARGS__), (double[]){__VA_ARGS__})
+#define VECTOR(dtype, ...)                                                      \
+    eager_make(dtype, IG_DIMS((int64_t)COUNT(__VA_ARGS__)), COUNT(__VA_ARGS__), \
+               (double[]){__VA_ARGS__})
 
-static inline void eager_want(int line, ig_tensor *t, ig_dtype d, ig_dims dims, size_t n, const double *x, double tol) {
+static inline void eager_want(int line, ig_tensor *t, ig_dtype d, ig_dims dims, size_t n,
+                              const double *x, double tol) {
     ck_assert_msg(!ig_is_poison(t), "line %d: %s", line, ig_error_text());
-    ck_assert_msg(ig_dtype_of(t) == d, "line %d: element type %s, not %s", line, ig_dtype_name(ig_dtype_of(t)),
-                  ig_dtype_name(d));
+    ck_assert_msg(ig_dtype_of(t) == d, "line %d: element type %s, not %s", line,
+                  ig_dtype_name(ig_dtype_of(t)), ig_dtype_name(d));
     ig_dims have = ig_shape(t);
     bool same = have.n == dims.n;
     for (int i = 0; same && i < dims.n; i++) same = have.d[i] == dims.d[i];
@@ -34,15 +37,18 @@ static inline void eager_want(int line, ig_tensor *t, ig_dtype d, ig_dims dims, 
     ig_tensor *wide = ig_cast(t, IG_f64);
     const double *got = ig_data(wide);
     for (size_t i = 0; i < n; i++) {
-        bool ok = isnan(x[i]) ? isnan(got[i]) : isinf(x[i]) ? got[i] == x[i] : fabs(got[i] - x[i]) <= tol;
+        bool ok = isnan(x[i])   ? isnan(got[i])
+                  : isinf(x[i]) ? got[i] == x[i]
+                                : fabs(got[i] - x[i]) <= tol;
         if (x[i] == 0 && got[i] == 0 && signbit(x[i]) != signbit(got[i])) ok = false;
-        ck_assert_msg(ok, "line %d: element %zu is %.9g, not %.9g:\n%s", line, i, got[i], x[i], text);
+        ck_assert_msg(ok, "line %d: element %zu is %.9g, not %.9g:\n%s", line, i, got[i], x[i],
+                      text);
     }
     ig_text_free(text);
 }
-#define WANT(t, dtype, dims, ...)                                                                          \
+#define WANT(t, dtype, dims, ...) \
     eager_want(__LINE__, t, dtype, dims, COUNT(__VA_ARGS__), (double[]){__VA_ARGS__}, 0)
-#define WANT_NEAR(tol, t, dtype, dims, ...)                                                                \
+#define WANT_NEAR(tol, t, dtype, dims, ...) \
     eager_want(__LINE__, t, dtype, dims, COUNT(__VA_ARGS__), (double[]){__VA_ARGS__}, tol)
 #define WANT_EMPTY(t, dtype, dims) eager_want(__LINE__, t, dtype, dims, 0, (double[]){0}, 0)
 
@@ -52,31 +58,33 @@ static inline void eager_want_error(int line, ig_code code, const char *const *w
     ck_assert_msg(ig_status_code(ig_error()) == code, "line %d: code %d, not %d: %s", line,
                   (int)ig_status_code(ig_error()), (int)code, ig_error_text());
     for (size_t i = 0; i < n; i++)
-        ck_assert_msg(strstr(ig_error_text(), word[i]) != NULL, "line %d: `%s` is not in: %s", line, word[i],
-                      ig_error_text());
+        ck_assert_msg(strstr(ig_error_text(), word[i]) != NULL, "line %d: `%s` is not in: %s", line,
+                      word[i], ig_error_text());
     ig_error_clear();
 }
-#define WANT_ERROR(code, ...)                                                                              \
-    eager_want_error(__LINE__, code, (const char *[]){__VA_ARGS__}, sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *))
+#define WANT_ERROR(code, ...)                                       \
+    eager_want_error(__LINE__, code, (const char *[]){__VA_ARGS__}, \
+                     sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *))
 
 /* A status is an error with these words; it is freed. */
-static inline void eager_want_status(int line, ig_status s, ig_code code, const char *const *word, size_t n) {
+static inline void eager_want_status(int line, ig_status s, ig_code code, const char *const *word,
+                                     size_t n) {
     ck_assert_msg(s != NULL, "line %d: an error is expected", line);
     for (size_t i = 0; i < n; i++)
-        ck_assert_msg(strstr(ig_status_text(s), word[i]) != NULL, "line %d: `%s` is not in: %s", line, word[i],
-                      ig_status_text(s));
-    ck_assert_msg(ig_status_code(s) == code, "line %d: code %d, not %d: %s", line, (int)ig_status_code(s), (int)code,
-                  ig_status_text(s));
+        ck_assert_msg(strstr(ig_status_text(s), word[i]) != NULL, "line %d: `%s` is not in: %s",
+                      line, word[i], ig_status_text(s));
+    ck_assert_msg(ig_status_code(s) == code, "line %d: code %d, not %d: %s", line,
+                  (int)ig_status_code(s), (int)code, ig_status_text(s));
     ig_status_free(s);
 }
-#define WANT_STATUS(s, code, ...)                                                                          \
-    eager_want_status(__LINE__, s, code, (const char *[]){__VA_ARGS__},                                    \
+#define WANT_STATUS(s, code, ...)                                       \
+    eager_want_status(__LINE__, s, code, (const char *[]){__VA_ARGS__}, \
                       sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *))
 
-#define OK(s)                                                                                              \
-    do {                                                                                                   \
-        ig_status ok_ = (s);                                                                               \
-        ck_assert_msg(!ok_, "line %d: %s", __LINE__, ig_status_text(ok_));                                 \
+#define OK(s)                                                              \
+    do {                                                                   \
+        ig_status ok_ = (s);                                               \
+        ck_assert_msg(!ok_, "line %d: %s", __LINE__, ig_status_text(ok_)); \
     } while (0)
 
 /* End of a test: no error was left, nothing is still alive. */

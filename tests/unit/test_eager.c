@@ -6,7 +6,7 @@
 
 static ig_tensor *grid(void) { return TENSOR(IG_f32, IG_DIMS(2, 3), 0, 1, 2, 3, 4, 5); }
 
-/* --- Creation --------------------------------------------------------------------------------------------------- */
+/* --- Creation ------------------------------------------------------------------------------ */
 
 START_TEST(creation) {
     WANT(ig_zeros(IG_i32, IG_DIMS(2, 2)), IG_i32, IG_DIMS(2, 2), 0, 0, 0, 0);
@@ -50,7 +50,7 @@ START_TEST(borrow) {
 }
 END_TEST
 
-/* --- Elementwise -------------------------------------------------------------------------------------------------- */
+/* --- Elementwise --------------------------------------------------------------------------- */
 
 START_TEST(arithmetic) {
     ig_tensor *a = VECTOR(IG_f32, 1, -2, 3), *b = VECTOR(IG_f32, 4, 5, -6);
@@ -58,7 +58,8 @@ START_TEST(arithmetic) {
     WANT(ig_sub(a, b), IG_f32, IG_DIMS(3), -3, -7, 9);
     WANT(ig_mul(a, b), IG_f32, IG_DIMS(3), 4, -10, -18);
     WANT(ig_div(b, a), IG_f32, IG_DIMS(3), 4, -2.5, -2);
-    WANT(ig_rem(VECTOR(IG_f32, 5, -5, 5.5), VECTOR(IG_f32, 3, 3, -2)), IG_f32, IG_DIMS(3), 2, -2, 1.5);
+    WANT(ig_rem(VECTOR(IG_f32, 5, -5, 5.5), VECTOR(IG_f32, 3, 3, -2)), IG_f32, IG_DIMS(3), 2, -2,
+         1.5);
     WANT(ig_neg(a), IG_f32, IG_DIMS(3), -1, 2, -3);
     WANT(ig_abs(a), IG_f32, IG_DIMS(3), 1, 2, 3);
     WANT(ig_square(a), IG_f32, IG_DIMS(3), 1, 4, 9);
@@ -103,21 +104,30 @@ END_TEST
 
 START_TEST(functions) {
     ig_tensor *x = VECTOR(IG_f64, 0.5, -1, 2);
-    WANT_NEAR(1e-15, ig_exp(x), IG_f64, IG_DIMS(3), 1.6487212707001282, 0.36787944117144233, 7.38905609893065);
-    WANT_NEAR(1e-15, ig_tanh(x), IG_f64, IG_DIMS(3), 0.46211715726000973, -0.7615941559557649, 0.9640275800758169);
-    WANT_NEAR(1e-15, ig_sigmoid(x), IG_f64, IG_DIMS(3), 0.6224593312018546, 0.2689414213699951, 0.8807970779778823);
-    WANT_NEAR(1e-15, ig_erf(x), IG_f64, IG_DIMS(3), 0.5204998778130465, -0.8427007929497149, 0.9953222650189527);
-    WANT_NEAR(1e-15, ig_gelu(x), IG_f64, IG_DIMS(3), 0.34573123063700656, -0.15865525393145707, 1.9544997361036416);
-    WANT_NEAR(1e-15, ig_softplus(x), IG_f64, IG_DIMS(3), 0.9740769841801067, 0.31326168751822286, 2.1269280110429727);
-    WANT_NEAR(1e-15, ig_silu(x), IG_f64, IG_DIMS(3), 0.3112296656009273, -0.2689414213699951, 1.7615941559557646);
-    WANT_NEAR(1e-15, ig_tan(x), IG_f64, IG_DIMS(3), 0.5463024898437905, -1.5574077246549023, -2.185039863261519);
+    WANT_NEAR(1e-15, ig_exp(x), IG_f64, IG_DIMS(3), 1.6487212707001282, 0.36787944117144233,
+              7.38905609893065);
+    WANT_NEAR(1e-15, ig_tanh(x), IG_f64, IG_DIMS(3), 0.46211715726000973, -0.7615941559557649,
+              0.9640275800758169);
+    WANT_NEAR(1e-15, ig_sigmoid(x), IG_f64, IG_DIMS(3), 0.6224593312018546, 0.2689414213699951,
+              0.8807970779778823);
+    WANT_NEAR(1e-15, ig_erf(x), IG_f64, IG_DIMS(3), 0.5204998778130465, -0.8427007929497149,
+              0.9953222650189527);
+    WANT_NEAR(1e-15, ig_gelu(x), IG_f64, IG_DIMS(3), 0.34573123063700656, -0.15865525393145707,
+              1.9544997361036416);
+    WANT_NEAR(1e-15, ig_softplus(x), IG_f64, IG_DIMS(3), 0.9740769841801067, 0.31326168751822286,
+              2.1269280110429727);
+    WANT_NEAR(1e-15, ig_silu(x), IG_f64, IG_DIMS(3), 0.3112296656009273, -0.2689414213699951,
+              1.7615941559557646);
+    WANT_NEAR(1e-15, ig_tan(x), IG_f64, IG_DIMS(3), 0.5463024898437905, -1.5574077246549023,
+              -2.185039863261519);
     WANT_NEAR(1e-15, ig_log(VECTOR(IG_f64, 1, 2)), IG_f64, IG_DIMS(2), 0, 0.6931471805599453);
     WANT_NEAR(1e-15, ig_log1p(VECTOR(IG_f64, 1e-10)), IG_f64, IG_DIMS(1), 9.9999999995e-11);
     WANT_NEAR(1e-15, ig_expm1(VECTOR(IG_f64, 1e-10)), IG_f64, IG_DIMS(1), 1.00000000005e-10);
     WANT_NEAR(1e-15, ig_sqrt(VECTOR(IG_f64, 2, 9)), IG_f64, IG_DIMS(2), 1.4142135623730951, 3);
     WANT_NEAR(1e-15, ig_rsqrt(VECTOR(IG_f64, 4)), IG_f64, IG_DIMS(1), 0.5);
     WANT_NEAR(1e-15, ig_pow(VECTOR(IG_f64, 2, 9), 0.5), IG_f64, IG_DIMS(2), 1.4142135623730951, 3);
-    WANT_NEAR(1e-15, ig_atan2(VECTOR(IG_f64, 1), VECTOR(IG_f64, -1)), IG_f64, IG_DIMS(1), 2.356194490192345);
+    WANT_NEAR(1e-15, ig_atan2(VECTOR(IG_f64, 1), VECTOR(IG_f64, -1)), IG_f64, IG_DIMS(1),
+              2.356194490192345);
     WANT_NEAR(1e-15, ig_sin(VECTOR(IG_f64, 1)), IG_f64, IG_DIMS(1), 0.8414709848078965);
     WANT_NEAR(1e-15, ig_cos(VECTOR(IG_f64, 1)), IG_f64, IG_DIMS(1), 0.5403023058681398);
     ig_tensor *odd = VECTOR(IG_f32, NAN_, INF_, -INF_, 1);
@@ -177,12 +187,17 @@ END_TEST
 START_TEST(broadcasting) {
     ig_tensor *g = grid();
     WANT(ig_add(g, VECTOR(IG_f32, 10, 20, 30)), IG_f32, IG_DIMS(2, 3), 10, 21, 32, 13, 24, 35);
-    WANT(ig_add(g, TENSOR(IG_f32, IG_DIMS(2, 1), 10, 20)), IG_f32, IG_DIMS(2, 3), 10, 11, 12, 23, 24, 25);
-    WANT(ig_mul(TENSOR(IG_f32, IG_DIMS(2, 1), 1, 2), VECTOR(IG_f32, 3, 4)), IG_f32, IG_DIMS(2, 2), 3, 4, 6, 8);
-    WANT_EMPTY(ig_add(ig_zeros(IG_f32, IG_DIMS(0, 3)), VECTOR(IG_f32, 1, 2, 3)), IG_f32, IG_DIMS(0, 3));
-    WANT_EMPTY(ig_add(ig_zeros(IG_f32, IG_DIMS(0, 1)), VECTOR(IG_f32, 1, 2, 3)), IG_f32, IG_DIMS(0, 3));
+    WANT(ig_add(g, TENSOR(IG_f32, IG_DIMS(2, 1), 10, 20)), IG_f32, IG_DIMS(2, 3), 10, 11, 12, 23,
+         24, 25);
+    WANT(ig_mul(TENSOR(IG_f32, IG_DIMS(2, 1), 1, 2), VECTOR(IG_f32, 3, 4)), IG_f32, IG_DIMS(2, 2),
+         3, 4, 6, 8);
+    WANT_EMPTY(ig_add(ig_zeros(IG_f32, IG_DIMS(0, 3)), VECTOR(IG_f32, 1, 2, 3)), IG_f32,
+               IG_DIMS(0, 3));
+    WANT_EMPTY(ig_add(ig_zeros(IG_f32, IG_DIMS(0, 1)), VECTOR(IG_f32, 1, 2, 3)), IG_f32,
+               IG_DIMS(0, 3));
     WANT(ig_broadcast_to(VECTOR(IG_i32, 1, 2), IG_DIMS(2, 2)), IG_i32, IG_DIMS(2, 2), 1, 2, 1, 2);
-    WANT(ig_clip(VECTOR(IG_f32, 1, 5), TENSOR(IG_f32, IG_DIMS(2, 1), 2, 3), 4), IG_f32, IG_DIMS(2, 2), 2, 4, 3, 4);
+    WANT(ig_clip(VECTOR(IG_f32, 1, 5), TENSOR(IG_f32, IG_DIMS(2, 1), 2, 3), 4), IG_f32,
+         IG_DIMS(2, 2), 2, 4, 3, 4);
     eager_end();
 }
 END_TEST
@@ -197,7 +212,7 @@ START_TEST(conversions) {
 }
 END_TEST
 
-/* --- Shape ---------------------------------------------------------------------------------------------------------- */
+/* --- Shape --------------------------------------------------------------------------------- */
 
 START_TEST(shapes) {
     ig_tensor *g = grid();
@@ -209,16 +224,20 @@ START_TEST(shapes) {
     ig_tensor *t = ig_reshape(ig_arange(IG_i32, 0, 24, 1), IG_DIMS(2, 3, 4));
     ck_assert_int_eq(ig_dim(ig_move_axis(t, 0, -1), 0), 3);
     ck_assert_int_eq(ig_dim(ig_move_axis(t, 0, -1), 2), 2);
-    ck_assert_int_eq(ig_item_i64(ig_slice(ig_move_axis(t, 2, 0), IG_AT(3), IG_AT(1), IG_AT(2))), 23);
+    ck_assert_int_eq(ig_item_i64(ig_slice(ig_move_axis(t, 2, 0), IG_AT(3), IG_AT(1), IG_AT(2))),
+                     23);
     WANT(ig_expand_dims(VECTOR(IG_f32, 1, 2), 0), IG_f32, IG_DIMS(1, 2), 1, 2);
     WANT(ig_expand_dims(VECTOR(IG_f32, 1, 2), IG_AXES(0, -1)), IG_f32, IG_DIMS(1, 2, 1), 1, 2);
     WANT(ig_squeeze(ig_zeros(IG_f32, IG_DIMS(1, 2, 1)), IG_ALL_AXES), IG_f32, IG_DIMS(2), 0, 0);
     WANT(ig_squeeze(ig_zeros(IG_f32, IG_DIMS(1, 2, 1)), -1), IG_f32, IG_DIMS(1, 2), 0, 0);
     WANT(ig_flip(g, 1), IG_f32, IG_DIMS(2, 3), 2, 1, 0, 5, 4, 3);
     WANT(ig_flip(g, IG_ALL_AXES), IG_f32, IG_DIMS(2, 3), 5, 4, 3, 2, 1, 0);
-    WANT(ig_pad(VECTOR(IG_f32, 1, 2), IG_DIMS(1), IG_DIMS(2), 9), IG_f32, IG_DIMS(5), 9, 1, 2, 9, 9);
-    WANT(ig_concat(IG_LIST(g, ig_ones(IG_f32, IG_DIMS(1, 3))), 0), IG_f32, IG_DIMS(3, 3), 0, 1, 2, 3, 4, 5, 1, 1, 1);
-    WANT(ig_stack(IG_LIST(VECTOR(IG_i8, 1, 2), VECTOR(IG_i8, 3, 4)), -1), IG_i8, IG_DIMS(2, 2), 1, 3, 2, 4);
+    WANT(ig_pad(VECTOR(IG_f32, 1, 2), IG_DIMS(1), IG_DIMS(2), 9), IG_f32, IG_DIMS(5), 9, 1, 2, 9,
+         9);
+    WANT(ig_concat(IG_LIST(g, ig_ones(IG_f32, IG_DIMS(1, 3))), 0), IG_f32, IG_DIMS(3, 3), 0, 1, 2,
+         3, 4, 5, 1, 1, 1);
+    WANT(ig_stack(IG_LIST(VECTOR(IG_i8, 1, 2), VECTOR(IG_i8, 3, 4)), -1), IG_i8, IG_DIMS(2, 2), 1,
+         3, 2, 4);
     ig_tensor *part[3];
     ck_assert(ig_split(g, 3, 1, part));
     WANT(part[2], IG_f32, IG_DIMS(2, 1), 2, 5);
@@ -226,16 +245,19 @@ START_TEST(shapes) {
     ck_assert(ig_is_poison(part[0]) && ig_is_poison(part[1]));
     WANT_ERROR(IG_SHAPE, "split", "f32[2,3]");
     WANT(ig_repeat(VECTOR(IG_i32, 1, 2), 2, 0), IG_i32, IG_DIMS(4), 1, 1, 2, 2);
-    WANT(ig_tile(VECTOR(IG_i32, 1, 2), IG_DIMS(2, 2)), IG_i32, IG_DIMS(2, 4), 1, 2, 1, 2, 1, 2, 1, 2);
+    WANT(ig_tile(VECTOR(IG_i32, 1, 2), IG_DIMS(2, 2)), IG_i32, IG_DIMS(2, 4), 1, 2, 1, 2, 1, 2, 1,
+         2);
     WANT(ig_roll(VECTOR(IG_i32, 1, 2, 3, 4), 1, 0), IG_i32, IG_DIMS(4), 4, 1, 2, 3);
     WANT(ig_roll(VECTOR(IG_i32, 1, 2, 3, 4), -5, 0), IG_i32, IG_DIMS(4), 2, 3, 4, 1);
-    WANT(ig_tril(TENSOR(IG_i32, IG_DIMS(2, 3), 1, 2, 3, 4, 5, 6), 0), IG_i32, IG_DIMS(2, 3), 1, 0, 0, 4, 5, 0);
-    WANT(ig_triu(TENSOR(IG_i32, IG_DIMS(2, 3), 1, 2, 3, 4, 5, 6), 1), IG_i32, IG_DIMS(2, 3), 0, 2, 3, 0, 0, 6);
+    WANT(ig_tril(TENSOR(IG_i32, IG_DIMS(2, 3), 1, 2, 3, 4, 5, 6), 0), IG_i32, IG_DIMS(2, 3), 1, 0,
+         0, 4, 5, 0);
+    WANT(ig_triu(TENSOR(IG_i32, IG_DIMS(2, 3), 1, 2, 3, 4, 5, 6), 1), IG_i32, IG_DIMS(2, 3), 0, 2,
+         3, 0, 0, 6);
     eager_end();
 }
 END_TEST
 
-/* --- Indexing -------------------------------------------------------------------------------------------------------- */
+/* --- Indexing ------------------------------------------------------------------------------ */
 
 START_TEST(slices) {
     ig_tensor *g = grid(), *v = ig_arange(IG_i32, 0, 10, 1);
@@ -324,7 +346,7 @@ START_TEST(positions) {
 }
 END_TEST
 
-/* --- Reductions ------------------------------------------------------------------------------------------------------- */
+/* --- Reductions ---------------------------------------------------------------------------- */
 
 START_TEST(reductions) {
     ig_tensor *g = grid();
@@ -347,15 +369,18 @@ START_TEST(reductions) {
     WANT(ig_var(g, 1), IG_f32, IG_DIMS(2), 0.666666686534881591796875, 0.666666686534881591796875);
     WANT(ig_var_at(NULL, IG_ARG(g), IG_AXES(1), 1), IG_f32, IG_DIMS(2), 1, 1);
     WANT(ig_std(VECTOR(IG_f64, 1, 3), 0), IG_f64, IG_SCALAR, 1);
-    WANT(ig_argmax(TENSOR(IG_f32, IG_DIMS(2, 3), 1, 3, 3, NAN_, 9, 0), 1), IG_i64, IG_DIMS(2), 1, 0);
+    WANT(ig_argmax(TENSOR(IG_f32, IG_DIMS(2, 3), 1, 3, 3, NAN_, 9, 0), 1), IG_i64, IG_DIMS(2), 1,
+         0);
     WANT(ig_argmin(g, IG_ALL_AXES), IG_i64, IG_SCALAR, 0);
     WANT(ig_argmax(g, IG_KEEP_ALL), IG_i64, IG_DIMS(1, 1), 5);
-    WANT_NEAR(1e-15, ig_logsumexp(VECTOR(IG_f64, 1000, 1000), 0), IG_f64, IG_SCALAR, 1000.6931471805599);
+    WANT_NEAR(1e-15, ig_logsumexp(VECTOR(IG_f64, 1000, 1000), 0), IG_f64, IG_SCALAR,
+              1000.6931471805599);
     WANT(ig_logsumexp(VECTOR(IG_f64, -INF_, -INF_), 0), IG_f64, IG_SCALAR, -INF_);
     WANT(ig_cumsum(g, 1), IG_f32, IG_DIMS(2, 3), 0, 1, 3, 3, 7, 12);
     WANT(ig_cumprod(VECTOR(IG_i32, 1, 2, 3, 4), 0), IG_i32, IG_DIMS(4), 1, 2, 6, 24);
     WANT(ig_cummax(VECTOR(IG_i32, 1, 3, 2, 4), 0), IG_i32, IG_DIMS(4), 1, 3, 3, 4);
-    WANT(ig_cum_at(NULL, IG_ARG(VECTOR(IG_i32, 1, 2, 3)), IG_CUM_SUM, 0, true, true), IG_i32, IG_DIMS(3), 5, 3, 0);
+    WANT(ig_cum_at(NULL, IG_ARG(VECTOR(IG_i32, 1, 2, 3)), IG_CUM_SUM, 0, true, true), IG_i32,
+         IG_DIMS(3), 5, 3, 0);
     ig_sum(g, 2);
     WANT_ERROR(IG_RANGE, "sum", "axis 2");
     ig_sum(g, IG_AXES(0, -2));
@@ -374,11 +399,14 @@ START_TEST(contractions) {
     WANT(ig_matmul(v, v), IG_f32, IG_SCALAR, 14);
     ig_tensor *batch = ig_reshape(ig_arange(IG_f32, 0, 12, 1), IG_DIMS(2, 2, 3));
     WANT(ig_matmul(batch, v), IG_f32, IG_DIMS(2, 2), 8, 26, 44, 62);
-    WANT(ig_matmul(g, ig_transpose(batch, IG_AXES(0, 2, 1))), IG_f32, IG_DIMS(2, 2, 2), 5, 14, 14, 50, 23, 32, 86, 122);
-    WANT(ig_matmul(ig_reshape(g, IG_DIMS(1, 2, 3)), ig_transpose(batch, IG_AXES(0, 2, 1))), IG_f32, IG_DIMS(2, 2, 2), 5, 14,
-         14, 50, 23, 32, 86, 122);
-    WANT(ig_matmul(VECTOR(IG_i32, 2, 3), TENSOR(IG_i32, IG_DIMS(2, 1), 4, 5)), IG_i32, IG_DIMS(1), 23);
-    WANT(ig_matmul(ig_zeros(IG_f32, IG_DIMS(2, 0)), ig_zeros(IG_f32, IG_DIMS(0, 2))), IG_f32, IG_DIMS(2, 2), 0, 0, 0, 0);
+    WANT(ig_matmul(g, ig_transpose(batch, IG_AXES(0, 2, 1))), IG_f32, IG_DIMS(2, 2, 2), 5, 14, 14,
+         50, 23, 32, 86, 122);
+    WANT(ig_matmul(ig_reshape(g, IG_DIMS(1, 2, 3)), ig_transpose(batch, IG_AXES(0, 2, 1))), IG_f32,
+         IG_DIMS(2, 2, 2), 5, 14, 14, 50, 23, 32, 86, 122);
+    WANT(ig_matmul(VECTOR(IG_i32, 2, 3), TENSOR(IG_i32, IG_DIMS(2, 1), 4, 5)), IG_i32, IG_DIMS(1),
+         23);
+    WANT(ig_matmul(ig_zeros(IG_f32, IG_DIMS(2, 0)), ig_zeros(IG_f32, IG_DIMS(0, 2))), IG_f32,
+         IG_DIMS(2, 2), 0, 0, 0, 0);
     WANT(ig_dot(v, v), IG_f32, IG_SCALAR, 14);
     WANT(ig_dot(g, h), IG_f32, IG_DIMS(2, 2), 5, 14, 14, 50);
     WANT(ig_dot(g, 2), IG_f32, IG_DIMS(2, 3), 0, 2, 4, 6, 8, 10);
@@ -399,11 +427,12 @@ END_TEST
 
 START_TEST(composites) {
     ig_tensor *g = grid();
-    WANT_NEAR(1e-7, ig_softmax(g, 1), IG_f32, IG_DIMS(2, 3), 0.09003057, 0.24472847, 0.66524096, 0.09003057, 0.24472847,
-              0.66524096);
-    WANT_NEAR(1e-6, ig_log_softmax(g, 1), IG_f32, IG_DIMS(2, 3), -2.407606, -1.4076059, -0.40760595, -2.407606, -1.4076059,
-              -0.40760595);
-    WANT(ig_one_hot(VECTOR(IG_i32, 2, 0, 7), 3, IG_f32), IG_f32, IG_DIMS(3, 3), 0, 0, 1, 1, 0, 0, 0, 0, 0);
+    WANT_NEAR(1e-7, ig_softmax(g, 1), IG_f32, IG_DIMS(2, 3), 0.09003057, 0.24472847, 0.66524096,
+              0.09003057, 0.24472847, 0.66524096);
+    WANT_NEAR(1e-6, ig_log_softmax(g, 1), IG_f32, IG_DIMS(2, 3), -2.407606, -1.4076059, -0.40760595,
+              -2.407606, -1.4076059, -0.40760595);
+    WANT(ig_one_hot(VECTOR(IG_i32, 2, 0, 7), 3, IG_f32), IG_f32, IG_DIMS(3, 3), 0, 0, 1, 1, 0, 0, 0,
+         0, 0);
     eager_end();
 }
 END_TEST
@@ -413,7 +442,8 @@ START_TEST(sorting) {
     WANT(ig_sort(x, 0), IG_f32, IG_DIMS(7), -1, -0.0, 0, 3, 3, INF_, NAN_);
     WANT(ig_argsort(x, 0), IG_i64, IG_DIMS(7), 2, 4, 3, 0, 6, 5, 1);
     WANT(ig_argsort_at(NULL, IG_ARG(x), 0, true), IG_i64, IG_DIMS(7), 1, 5, 0, 6, 3, 4, 2);
-    WANT(ig_sort(TENSOR(IG_i32, IG_DIMS(2, 3), 3, 1, 2, -1, 5, 0), 0), IG_i32, IG_DIMS(2, 3), -1, 1, 0, 3, 5, 2);
+    WANT(ig_sort(TENSOR(IG_i32, IG_DIMS(2, 3), 3, 1, 2, -1, 5, 0), 0), IG_i32, IG_DIMS(2, 3), -1, 1,
+         0, 3, 5, 2);
     WANT(ig_sort(VECTOR(IG_u32, 4294967295.0, 0, 7), 0), IG_u32, IG_DIMS(3), 0, 7, 4294967295.0);
     WANT(ig_sort(VECTOR(IG_f64, 2, 1, NAN_, -5, -5), 0), IG_f64, IG_DIMS(5), -5, -5, 1, 2, NAN_);
     WANT(ig_argsort(VECTOR(IG_i64, 2, 1, 2, 1, 0), 0), IG_i64, IG_DIMS(5), 4, 1, 3, 0, 2);
@@ -431,11 +461,12 @@ START_TEST(sorting) {
 }
 END_TEST
 
-/* --- Random --------------------------------------------------------------------------------------------------------------- */
+/* --- Random -------------------------------------------------------------------------------- */
 
 START_TEST(random_numbers) {
     ig_seed(7);
-    ig_tensor *a = ig_uniform(NULL, IG_f32, IG_DIMS(1000), 2, 4), *b = ig_uniform(NULL, IG_f32, IG_DIMS(1000), 2, 4);
+    ig_tensor *a = ig_uniform(NULL, IG_f32, IG_DIMS(1000), 2, 4),
+              *b = ig_uniform(NULL, IG_f32, IG_DIMS(1000), 2, 4);
     ck_assert(!ig_equal(a, b));
     ig_seed(7);
     ck_assert(ig_equal(a, ig_uniform(NULL, IG_f32, IG_DIMS(1000), 2, 4)));
@@ -461,7 +492,7 @@ START_TEST(random_numbers) {
 }
 END_TEST
 
-/* --- Printing --------------------------------------------------------------------------------------------------------------- */
+/* --- Printing ------------------------------------------------------------------------------ */
 
 static void want_text(int line, ig_tensor *t, const char *want) {
     char *text;
@@ -490,13 +521,15 @@ START_TEST(printing) {
     TEXT(ig_zeros(IG_i8, IG_DIMS(2, 1, 2)), "[[[0 0]]\n\n [[0 0]]]");
     TEXT(ig_zeros(IG_f32, IG_DIMS(0, 3)), "[]");
     TEXT(ig_arange(IG_i32, 0, 1001, 1), "[   0    1    2 ...  998  999 1000]");
-    TEXT(ig_full(IG_i32, IG_DIMS(26), 10), "[10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10\n 10 10]");
-    TEXT(ig_zeros(IG_u8, IG_DIMS(1200, 2)), "[[0 0]\n [0 0]\n [0 0]\n ...\n [0 0]\n [0 0]\n [0 0]]");
+    TEXT(ig_full(IG_i32, IG_DIMS(26), 10),
+         "[10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10 10\n 10 10]");
+    TEXT(ig_zeros(IG_u8, IG_DIMS(1200, 2)),
+         "[[0 0]\n [0 0]\n [0 0]\n ...\n [0 0]\n [0 0]\n [0 0]]");
     eager_end();
 }
 END_TEST
 
-/* --- Reading, lifetime, sessions ------------------------------------------------------------------------------------------------ */
+/* --- Reading, lifetime, sessions ----------------------------------------------------------- */
 
 START_TEST(reading) {
     ig_tensor *g = grid();
@@ -509,7 +542,8 @@ START_TEST(reading) {
     ck_assert(isnan(ig_item_f64(g)));
     WANT_ERROR(IG_SHAPE, "item", "f32[2,3]", "6 elements");
     ck_assert(ig_equal(g, ig_copy(g)) && !ig_equal(g, ig_add(g, 1)));
-    ck_assert(!ig_equal(VECTOR(IG_f32, 0), VECTOR(IG_f32, -0.0)) && ig_equal(VECTOR(IG_f32, NAN_), VECTOR(IG_f32, NAN_)));
+    ck_assert(!ig_equal(VECTOR(IG_f32, 0), VECTOR(IG_f32, -0.0)) &&
+              ig_equal(VECTOR(IG_f32, NAN_), VECTOR(IG_f32, NAN_)));
     ck_assert(ig_allclose(g, ig_add(g, 1e-6), 0, 1e-5) && !ig_allclose(g, ig_add(g, 1), 0, 0.5));
     ck_assert(!ig_allclose(VECTOR(IG_f32, NAN_), VECTOR(IG_f32, NAN_), 1, 1));
     ck_assert(ig_allclose_at(NULL, VECTOR(IG_f32, NAN_), VECTOR(IG_f32, NAN_), 1, 1, true));
@@ -518,7 +552,8 @@ START_TEST(reading) {
     ck_assert_int_eq(ig_dim(g, 2), -1);
     ck_assert_int_eq(ig_extent(g, 1), 3);
     uint32_t nan_bits = 0xffc12345u;
-    const uint32_t *bits = ig_data(ig_bitcast(ig_add(ig_bitcast(ig_tensor_from(IG_u32, IG_DIMS(1), &nan_bits), IG_f32), 0), IG_u32));
+    const uint32_t *bits = ig_data(ig_bitcast(
+        ig_add(ig_bitcast(ig_tensor_from(IG_u32, IG_DIMS(1), &nan_bits), IG_f32), 0), IG_u32));
     ck_assert_uint_eq(bits[0], 0x7fc00000u);
     eager_end();
 }

@@ -1,4 +1,5 @@
-/* test_errors.c - what happens when something is wrong: poison, the first error, traps, the caller's environment. */
+/* test_errors.c - what happens when something is wrong: poison, the first error, traps, the
+ * caller's environment. */
 #include "eager.h"
 #include <fenv.h>
 #include <setjmp.h>
@@ -14,7 +15,8 @@ START_TEST(first_error) {
     ck_assert_int_eq(ig_status_line(ig_error()), line);
     ck_assert(strstr(ig_status_file(ig_error()), "test_errors.c") != NULL);
     ck_assert_str_eq(ig_status_op(ig_error()), "add");
-    WANT_ERROR(IG_SHAPE, "add: f32[64,32] vs f32[32,64]: dim 0: 64 != 32", "operand 1: f32[32,64], made at");
+    WANT_ERROR(IG_SHAPE, "add: f32[64,32] vs f32[32,64]: dim 0: 64 != 32",
+               "operand 1: f32[32,64], made at");
     ck_assert_str_eq(ig_error_text(), "ok");
     ck_assert(isnan(ig_item_f64(bad)));
     ck_assert_ptr_null(ig_data(bad));
@@ -201,13 +203,18 @@ START_TEST(leak_report) {
     char place[64];
     snprintf(place, sizeof place, "test_errors.c:%d", line);
     ck_assert_uint_eq(alive, 2);
-    ck_assert_msg(strstr(text, place) && strstr(text, "20 bytes") && strstr(text, "kept") && strstr(text, "never ended"), "%s", text);
+    ck_assert_msg(strstr(text, place) && strstr(text, "20 bytes") && strstr(text, "kept") &&
+                      strstr(text, "never ended"),
+                  "%s", text);
 }
 END_TEST
 
-/* --- The n-th allocation fails --------------------------------------------------------------------------------------- */
+/* --- The n-th allocation fails ------------------------------------------------------------- */
 
-typedef struct oom { long at, fail; size_t live; } oom;
+typedef struct oom {
+    long at, fail;
+    size_t live;
+} oom;
 
 static void *oom_resize(void *user, void *p, size_t old_size, size_t new_size, size_t align) {
     oom *o = user;
@@ -269,7 +276,8 @@ START_TEST(out_of_memory) {
             ck_assert_msg(!first || first == IG_MEMORY, "allocation %ld: %s", n, ig_error_text());
             ig_session_free(s);
         }
-        ck_assert_msg(!e || first == IG_MEMORY || ig_status_code(e) == IG_MEMORY, "allocation %ld: %s", n, ig_status_text(e));
+        ck_assert_msg(!e || first == IG_MEMORY || ig_status_code(e) == IG_MEMORY,
+                      "allocation %ld: %s", n, ig_status_text(e));
         ck_assert_msg(o.at > n || !e, "%s", ig_status_text(e));
         ig_status_free(e);
         ck_assert_msg(!o.live, "%zu bytes leak when allocation %ld fails", o.live, n);

@@ -25,17 +25,20 @@ static size_t npy_build(char *out, int version, const char *dict, const void *da
 }
 
 START_TEST(round_trip) {
-    ig_dims dims[] = {IG_SCALAR, IG_DIMS(7), IG_DIMS(2, 3), IG_DIMS(2, 0, 3), IG_DIMS(1, 2, 1, 2, 1, 2, 1, 2)};
+    ig_dims dims[] = {IG_SCALAR, IG_DIMS(7), IG_DIMS(2, 3), IG_DIMS(2, 0, 3),
+                      IG_DIMS(1, 2, 1, 2, 1, 2, 1, 2)};
     for (size_t d = 0; d < NTYPES; d++)
         for (size_t k = 0; k < sizeof dims / sizeof *dims; k++) IG_SCOPE {
                 int64_t n = 1;
                 for (int i = 0; i < dims[k].n; i++) n *= dims[k].d[i];
-                ig_tensor *t = ig_reshape(ig_cast(ig_arange(IG_f64, -2, n - 2, 1), all_types[d]), dims[k]);
+                ig_tensor *t =
+                    ig_reshape(ig_cast(ig_arange(IG_f64, -2, n - 2, 1), all_types[d]), dims[k]);
                 char *bytes;
                 size_t size;
                 OK(ig_npy_write(t, &bytes, &size));
                 ck_assert_uint_eq((size - ig_nbytes(t)) % 64, 0);
-                ck_assert_msg(ig_equal(ig_npy_read(bytes, size), t), "%s: %s", ig_dtype_name(all_types[d]), ig_error_text());
+                ck_assert_msg(ig_equal(ig_npy_read(bytes, size), t), "%s: %s",
+                              ig_dtype_name(all_types[d]), ig_error_text());
                 ig_text_free(bytes);
             }
     eager_end();
@@ -82,13 +85,15 @@ START_TEST(variants) {
     size_t n;
     float x[6] = {1, 2, 3, 4, 5, 6};
     for (int version = 1; version <= 3; version++) {
-        n = npy_build(file, version, "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }", x, sizeof x);
+        n = npy_build(file, version, "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }",
+                      x, sizeof x);
         WANT(ig_npy_read(file, n), IG_f32, IG_DIMS(2, 3), 1, 3, 5, 2, 4, 6);
     }
     uint8_t big[8] = {0x3f, 0x80, 0, 0, 0xc0, 0, 0, 0};
     n = npy_build(file, 1, "{\"shape\":(2,),\"descr\":\">f4\",\"fortran_order\":False}", big, 8);
     WANT(ig_npy_read(file, n), IG_f32, IG_DIMS(2), 1, -2);
-    n = npy_build(file, 1, "{'descr': '>i2', 'fortran_order': True, 'shape': (2, 2)}", "\0\1\0\2\0\3\0\4", 8);
+    n = npy_build(file, 1, "{'descr': '>i2', 'fortran_order': True, 'shape': (2, 2)}",
+                  "\0\1\0\2\0\3\0\4", 8);
     WANT(ig_npy_read(file, n), IG_i16, IG_DIMS(2, 2), 1, 3, 2, 4);
     n = npy_build(file, 1, "{'descr': '|b1', 'fortran_order': False, 'shape': ()}", "\7", 1);
     WANT(ig_npy_read(file, n), IG_bool, IG_SCALAR, 1);
@@ -97,7 +102,11 @@ START_TEST(variants) {
 END_TEST
 
 START_TEST(refused) {
-    static const struct { const char *dict; size_t n; const char *why; } bad[] = {
+    static const struct {
+        const char *dict;
+        size_t n;
+        const char *why;
+    } bad[] = {
         {"{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", 8, "pickled"},
         {"{'descr': '<c8', 'fortran_order': False, 'shape': (1,)}", 8, "counterpart"},
         {"{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}", 4, "structured"},
@@ -122,16 +131,19 @@ START_TEST(refused) {
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         size_t n = npy_build(file, 1, bad[i].dict, data, bad[i].n);
         ck_assert_msg(ig_is_poison(ig_npy_read(file, n)), "%s", bad[i].dict);
-        ck_assert_msg(strstr(ig_error_text(), bad[i].why) != NULL, "%s: %s", bad[i].dict, ig_error_text());
+        ck_assert_msg(strstr(ig_error_text(), bad[i].why) != NULL, "%s: %s", bad[i].dict,
+                      ig_error_text());
         WANT_ERROR(IG_FORMAT, "npy_read");
     }
     eager_end();
 }
 END_TEST
 
-/* --- Damage -------------------------------------------------------------------------------------------------------------- */
+/* --- Damage -------------------------------------------------------------------------------- */
 
-typedef struct counted { size_t live, peak; } counted;
+typedef struct counted {
+    size_t live, peak;
+} counted;
 
 static void *counted_resize(void *user, void *p, size_t old_size, size_t new_size, size_t align) {
     counted *c = user;
@@ -143,7 +155,8 @@ static void *counted_resize(void *user, void *p, size_t old_size, size_t new_siz
     return q;
 }
 
-/* Truncation at every byte, every bit flipped: an error or a tensor, and never more than 4 times the file. */
+/* Truncation at every byte, every bit flipped: an error or a tensor, and never more than 4 times
+ * the file. */
 START_TEST(damage) {
     counted c = {0};
     ig_allocator a = {counted_resize, &c};
@@ -152,7 +165,9 @@ START_TEST(damage) {
     ig_session_use(s);
     char file[1024];
     float x[64] = {1};
-    size_t n = npy_build(file, 1, "{'descr': '>f4', 'fortran_order': True, 'shape': (8, 8), }", x, sizeof x), read = 0;
+    size_t n = npy_build(file, 1, "{'descr': '>f4', 'fortran_order': True, 'shape': (8, 8), }", x,
+                         sizeof x),
+           read = 0;
     size_t idle = c.live;
     for (size_t k = 0; k < n; k++) {
         char *cut = malloc(k + 1); /* exactly so large: a read beyond it is seen */

@@ -1,14 +1,17 @@
-/* test_trace.c - recording functions: what becomes an argument, a constant, a weight, state; what is refused; modules. */
+/* test_trace.c - recording functions: what becomes an argument, a constant, a weight, state; what
+ * is refused; modules. */
 #include "eager.h"
 #include <unistd.h>
 
 /* Run the function eagerly and by the module on the same inputs: the same bits. */
-static void want_same(int line, ig_trace_fn fn, void *user, ig_module *m, int nin, ig_tensor *const *in, int nout) {
+static void want_same(int line, ig_trace_fn fn, void *user, ig_module *m, int nin,
+                      ig_tensor *const *in, int nout) {
     ig_tensor *want[4] = {0}, *got[4] = {0};
     fn(user, in, want);
     ig_status e = ig_module_run(m, nin, in, nout, got);
     ck_assert_msg(!e, "line %d: %s", line, ig_status_text(e));
-    for (int i = 0; i < nout; i++) ck_assert_msg(ig_equal(want[i], got[i]), "line %d: result %d differs", line, i);
+    for (int i = 0; i < nout; i++)
+        ck_assert_msg(ig_equal(want[i], got[i]), "line %d: result %d differs", line, i);
 }
 #define SAME(fn, user, m, nin, in, nout) want_same(__LINE__, fn, user, m, nin, in, nout)
 
@@ -20,10 +23,12 @@ static char *module_text(ig_module *m) {
     ig_text_free(t);
     return text;
 }
-#define HAS(m, word) ck_assert_msg(strstr(module_text(m), word) != NULL, "`%s` is not in:\n%s", word, module_text(m))
-#define LACKS(m, word) ck_assert_msg(!strstr(module_text(m), word), "`%s` is in:\n%s", word, module_text(m))
+#define HAS(m, word) \
+    ck_assert_msg(strstr(module_text(m), word) != NULL, "`%s` is not in:\n%s", word, module_text(m))
+#define LACKS(m, word) \
+    ck_assert_msg(!strstr(module_text(m), word), "`%s` is in:\n%s", word, module_text(m))
 
-/* --- Static and dynamic ---------------------------------------------------------------------------------------------- */
+/* --- Static and dynamic -------------------------------------------------------------------- */
 
 static void mlp(void *user, ig_tensor *const *in, ig_tensor **out) {
     ig_tensor **w = user;
@@ -42,9 +47,11 @@ START_TEST(network) {
     ig_tensor *w[3], *x = ig_normal(NULL, IG_f32, IG_DIMS(4, 6), 0, 1);
     ig_module *m;
     make_weights(w);
-    OK(ig_trace(mlp, w, 1, &x, 2, &(ig_trace_options){.name = "mlp", .dims = "[B,6]; B in 1..64"}, &m));
+    OK(ig_trace(mlp, w, 1, &x, 2, &(ig_trace_options){.name = "mlp", .dims = "[B,6]; B in 1..64"},
+                &m));
     ig_module_info info = ig_module_get_info(m);
-    ck_assert(info.nin == 1 && info.nout == 2 && info.nstate == 0 && !info.unchecked && !info.level);
+    ck_assert(info.nin == 1 && info.nout == 2 && info.nstate == 0 && !info.unchecked &&
+              !info.level);
     ck_assert_str_eq(info.name, "mlp");
     HAS(m, "dim B in 1..64");
     HAS(m, "f32[B,6]");
@@ -57,7 +64,8 @@ START_TEST(network) {
         OK(ig_module_run(m, 1, &y, 2, out));
         ck_assert_int_eq(ig_dim(out[0], 0), n);
     }
-    ig_tensor *big = ig_zeros(IG_f32, IG_DIMS(65, 6)), *wrong = ig_zeros(IG_f32, IG_DIMS(4, 7)), *out[2];
+    ig_tensor *big = ig_zeros(IG_f32, IG_DIMS(65, 6)), *wrong = ig_zeros(IG_f32, IG_DIMS(4, 7)),
+              *out[2];
     WANT_STATUS(ig_module_run(m, 1, &big, 2, out), IG_SHAPE, "module_run", "65");
     ck_assert(ig_is_poison(out[0]));
     WANT_STATUS(ig_module_run(m, 1, &wrong, 2, out), IG_SHAPE, "7");
@@ -73,7 +81,8 @@ static void dynamic(void *user, ig_tensor *const *in, ig_tensor **out) {
     ig_tensor *x = in[0], *y = in[1]; /* [B,4], [B] */
     ig_tensor *a = ig_transpose(ig_reshape(x, IG_DIMS(-1, 2, 2)), IG_AXES(0, 2, 1));
     a = ig_reshape(a, IG_DIMS(ig_extent(x, 0), -1));
-    a = ig_concat(IG_LIST(a, ig_expand_dims(y, 1), ig_zeros(IG_f32, IG_DIMS(ig_extent(x, 0), 1))), 1);
+    a = ig_concat(IG_LIST(a, ig_expand_dims(y, 1), ig_zeros(IG_f32, IG_DIMS(ig_extent(x, 0), 1))),
+                  1);
     a = ig_sub(a, ig_mean(a, IG_KEEP(0)));
     a = ig_div(a, ig_add(ig_std(a, IG_KEEP(0)), 1e-3));
     a = ig_tile(ig_repeat(a, 2, 0), IG_DIMS(2, 1));
@@ -88,11 +97,14 @@ static void dynamic(void *user, ig_tensor *const *in, ig_tensor **out) {
 }
 
 START_TEST(dynamic_shapes) {
-    ig_tensor *in[2] = {ig_normal(NULL, IG_f32, IG_DIMS(3, 4), 0, 1), ig_normal(NULL, IG_f32, IG_DIMS(3), 0, 1)};
+    ig_tensor *in[2] = {ig_normal(NULL, IG_f32, IG_DIMS(3, 4), 0, 1),
+                        ig_normal(NULL, IG_f32, IG_DIMS(3), 0, 1)};
     ig_module *m;
-    OK(ig_trace(dynamic, NULL, 2, in, 3, &(ig_trace_options){.dims = "[B,4], [B]; B in 1..1000"}, &m));
+    OK(ig_trace(dynamic, NULL, 2, in, 3, &(ig_trace_options){.dims = "[B,4], [B]; B in 1..1000"},
+                &m));
     for (int64_t n = 1; n < 6; n++) {
-        ig_tensor *other[2] = {ig_normal(NULL, IG_f32, IG_DIMS(n, 4), 0, 1), ig_normal(NULL, IG_f32, IG_DIMS(n), 0, 1)};
+        ig_tensor *other[2] = {ig_normal(NULL, IG_f32, IG_DIMS(n, 4), 0, 1),
+                               ig_normal(NULL, IG_f32, IG_DIMS(n), 0, 1)};
         SAME(dynamic, NULL, m, 2, other, 3);
     }
     ig_module_free(m);
@@ -100,9 +112,11 @@ START_TEST(dynamic_shapes) {
 }
 END_TEST
 
-/* --- Captures ------------------------------------------------------------------------------------------------------------ */
+/* --- Captures ------------------------------------------------------------------------------ */
 
-static void add_user(void *user, ig_tensor *const *in, ig_tensor **out) { out[0] = ig_add(in[0], (ig_tensor *)user); }
+static void add_user(void *user, ig_tensor *const *in, ig_tensor **out) {
+    out[0] = ig_add(in[0], (ig_tensor *)user);
+}
 
 START_TEST(captures) {
     ig_tensor *x = ig_zeros(IG_f32, IG_DIMS(2, 32)), *small = ig_ones(IG_f32, IG_SCALAR);
@@ -115,7 +129,8 @@ START_TEST(captures) {
     ig_tensor *large = ig_ones(IG_f32, IG_DIMS(32));
     char place[64];
     snprintf(place, sizeof place, "test_trace.c:%d", line);
-    WANT_STATUS(ig_trace(add_user, large, 1, &x, 1, NULL, &m), IG_TRACE, "add", "128 bytes", place, "ig_name");
+    WANT_STATUS(ig_trace(add_user, large, 1, &x, 1, NULL, &m), IG_TRACE, "add", "128 bytes", place,
+                "ig_name");
     ck_assert_ptr_null(m);
     ig_name(large, "large");
     OK(ig_trace(add_user, large, 1, &x, 1, NULL, &m));
@@ -138,10 +153,12 @@ static void two_weights(void *user, ig_tensor *const *in, ig_tensor **out) {
 }
 
 START_TEST(weight_names) {
-    ig_tensor *x = ig_zeros(IG_f32, IG_DIMS(3)), *w[2] = {ig_name(VECTOR(IG_f32, 1, 2, 3), "w"), NULL};
+    ig_tensor *x = ig_zeros(IG_f32, IG_DIMS(3)),
+              *w[2] = {ig_name(VECTOR(IG_f32, 1, 2, 3), "w"), NULL};
     ig_module *m;
     w[1] = ig_name(VECTOR(IG_f32, 1, 2, 4), "w");
-    WANT_STATUS(ig_trace(two_weights, w, 1, &x, 1, NULL, &m), IG_TRACE, "two different tensors are named w");
+    WANT_STATUS(ig_trace(two_weights, w, 1, &x, 1, NULL, &m), IG_TRACE,
+                "two different tensors are named w");
     w[1] = ig_name(VECTOR(IG_f32, 1, 2, 3), "w");
     OK(ig_trace(two_weights, w, 1, &x, 1, NULL, &m));
     ig_module_free(m);
@@ -169,7 +186,7 @@ START_TEST(plain_results) {
 }
 END_TEST
 
-/* --- State ---------------------------------------------------------------------------------------------------------------- */
+/* --- State --------------------------------------------------------------------------------- */
 
 static void count(void *user, ig_tensor *const *in, ig_tensor **out) {
     ig_tensor *n = user;
@@ -236,7 +253,8 @@ static void assigns_local(void *user, ig_tensor *const *in, ig_tensor **out) {
 START_TEST(assignment) {
     ig_tensor *x = VECTOR(IG_f32, 1, 2);
     ig_module *m;
-    WANT_STATUS(ig_trace(assigns_argument, NULL, 1, &x, 1, NULL, &m), IG_TRACE, "assign", "ig_copy");
+    WANT_STATUS(ig_trace(assigns_argument, NULL, 1, &x, 1, NULL, &m), IG_TRACE, "assign",
+                "ig_copy");
     WANT(x, IG_f32, IG_DIMS(2), 1, 2);
     OK(ig_trace(assigns_local, NULL, 1, &x, 1, NULL, &m));
     ck_assert_int_eq(ig_module_get_info(m).nstate, 0);
@@ -246,7 +264,7 @@ START_TEST(assignment) {
 }
 END_TEST
 
-/* --- Reading inside a trace ----------------------------------------------------------------------------------------------- */
+/* --- Reading inside a trace ---------------------------------------------------------------- */
 
 static int read_line, sum_line;
 static void reads(void *user, ig_tensor *const *in, ig_tensor **out) {
@@ -290,7 +308,9 @@ START_TEST(observation) {
 }
 END_TEST
 
-static void selects(void *user, ig_tensor *const *in, ig_tensor **out) { out[0] = ig_select_mask(in[0], (ig_tensor *)user); }
+static void selects(void *user, ig_tensor *const *in, ig_tensor **out) {
+    out[0] = ig_select_mask(in[0], (ig_tensor *)user);
+}
 
 START_TEST(constant_masks) {
     ig_tensor *x = VECTOR(IG_f32, 1, 2, 3, 4, 5), *mask = VECTOR(IG_bool, 1, 1, 0, 1, 0);
@@ -302,7 +322,7 @@ START_TEST(constant_masks) {
 }
 END_TEST
 
-/* --- The check -------------------------------------------------------------------------------------------------------------- */
+/* --- The check ----------------------------------------------------------------------------- */
 
 static void bakes_dim(void *user, ig_tensor *const *in, ig_tensor **out) {
     (void)user;
@@ -347,12 +367,18 @@ START_TEST(trace_check) {
     ig_tensor *x = VECTOR(IG_f32, 1, 2, 3, 4);
     ig_module *m;
     ig_trace_options o = {.dims = "[B]"}, once = {.dims = "[B]", .flags = IG_TRACE_ONCE};
-    WANT_STATUS(ig_trace(bakes_dim, NULL, 1, &x, 1, &o, &m), IG_TRACE, "trace check", "constant", "mul at");
-    WANT_STATUS(ig_trace(bakes_shape, NULL, 1, &x, 2, &o, &m), IG_TRACE, "trace check", "ig_extent", "full");
-    WANT_STATUS(ig_trace(bakes_mismatch, NULL, 1, &x, 1, &o, &m), IG_SHAPE, "add: f32[B] vs f32[4]", "B != 4");
-    WANT_STATUS(ig_trace(bakes_random, NULL, 1, &x, 1, &o, &m), IG_TRACE, "trace check", "constant");
-    WANT_STATUS(ig_trace(bakes_branch, NULL, 1, &x, 1, &o, &m), IG_TRACE, "trace check", "first run: neg", "second run: exp");
-    WANT_STATUS(ig_trace(bakes_more, NULL, 1, &x, 1, &o, &m), IG_TRACE, "trace check", "more or fewer");
+    WANT_STATUS(ig_trace(bakes_dim, NULL, 1, &x, 1, &o, &m), IG_TRACE, "trace check", "constant",
+                "mul at");
+    WANT_STATUS(ig_trace(bakes_shape, NULL, 1, &x, 2, &o, &m), IG_TRACE, "trace check", "ig_extent",
+                "full");
+    WANT_STATUS(ig_trace(bakes_mismatch, NULL, 1, &x, 1, &o, &m), IG_SHAPE, "add: f32[B] vs f32[4]",
+                "B != 4");
+    WANT_STATUS(ig_trace(bakes_random, NULL, 1, &x, 1, &o, &m), IG_TRACE, "trace check",
+                "constant");
+    WANT_STATUS(ig_trace(bakes_branch, NULL, 1, &x, 1, &o, &m), IG_TRACE, "trace check",
+                "first run: neg", "second run: exp");
+    WANT_STATUS(ig_trace(bakes_more, NULL, 1, &x, 1, &o, &m), IG_TRACE, "trace check",
+                "more or fewer");
     ig_status e = ig_trace(bakes_limit, NULL, 1, &x, 1, &o, &m);
     ck_assert(e != NULL);
     ig_status_free(e);
@@ -360,19 +386,22 @@ START_TEST(trace_check) {
     ck_assert(ig_module_get_info(m).unchecked);
     HAS(m, "unchecked");
     ig_module_free(m);
-    OK(ig_trace(bakes_branch, NULL, 1, &x, 1, NULL, &m)); /* static: the branch is always the same */
+    OK(ig_trace(bakes_branch, NULL, 1, &x, 1, NULL,
+                &m)); /* static: the branch is always the same */
     ig_module_free(m);
     eager_end();
 }
 END_TEST
 
-/* --- Wrong uses ---------------------------------------------------------------------------------------------------------------- */
+/* --- Wrong uses ---------------------------------------------------------------------------- */
 
 static void fails(void *user, ig_tensor *const *in, ig_tensor **out) {
     (void)user;
     out[0] = ig_matmul(in[0], in[0]);
 }
-static void forgets(void *user, ig_tensor *const *in, ig_tensor **out) { (void)user, (void)in, (void)out; }
+static void forgets(void *user, ig_tensor *const *in, ig_tensor **out) {
+    (void)user, (void)in, (void)out;
+}
 static void nests(void *user, ig_tensor *const *in, ig_tensor **out) {
     ig_module *m;
     ig_status *e = user;
@@ -395,7 +424,8 @@ START_TEST(misuse) {
     ig_tensor *x = ig_zeros(IG_f32, IG_DIMS(2, 3)), *bad = ig_add(x, VECTOR(IG_f32, 1));
     ig_module *m;
     ig_status inner = NULL;
-    WANT_STATUS(ig_trace(fails, NULL, 1, &x, 1, NULL, &m), IG_SHAPE, "matmul: f32[2,3] vs f32[2,3]");
+    WANT_STATUS(ig_trace(fails, NULL, 1, &x, 1, NULL, &m), IG_SHAPE,
+                "matmul: f32[2,3] vs f32[2,3]");
     WANT_STATUS(ig_trace(forgets, NULL, 1, &x, 1, NULL, &m), IG_TRACE, "result 0 NULL");
     OK(ig_trace(nests, &inner, 1, &x, 1, NULL, &m));
     WANT_STATUS(inner, IG_TRACE, "under way");
@@ -403,26 +433,42 @@ START_TEST(misuse) {
     OK(ig_trace(unbalanced, NULL, 1, &x, 1, NULL, &m));
     ig_module_free(m);
     WANT_STATUS(ig_trace(ends_scope, NULL, 1, &x, 1, NULL, &m), IG_INVALID, "ig_scope_begin");
-    static const struct { const char *dims; ig_code code; const char *why; } text[] = {
-        {"[B", IG_FORMAT, "more dims"},         {"[B,C,D]", IG_FORMAT, "`]`"},      {"B", IG_FORMAT, "`[`"},
-        {"[2,4]", IG_SHAPE, "is 3, not 4"},      {"[B,B]", IG_SHAPE, "B is 2"},      {"[B,3], [C]", IG_FORMAT, "more brackets"},
-        {"[B,3]; B in 5..9", IG_RANGE, "5..9"}, {"[B,3]; B in 9..5", IG_FORMAT, "empty"}, {"[B,3]; B 1..2", IG_FORMAT, "range"},
-        {"[_,3]; N in 1..2", IG_INVALID, "N"}, {"[B,3] x", IG_FORMAT, "^"},          {"[99999999999999999999,3]", IG_FORMAT, "^"},
+    static const struct {
+        const char *dims;
+        ig_code code;
+        const char *why;
+    } text[] = {
+        {"[B", IG_FORMAT, "more dims"},
+        {"[B,C,D]", IG_FORMAT, "`]`"},
+        {"B", IG_FORMAT, "`[`"},
+        {"[2,4]", IG_SHAPE, "is 3, not 4"},
+        {"[B,B]", IG_SHAPE, "B is 2"},
+        {"[B,3], [C]", IG_FORMAT, "more brackets"},
+        {"[B,3]; B in 5..9", IG_RANGE, "5..9"},
+        {"[B,3]; B in 9..5", IG_FORMAT, "empty"},
+        {"[B,3]; B 1..2", IG_FORMAT, "range"},
+        {"[_,3]; N in 1..2", IG_INVALID, "N"},
+        {"[B,3] x", IG_FORMAT, "^"},
+        {"[99999999999999999999,3]", IG_FORMAT, "^"},
     };
     for (size_t i = 0; i < sizeof text / sizeof *text; i++)
-        WANT_STATUS(ig_trace(forgets, NULL, 1, &x, 1, &(ig_trace_options){.dims = text[i].dims}, &m), text[i].code, text[i].why);
+        WANT_STATUS(
+            ig_trace(forgets, NULL, 1, &x, 1, &(ig_trace_options){.dims = text[i].dims}, &m),
+            text[i].code, text[i].why);
     ck_assert(!ig_is_poison(bad) && !ig_error());
     bad = ig_add(x, VECTOR(IG_f32, 1, 2));
     ck_assert(ig_error() != NULL);
-    OK(ig_trace(unbalanced, NULL, 1, &x, 1, NULL, &m)); /* an error from before is not the trace's */
+    OK(ig_trace(unbalanced, NULL, 1, &x, 1, NULL,
+                &m)); /* an error from before is not the trace's */
     ig_module_free(m);
-    WANT_STATUS(ig_trace(unbalanced, NULL, 1, &bad, 1, NULL, &m), IG_SHAPE, "trace", "nothing to read");
+    WANT_STATUS(ig_trace(unbalanced, NULL, 1, &bad, 1, NULL, &m), IG_SHAPE, "trace",
+                "nothing to read");
     WANT_ERROR(IG_SHAPE, "add");
     eager_end();
 }
 END_TEST
 
-/* --- Files, sharing, compiling ---------------------------------------------------------------------------------------------------- */
+/* --- Files, sharing, compiling ------------------------------------------------------------- */
 
 START_TEST(files) {
     char path[] = "/tmp/ingot-module-XXXXXX";
@@ -432,7 +478,8 @@ START_TEST(files) {
     ig_tensor *w[3], *x = ig_normal(NULL, IG_f32, IG_DIMS(4, 6), 0, 1);
     ig_module *m, *loaded, *shared;
     make_weights(w);
-    OK(ig_trace(mlp, w, 1, &x, 2, &(ig_trace_options){.name = "mlp", .dims = "[B,6]; B in 1..64"}, &m));
+    OK(ig_trace(mlp, w, 1, &x, 2, &(ig_trace_options){.name = "mlp", .dims = "[B,6]; B in 1..64"},
+                &m));
     OK(ig_module_save(m, path));
     OK(ig_module_load(path, &loaded));
     char first[16384];
@@ -457,10 +504,12 @@ START_TEST(compiled) {
     int fd = mkstemp(path);
     ck_assert(fd >= 0);
     close(fd);
-    ig_tensor *w[3], *x = ig_normal(NULL, IG_f32, IG_DIMS(4, 6), 0, 1), *n = ig_scalar(IG_f32, 5), *two = ig_scalar(IG_f32, 2);
+    ig_tensor *w[3], *x = ig_normal(NULL, IG_f32, IG_DIMS(4, 6), 0, 1), *n = ig_scalar(IG_f32, 5),
+                     *two = ig_scalar(IG_f32, 2);
     ig_module *m, *loaded;
     make_weights(w);
-    OK(ig_trace(mlp, w, 1, &x, 2, &(ig_trace_options){.name = "mlp", .dims = "[B,6]; B in 1..64"}, &m));
+    OK(ig_trace(mlp, w, 1, &x, 2, &(ig_trace_options){.name = "mlp", .dims = "[B,6]; B in 1..64"},
+                &m));
     ig_status e = ig_module_compile(m, NULL);
     if (ig_status_code(e) == IG_UNSUPPORTED) {
         printf("trace: compiling skipped: %s\n", ig_status_text(e));
