@@ -64,7 +64,6 @@ struct ig_session {
     ir_class class;
     ir_ref_ctx *ref; /* owned: what the reference prepares once */
     bool nan_trap;
-    bool is_default; /* made by the thread itself */
     ig_tensor poison;
     ig_tensor *rng;  /* kept; NULL until first used */
     uint32_t ntrace; /* recordings begun */

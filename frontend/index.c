@@ -22,6 +22,7 @@ typedef struct index_plan {
 static ir_dim index_bound(fe_call *c, int64_t at, ir_dim n) {
     ir_module *m = fe_module(c);
     int64_t least, most;
+    if (at == INT64_MIN) at++; /* its negation exists */
     if (ir_dim_is_const(n)) {
         if (at < 0) at = at < -n ? 0 : at + n;
         return at > n ? n : at;
@@ -88,6 +89,8 @@ static bool index_range(fe_call *c, const ig_tensor *x, int axis, ig_index e, ir
     p->slice.hi.d[axis] = hi;
     p->slice.step.v[axis] = step;
     ir_dim d = ir_dim_sub(fe_module(c), hi, lo);
+    if (ir_dim_is_const(d) && step > d)
+        p->slice.step.v[axis] = step = d > 1 ? d : 1; /* one element */
     p->sliced.d[axis] =
         step == 1 ? d : ir_dim_floordiv(fe_module(c), ir_dim_add(fe_module(c), d, step - 1), step);
     return true;

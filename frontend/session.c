@@ -84,7 +84,6 @@ static fe_stream *session_get(void) {
         ig_session *s;
         ig_status_free(session_make(NULL, &s));
         if (!s) return NULL;
-        s->is_default = true;
         session_stream = &s->stream;
     }
     return session_stream;

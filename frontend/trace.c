@@ -7,6 +7,7 @@
  * taken from the example and not from the arguments.  Handles the function assigned get their
  * values back after each run, so that both begin alike. */
 #include "frontend/fe_rec.h"
+#include "ir/text.h"
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
@@ -186,8 +187,8 @@ static ig_status trace_read_types(trace_job *j, const char *dims) {
 static bool trace_other_sizes(trace_job *j) {
     const ir_module *m = j->module;
     for (uint32_t i = 0; i < m->symbols.n; i++) {
-        int64_t had = j->first.binding.data[i], by = 1 + (int64_t)(i % 7), now = had + by;
-        if (now > m->symbols.data[i].hi) now = had - by;
+        int64_t had = j->first.binding.data[i], by = 1 + (int64_t)(i % 7);
+        int64_t now = had > m->symbols.data[i].hi - by ? had - by : had + by;
         if (now < m->symbols.data[i].lo) now = had < m->symbols.data[i].hi ? had + 1 : had - 1;
         if (now < m->symbols.data[i].lo) now = had;
         if (!rt_vec_push(trace_alloc(j), &j->second.binding, now)) return false;
@@ -531,6 +532,8 @@ static ig_status trace_check_args(trace_job *j) {
     if (!j->fn || j->nin < 0 || j->nout < 1 || j->nin > TRACE_MAX_ARGS || j->nout > TRACE_MAX_ARGS)
         return trace_fail(j, IG_INVALID,
                           "a function, its arguments and at least one result are needed");
+    if (!ir_is_ident(j->name, strlen(j->name)))
+        return trace_fail(j, IG_INVALID, "the name `%s` is not an identifier", j->name);
     for (int i = 0; i < j->nin; i++)
         if (!fe_is_usable(j->c, j->in[i], i)) return fe_readable(j->c, j->in[i]);
     return NULL;

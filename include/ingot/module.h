@@ -2,7 +2,8 @@
  *
  * A module is one function with its weights.  It runs by the reference until it is compiled, and
  * gives the same bits either way.  A module object serves one thread at a time: ig_module_share
- * gives another thread its own. */
+ * gives another thread its own.  A module that holds handles of state is freed before their
+ * session. */
 #ifndef INGOT_MODULE_H
 #define INGOT_MODULE_H
 

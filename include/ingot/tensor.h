@@ -121,8 +121,8 @@ IG_API const char *ig_error_text(void);
 /* Hand the first error to the caller, who frees it; later errors count as first again. */
 IG_API IG_MUST_USE ig_status ig_error_take(void);
 IG_API void ig_error_clear(void);
-/* Called when a first error was recorded, as the last thing the failing call does: it may longjmp.
- */
+/* Called when a first error was recorded, as the last thing the failing call does, so that it may
+ * longjmp.  Scopes that are open stay open. */
 typedef void (*ig_error_hook)(void *user, ig_status s);
 IG_API void ig_error_set_hook(ig_session *s /* NULL: current */, ig_error_hook hook, void *user);
 
@@ -204,8 +204,8 @@ static inline ig_arg ig_arg_f(double x) {
     a.v.f = x;
     return a;
 }
-static inline ig_axes ig_axes_of_int(int axis) {
-    ig_axes a = {1, false, false, {axis}};
+static inline ig_axes ig_axes_of_int(long axis) {
+    ig_axes a = {1, false, false, {axis == (int)axis ? (int)axis : INT32_MAX}};
     return a;
 }
 static inline ig_axes ig_axes_of_axes(ig_axes a) { return a; }
@@ -222,7 +222,8 @@ static inline ig_axes ig_axes_of_axes(ig_axes a) { return a; }
 /* clang-format on */
 static inline ig_arg ig_arg_same(ig_arg a) { return a; }
 /* One axis as an int, or a list. */
-#define IG_AXES_ARG(x) _Generic((x), int : ig_axes_of_int, ig_axes : ig_axes_of_axes)(x)
+#define IG_AXES_ARG(x) \
+    _Generic((x), int : ig_axes_of_int, long : ig_axes_of_int, ig_axes : ig_axes_of_axes)(x)
 #define IG_LIST(...)                                                              \
     ((ig_list){(int)(sizeof((ig_tensor *[]){__VA_ARGS__}) / sizeof(ig_tensor *)), \
                (ig_tensor *[]){__VA_ARGS__}})
@@ -241,6 +242,7 @@ static inline ig_arg ig_arg_of(unsigned long long x) { return ig_arg_u(x); }
 static inline ig_arg ig_arg_of(float x) { return ig_arg_f(static_cast<double>(x)); }
 static inline ig_arg ig_arg_of(double x) { return ig_arg_f(x); }
 static inline ig_axes ig_axes_of(int axis) { return ig_axes_of_int(axis); }
+static inline ig_axes ig_axes_of(long axis) { return ig_axes_of_int(static_cast<int>(axis)); }
 static inline ig_axes ig_axes_of(ig_axes a) { return a; }
 template <int N> struct ig_list_store {
     ig_tensor *t[N];
