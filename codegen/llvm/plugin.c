@@ -16,22 +16,33 @@
 #include <string.h>
 
 typedef struct plugin_call {
+    struct plugin_call *next;
+    pthread_t thread;
     jmp_buf out;
+    bool ready;    /* `out` is set */
     char *message; /* borrowed */
     size_t size;
 } plugin_call;
 
-static _Thread_local plugin_call *plugin_here; /* this thread's compile */
 static pthread_mutex_t plugin_lock = PTHREAD_MUTEX_INITIALIZER;
-static unsigned plugin_running; /* compiles; under the lock */
-static bool plugin_is_ready;    /* targets are initialised; under the lock */
+static plugin_call *plugin_calls; /* the compiles that run; under the lock */
+static bool plugin_is_ready;      /* targets are initialised; under the lock */
 static atomic_bool plugin_is_dead;
 
-/* LLVM is about to end the process: leave it.  Returning would end it after all, as its other
- * users expect. */
+/* This thread's compile, or NULL. */
+static plugin_call *plugin_find_call(void) {
+    pthread_mutex_lock(&plugin_lock);
+    plugin_call *c = plugin_calls;
+    while (c && !pthread_equal(c->thread, pthread_self())) c = c->next;
+    pthread_mutex_unlock(&plugin_lock);
+    return c;
+}
+
+/* LLVM is about to end the process: leave it.  Returning would end it after all, as its other users
+ * expect. */
 static void plugin_on_fatal(const char *why) {
-    plugin_call *c = plugin_here;
-    if (!c) return;
+    plugin_call *c = plugin_find_call();
+    if (!c || !c->ready) return;
     atomic_store(&plugin_is_dead, true);
     snprintf(c->message, c->size, "LLVM gave up: %s", why ? why : "");
     longjmp(c->out, 1);
@@ -46,17 +57,22 @@ static void plugin_on_diagnostic(LLVMDiagnosticInfoRef info, void *user) {
     LLVMDisposeMessage(text);
 }
 
-static void plugin_enter(void) {
+static void plugin_enter(plugin_call *c) {
     pthread_mutex_lock(&plugin_lock);
     if (!plugin_is_ready) emit_init_targets();
     plugin_is_ready = true;
-    if (!plugin_running++) LLVMInstallFatalErrorHandler(plugin_on_fatal);
+    if (!plugin_calls) LLVMInstallFatalErrorHandler(plugin_on_fatal);
+    c->next = plugin_calls;
+    plugin_calls = c;
     pthread_mutex_unlock(&plugin_lock);
 }
 
-static void plugin_leave(void) {
+static void plugin_leave(const plugin_call *c) {
     pthread_mutex_lock(&plugin_lock);
-    if (!--plugin_running) LLVMResetFatalErrorHandler();
+    plugin_call **at = &plugin_calls;
+    while (*at != c) at = &(*at)->next;
+    *at = c->next;
+    if (!plugin_calls) LLVMResetFatalErrorHandler();
     pthread_mutex_unlock(&plugin_lock);
 }
 
@@ -81,14 +97,14 @@ static void plugin_run(emit *e, void **object_, size_t *n_) {
  * caller's frame. */
 static bool plugin_try(plugin_call *call, emit *e, void **object_, size_t *n_) {
     if (setjmp(call->out)) return false;
-    plugin_here = call;
+    call->ready = true;
     plugin_run(e, object_, n_);
     return true;
 }
 
 static int plugin_compile(const cg_llvm_host *host, const cg_llvm_job *job, void **object_,
                           size_t *n_, char *message, size_t message_size) {
-    plugin_call call = {.message = message, .size = message_size};
+    plugin_call call = {.thread = pthread_self(), .message = message, .size = message_size};
     emit e;
     *object_ = NULL;
     *n_ = 0;
@@ -98,16 +114,16 @@ static int plugin_compile(const cg_llvm_host *host, const cg_llvm_job *job, void
                  "LLVM failed earlier in this process and is not used again");
         return IG_INTERNAL;
     }
-    plugin_enter();
+    plugin_enter(&call);
     emit_init(&e, host, job, message, message_size);
     bool alive = plugin_try(&call, &e, object_, n_);
-    plugin_here = NULL;
+    call.ready = false;
     int code = alive ? e.code : IG_INTERNAL;
     if (alive)
         emit_free(&e);
     else
         rt_arena_free(&e.arena); /* LLVM's own memory is lost */
-    plugin_leave();
+    plugin_leave(&call);
     return code;
 }
 

@@ -38,6 +38,13 @@ static inline const cg_llvm_api *native_plugin(void) {
     return api;
 }
 
+/* For a leak checker: what is lost when LLVM gives up (its own memory, the text of its reason); and
+ * not to look into thread-local memory, where gcc 12's crashes once libraries came by dlopen. */
+IG_API const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void) { return "leak:libLLVM\nleak:basic_string"; }
+IG_API const char *__lsan_default_options(void);
+const char *__lsan_default_options(void) { return "use_tls=0"; }
+
 static rt_str *native_dumped; /* where dumps go */
 static inline void native_dump(const char *word, const char *text) {
     if (native_dumped) rt_str_printf(native_dumped, ";; %s\n%s", word, text);
