@@ -92,6 +92,9 @@ ir_ref ir_param(ir_builder *b, ir_type type, const char *name) {
         ir_build_error(b, rt_fail(a, IG_INTERNAL, "parameters come before the first op"));
         return (ir_ref){0};
     }
+    for (int i = 0; i < type.rank; i++)
+        if (type.dim[i] == IR_DIM_BAD)
+            return build_no_memory(b); /* whoever made it reports sizes */
     if (name && !(kept = ir_intern_str(b->m, name, strlen(name)))) return build_no_memory(b);
     ir_value v = {.type = type, .index = (uint16_t)body->nparam, .is_param = true};
     if (!rt_vec_reserve(a, &f->values, f->values.n + 1) || !rt_vec_push(a, &f->param_names, kept))
@@ -522,8 +525,14 @@ uint32_t *ir_count_uses(const ir_func *f, const ig_allocator *a) {
     return uses;
 }
 
+/* A dim of one module in another; it was valid there, so that only memory can lack, perhaps once. */
+static ir_dim build_import_dim(ir_module *to, const ir_module *from, ir_dim d) {
+    ir_dim r = ir_dim_import(to, from, d);
+    return r == IR_DIM_BAD ? ir_dim_import(to, from, d) : r;
+}
+
 ir_type ir_import_type(ir_module *to, const ir_module *from, ir_type t) {
-    for (int i = 0; i < t.rank; i++) t.dim[i] = ir_dim_import(to, from, t.dim[i]);
+    for (int i = 0; i < t.rank; i++) t.dim[i] = build_import_dim(to, from, t.dim[i]);
     return t;
 }
 
@@ -538,14 +547,14 @@ void ir_import_attr(ir_module *to, const ir_module *from, ir_attr a, ir_attr_any
         ir_type *type = at;
         ir_places *places = at;
         switch (info->field[k].kind) {
-        case FIELD_dim: *dim = ir_dim_import(to, from, *dim); break;
+        case FIELD_dim: *dim = build_import_dim(to, from, *dim); break;
         case FIELD_dims:
-            for (int i = 0; i < dims->n; i++) dims->d[i] = ir_dim_import(to, from, dims->d[i]);
+            for (int i = 0; i < dims->n; i++) dims->d[i] = build_import_dim(to, from, dims->d[i]);
             break;
         case FIELD_type: *type = ir_import_type(to, from, *type); break;
         case FIELD_places:
             for (int i = 0; i < places->n; i++)
-                places->p[i].at = ir_dim_import(to, from, places->p[i].at);
+                places->p[i].at = build_import_dim(to, from, places->p[i].at);
             break;
         default: break;
         }
