@@ -1,9 +1,11 @@
-/* compile.c - from a recorded module to an image or a deployment object, and the door to the LLVM plug-in.
+/* compile.c - from a recorded module to an image or a deployment object, and the door to the LLVM
+ * plug-in.
  *
- * The plug-in is opened on the first compile and kept for the life of the process: unloading libLLVM is not safe, and
- * opening it costs 13-20 ms.  That handle, behind a mutex, is the library's only global state beside the thread-local
- * stream pointer.  It is looked for in IG_LLVM_PLUGIN (a path), then beside the library that holds this code, then where
- * the loader looks.  A failed attempt is not remembered, so that installing the plug-in helps at once. */
+ * The plug-in is opened on the first compile and kept for the life of the process: unloading
+ * libLLVM is not safe, and opening it costs 13-20 ms.  That handle, behind a mutex, is the
+ * library's only global state beside the thread-local stream pointer.  It is looked for in
+ * IG_LLVM_PLUGIN (a path), then beside the library that holds this code, then where the loader
+ * looks.  A failed attempt is not remembered, so that installing the plug-in helps at once. */
 #include "codegen/llvm/plugin.h"
 #include "passes/pass.h"
 #include "runtime/base/log.h"
@@ -18,7 +20,7 @@ void cg_bytes_free(cg_bytes *b) {
     *b = (cg_bytes){0};
 }
 
-/* --- The plug-in -------------------------------------------------------------------------------------- */
+/* --- The plug-in ---------------------------------------------------------------------------- */
 
 #define PLUGIN_FILE "libingot-llvm.so"
 
@@ -27,7 +29,8 @@ static const cg_llvm_api *plugin_api; /* under the lock */
 
 static ig_status plugin_missing(const ig_allocator *a, const char *why) {
     return rt_fail(a, IG_UNSUPPORTED,
-                   "compiling needs the LLVM plug-in: %s; install " PLUGIN_FILE " and LLVM 19 (package libllvm19), "
+                   "compiling needs the LLVM plug-in: %s; install " PLUGIN_FILE
+                   " and LLVM 19 (package libllvm19), "
                    "or set IG_LLVM_PLUGIN to its path",
                    why ? why : "not found");
 }
@@ -43,7 +46,8 @@ static void *plugin_open(const ig_allocator *a, const char *dir, size_t n, const
     return so;
 }
 
-/* Beside this library: installed, in a build folder, or next to a program that links it statically. */
+/* Beside this library: installed, in a build folder, or next to a program that links it statically.
+ */
 static void *plugin_beside(const ig_allocator *a) {
     static const char *const place[] = {PLUGIN_FILE, "codegen/llvm/" PLUGIN_FILE, "../" PLUGIN_FILE,
                                         "../codegen/llvm/" PLUGIN_FILE};
@@ -74,8 +78,10 @@ static ig_status plugin_find(const ig_allocator *a, const cg_llvm_api **api_) {
     memcpy(&entry, &symbol, sizeof entry);
     const cg_llvm_api *api = entry();
     if (api->abi != CG_LLVM_ABI)
-        return rt_fail(a, IG_UNSUPPORTED, "the LLVM plug-in has ABI %u, this library needs %u: install the same version",
-                       api->abi, CG_LLVM_ABI);
+        return rt_fail(
+            a, IG_UNSUPPORTED,
+            "the LLVM plug-in has ABI %u, this library needs %u: install the same version",
+            api->abi, CG_LLVM_ABI);
     rt_log("llvm", "LLVM %s", api->version);
     *api_ = api;
     return NULL;
@@ -90,10 +96,13 @@ static ig_status plugin_get(const ig_allocator *a, const cg_llvm_api **api_) {
     return s;
 }
 
-static const ir_func *plugin_find_func(const ir_module *m, const char *name) { return ir_find_func(m, name); }
+static const ir_func *plugin_find_func(const ir_module *m, const char *name) {
+    return ir_find_func(m, name);
+}
 
 /* Hand a lowered module over; the object belongs to the plug-in's allocator (free). */
-static ig_status plugin_compile(const ig_allocator *a, const cg_llvm_job *job, void **object_, size_t *n_) {
+static ig_status plugin_compile(const ig_allocator *a, const cg_llvm_job *job, void **object_,
+                                size_t *n_) {
     const cg_llvm_api *api;
     char message[512] = "";
     cg_llvm_host host = {.ops = ir_op_tab,
@@ -112,15 +121,16 @@ static ig_status plugin_compile(const ig_allocator *a, const cg_llvm_job *job, v
     return code ? rt_status_op(rt_fail(a, (ig_code)code, "%s", message), "llvm") : NULL;
 }
 
-/* --- Modules ------------------------------------------------------------------------------------------ */
+/* --- Modules -------------------------------------------------------------------------------- */
 
 /* Recorded module -> relocatable object (free). */
-static ig_status compile_object(const ir_module *m, const char *entry, const char *prefix, const cg_cpu *cpu,
-                                void **object_, size_t *n_) {
+static ig_status compile_object(const ir_module *m, const char *entry, const char *prefix,
+                                const cg_cpu *cpu, void **object_, size_t *n_) {
     ir_module *planned, *lowered;
     if (!cg_cpu_serves(cpu, m->class))
         return rt_fail(m->alloc, IG_UNSUPPORTED,
-                       "target %s has no fused multiply-add: it needs a module of class nofma", cpu->name);
+                       "target %s has no fused multiply-add: it needs a module of class nofma",
+                       cpu->name);
     RT_TRY(pass_pipeline(m, &planned));
     ig_status s = cg_lower(planned, entry, cpu, &lowered);
     if (!s) {
@@ -136,7 +146,8 @@ static ig_status compile_object(const ir_module *m, const char *entry, const cha
 static ig_status compile_target(const ir_module *m, const cg_cpu **cpu) {
     if (!*cpu) *cpu = cg_cpu_host(m->class);
     return *cpu ? NULL
-                : rt_fail(m->alloc, IG_UNSUPPORTED, "this processor is below every level that can be compiled for%s",
+                : rt_fail(m->alloc, IG_UNSUPPORTED,
+                          "this processor is below every level that can be compiled for%s",
                           m->class == IR_CLASS_FMA ? " (a module of class nofma needs less)" : "");
 }
 
@@ -151,7 +162,8 @@ ig_status cg_compile(const ir_module *m, const char *entry, const cg_cpu *cpu, c
     return s;
 }
 
-ig_status cg_build(const ir_module *m, const char *entry, const char *prefix, const cg_cpu *cpu, cg_bytes *object_) {
+ig_status cg_build(const ir_module *m, const char *entry, const char *prefix, const cg_cpu *cpu,
+                   cg_bytes *object_) {
     void *object;
     size_t n;
     *object_ = (cg_bytes){0};

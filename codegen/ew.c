@@ -1,17 +1,20 @@
 /* ew.c - elementwise ops on registers, spelled in what every target has.
  *
- * The kernel ops that come out mean exactly what the hardware does: a division never sees 0 or INT_MIN / -1, a shift
- * never its width, `fma` appears in class fma only, f16 and bf16 are f32 with explicit rounding, and float remainder is
- * integer long division.  So no target calls a library, and none has to know the edge values of ops.def.
- * Transcendental functions are the bodies of ir/math.c, built once a kernel and copied op by op through cg_ew. */
+ * The kernel ops that come out mean exactly what the hardware does: a division never sees 0 or
+ * INT_MIN / -1, a shift never its width, `fma` appears in class fma only, f16 and bf16 are f32 with
+ * explicit rounding, and float remainder is integer long division.  So no target calls a library,
+ * and none has to know the edge values of ops.def. Transcendental functions are the bodies of
+ * ir/math.c, built once a kernel and copied op by op through cg_ew. */
 #include "codegen/kernel.h"
+#include "runtime/base/plant.h"
 
-/* --- Integers ----------------------------------------------------------------------------------------- */
+/* --- Integers ------------------------------------------------------------------------------- */
 
 /* The unsigned type of the same width. */
 static ig_dtype ew_unsigned(ig_dtype d) {
     for (int u = 1; u < IG_DTYPE_END; u++)
-        if (rt_dtype_tab[u].kind == 'u' && rt_dtype_tab[u].bytes == rt_dtype_tab[d].bytes) return (ig_dtype)u;
+        if (rt_dtype_tab[u].kind == 'u' && rt_dtype_tab[u].bytes == rt_dtype_tab[d].bytes)
+            return (ig_dtype)u;
     return d;
 }
 
@@ -28,6 +31,7 @@ static ir_ref ew_int_div(cg_kernel *k, ir_opcode op, ig_dtype d, ir_ref x, ir_re
         unsafe = cg_bit(k, IR_bitop_or, by_zero, cg_bit(k, IR_bitop_and, most, minus));
     }
     ir_ref r = cg_bin(k, op, x, cg_select(k, unsafe, one, y));
+    if (RT_PLANTED(wrong_division_by_zero)) return r;
     return cg_select(k, by_zero, op == OP_div ? zero : x, r);
 }
 
@@ -51,9 +55,10 @@ static ir_ref ew_cmp_bool(cg_kernel *k, ir_cmpop op, ir_ref x, ir_ref y) {
     }
 }
 
-/* --- Conversions -------------------------------------------------------------------------------------- */
+/* --- Conversions ---------------------------------------------------------------------------- */
 
-/* A 64-bit integer as an f64 that rounds to few bits as the integer does: what f64 cannot hold sticks to bit 11. */
+/* A 64-bit integer as an f64 that rounds to few bits as the integer does: what f64 cannot hold
+ * sticks to bit 11. */
 static ir_ref ew_sticky_f64(cg_kernel *k, ig_dtype d, ir_ref x) {
     ir_ref top = cg_int(k, d, INT64_C(1) << 53), zero = cg_int(k, d, 0);
     ir_ref small = cg_cmp(k, IR_cmpop_le, x, top);
@@ -80,7 +85,8 @@ static ir_ref ew_to_half(cg_kernel *k, ig_dtype from, ig_dtype to, ir_ref x) {
 ir_ref cg_convert(cg_kernel *k, ig_dtype from, ig_dtype to, ir_ref x) {
     ig_dtype rf = cg_reg(from), rt = cg_reg(to);
     if (from == to) return x;
-    if (to == IG_bool) return cg_cmp(k, IR_cmpop_ne, x, rt_is_float(rf) ? cg_flt(k, rf, 0) : cg_int(k, rf, 0));
+    if (to == IG_bool)
+        return cg_cmp(k, IR_cmpop_ne, x, rt_is_float(rf) ? cg_flt(k, rf, 0) : cg_int(k, rf, 0));
     if (from == IG_bool)
         return rt_is_float(rt) ? cg_select(k, x, cg_flt(k, rt, 1), cg_flt(k, rt, 0))
                                : cg_select(k, x, cg_int(k, rt, 1), cg_int(k, rt, 0));
@@ -102,10 +108,13 @@ static ir_ref ew_bitcast(cg_kernel *k, ig_dtype from, ig_dtype to, ir_ref x) {
     return cg_bits(k, u, to);
 }
 
-/* --- Remainder of floats ------------------------------------------------------------------------------ */
+/* --- Remainder of floats -------------------------------------------------------------------- */
 
 /* The shape of a float type. */
-typedef struct ew_float { ig_dtype u; int64_t mant, exps, chunk; } ew_float;
+typedef struct ew_float {
+    ig_dtype u;
+    int64_t mant, exps, chunk;
+} ew_float;
 
 static ir_ref ew_u64(cg_kernel *k, int64_t x) { return cg_int(k, IG_u64, x); }
 
@@ -148,7 +157,8 @@ static ir_ref ew_join(cg_kernel *k, const ew_float *f, ir_ref r, ir_ref e) {
     return cg_select(k, cg_cmp(k, IR_cmpop_eq, r, ew_u64(k, 0)), ew_u64(k, 0), bits);
 }
 
-/* C's fmod, exactly: the remainder of the significands after shifting by the difference of the exponents. */
+/* C's fmod, exactly: the remainder of the significands after shifting by the difference of the
+ * exponents. */
 static ir_ref ew_float_rem(cg_kernel *k, ig_dtype d, ir_ref x, ir_ref y) {
     ew_float f = d == IG_f32 ? (ew_float){IG_u32, 23, 255, 40} : (ew_float){IG_u64, 52, 2047, 11};
     int64_t inf_bits = f.exps << f.mant, nan_bits = inf_bits | INT64_C(1) << (f.mant - 1);
@@ -156,7 +166,8 @@ static ir_ref ew_float_rem(cg_kernel *k, ig_dtype d, ir_ref x, ir_ref y) {
     ir_ref ux = cg_cast(k, cg_bits(k, x, f.u), IG_u64), uy = cg_cast(k, cg_bits(k, y, f.u), IG_u64);
     ir_ref ax = cg_bit(k, IR_bitop_and, ux, ew_u64(k, sign_bit - 1)), inf = ew_u64(k, inf_bits);
     ir_ref ay = cg_bit(k, IR_bitop_and, uy, ew_u64(k, sign_bit - 1));
-    ir_ref bad = cg_bit(k, IR_bitop_or, cg_cmp(k, IR_cmpop_le, inf, ax), cg_cmp(k, IR_cmpop_lt, inf, ay));
+    ir_ref bad =
+        cg_bit(k, IR_bitop_or, cg_cmp(k, IR_cmpop_le, inf, ax), cg_cmp(k, IR_cmpop_lt, inf, ay));
     bad = cg_bit(k, IR_bitop_or, bad, cg_cmp(k, IR_cmpop_eq, ay, ew_u64(k, 0)));
     ir_ref small = cg_cmp(k, IR_cmpop_lt, ax, ay), stop = cg_bit(k, IR_bitop_or, bad, small);
     ir_ref ex, ey, mx, my;
@@ -170,7 +181,7 @@ static ir_ref ew_float_rem(cg_kernel *k, ig_dtype d, ir_ref x, ir_ref y) {
     return cg_bits(k, cg_cast(k, bits, f.u), d);
 }
 
-/* --- Bodies of transcendental functions --------------------------------------------------------------- */
+/* --- Bodies of transcendental functions ----------------------------------------------------- */
 
 /* The body of a function at a type, built on first use. */
 static cg_body *ew_body(cg_kernel *k, ir_opcode op, ig_dtype d) {
@@ -187,7 +198,8 @@ static cg_body *ew_body(cg_kernel *k, ir_opcode op, ig_dtype d) {
     body->op = op;
     body->dtype = d;
     ir_build_begin(&body->b, k->b.m, ir_op_tab[op].name, IR_FN, IR_BUILD_OPT);
-    for (int i = 0; i < ir_op_tab[op].arity; i++) in[i] = ir_param(&body->b, ir_scalar_type(d), NULL);
+    for (int i = 0; i < ir_op_tab[op].arity; i++)
+        in[i] = ir_param(&body->b, ir_scalar_type(d), NULL);
     body->result = ir_math_emit(&body->b, op, in);
     if (body->b.error) { /* hand the error over */
         ir_build_error(&k->b, body->b.error);
@@ -244,11 +256,12 @@ void cg_philox(cg_kernel *k, const ir_ref in[4], ir_ref out_[4]) {
     ir_philox_emit(&k->b, x, out_);
 }
 
-/* --- Dispatch ----------------------------------------------------------------------------------------- */
+/* --- Dispatch ------------------------------------------------------------------------------- */
 
 /* Whether an op on f16 or bf16 values gives one again without rounding. */
 static bool ew_is_exact(ir_opcode op) {
-    return op == OP_neg || op == OP_abs || op == OP_max || op == OP_min || op == OP_rint || op == OP_select;
+    return op == OP_neg || op == OP_abs || op == OP_max || op == OP_min || op == OP_rint ||
+           op == OP_select;
 }
 
 /* One kernel op, operands brought to the same lanes. */
@@ -261,9 +274,34 @@ static ir_ref ew_plain(cg_kernel *k, ir_opcode op, const void *attr, int nin, co
     return ir_emit(&k->b, op, attr, nin, x);
 }
 
+/* The wrong code of a planted miscompile of a float op, or {0}. */
+static ir_ref ew_planted(cg_kernel *k, ir_opcode op, ig_dtype d, const ir_ref *in) {
+    if (!rt_is_float(d)) return (ir_ref){0};
+    if (RT_PLANTED(swapped_operands) && (op == OP_sub || op == OP_div))
+        return ew_plain(k, op, NULL, 2, (ir_ref[]){in[1], in[0]});
+    if (RT_PLANTED(negated_by_sub) && op == OP_neg)
+        return ew_plain(k, OP_sub, NULL, 2, (ir_ref[]){cg_flt(k, d, 0), in[0]});
+    if (RT_PLANTED(dropped_nan_fix) && (op == OP_max || op == OP_min)) {
+        ir_ref below = ew_plain(k, OP_cmp, &(ir_attr_cmpop){.op = IR_cmpop_lt}, 2, in);
+        return cg_select(k, below, in[op == OP_max], in[op != OP_max]);
+    }
+    if (RT_PLANTED(fused_multiply_add) && op == OP_add) {
+        for (int i = 0; i < 2; i++) {
+            const ir_op *mul = ir_def_op(k->b.f, in[i]);
+            if (!mul || mul->code != OP_mul) continue;
+            return ew_plain(k, OP_fma, NULL, 3,
+                            (ir_ref[]){ir_op_in(k->b.f, mul, 0), ir_op_in(k->b.f, mul, 1), in[!i]});
+        }
+    }
+    return (ir_ref){0};
+}
+
 /* An op whose operands and result have the register type d. */
-static ir_ref ew_same(cg_kernel *k, ir_opcode op, const void *attr, ig_dtype d, int nin, const ir_ref *in) {
+static ir_ref ew_same(cg_kernel *k, ir_opcode op, const void *attr, ig_dtype d, int nin,
+                      const ir_ref *in) {
     if (ir_math_has(op, d)) return ew_math(k, op, d, nin, in);
+    ir_ref wrong = ew_planted(k, op, d, in);
+    if (wrong.i) return wrong;
     switch (op) {
     case OP_div:
     case OP_rem:
@@ -288,7 +326,8 @@ ir_ref cg_ew(cg_kernel *k, ir_opcode op, const void *attr, ig_dtype d, int nin, 
     case OP_convert: return cg_convert(k, d, (ig_dtype)((const ir_attr_dtype *)attr)->dtype, in[0]);
     case OP_bitcast: return ew_bitcast(k, d, (ig_dtype)((const ir_attr_dtype *)attr)->dtype, in[0]);
     case OP_cmp:
-        if (d == IG_bool) return ew_cmp_bool(k, (ir_cmpop)((const ir_attr_cmpop *)attr)->op, in[0], in[1]);
+        if (d == IG_bool)
+            return ew_cmp_bool(k, (ir_cmpop)((const ir_attr_cmpop *)attr)->op, in[0], in[1]);
         return ew_plain(k, op, attr, nin, in);
     default: break;
     }

@@ -1,9 +1,11 @@
-/* host.c - the host program of an image: check the dims, place the buffers, launch the kernels in order.
+/* host.c - the host program of an image: check the dims, place the buffers, launch the kernels in
+ * order.
  *
- * Dims are integers given by the caller.  Every symbolic dim of the program is checked before any is used: symbols are in
- * their range, no extent is negative, no divisor 0 (BAD_DIMS), and nothing overflows (OVERFLOW).  Whether i64 arithmetic
- * overflowed is decided by an upper bound on all intermediate results, computed in f64 beside it: relative error 2^-50
- * cannot hide the distance between the limit 2^62 and 2^63.  Dims whose range proves the bound need no check. */
+ * Dims are integers given by the caller.  Every symbolic dim of the program is checked before any
+ * is used: symbols are in their range, no extent is negative, no divisor 0 (BAD_DIMS), and nothing
+ * overflows (OVERFLOW).  Whether i64 arithmetic overflowed is decided by an upper bound on all
+ * intermediate results, computed in f64 beside it: relative error 2^-50 cannot hide the distance
+ * between the limit 2^62 and 2^63.  Dims whose range proves the bound need no check. */
 #include "codegen/lower.h"
 #include "passes/pass.h"
 
@@ -15,12 +17,16 @@ typedef struct host {
     cg_kernel k;
     const ir_module *in;
     const ir_func *f;
-    ir_ref *mem;                           /* by value of f; owned */
-    RT_VEC(struct host_dim { ir_dim d; bool extent; }) dims; /* to be checked */
-    ir_ref bad, over;                      /* bool */
+    ir_ref *mem; /* by value of f; owned */
+    RT_VEC(struct host_dim {
+        ir_dim d;
+        bool extent;
+    })
+    dims;             /* to be checked */
+    ir_ref bad, over; /* bool */
 } host;
 
-/* --- What has to be checked ---------------------------------------------------------------------------- */
+/* --- What has to be checked ----------------------------------------------------------------- */
 
 static bool host_add_dim(host *h, ir_dim d, bool extent) {
     struct host_dim *x;
@@ -51,7 +57,8 @@ static bool host_add_func(host *h, const ir_func *f) {
             for (int k = 0; k < callee->values.data[v].type.rank; k++)
                 if (!host_add_dim(h, callee->values.data[v].type.dim[k], true)) return false;
         for (int k = 0; k < a->at.n; k++)
-            if (a->at.p[k].kind == IR_PLACE_WS && !host_add_dim(h, a->at.p[k].at, true)) return false;
+            if (a->at.p[k].kind == IR_PLACE_WS && !host_add_dim(h, a->at.p[k].at, true))
+                return false;
     }
     return true;
 }
@@ -71,9 +78,11 @@ static bool host_add_atoms(host *h) {
     return true;
 }
 
-/* --- Checks ------------------------------------------------------------------------------------------- */
+/* --- Checks --------------------------------------------------------------------------------- */
 
-static ir_ref host_or(host *h, ir_ref x, ir_ref y) { return x.i ? cg_bit(&h->k, IR_bitop_or, x, y) : y; }
+static ir_ref host_or(host *h, ir_ref x, ir_ref y) {
+    return x.i ? cg_bit(&h->k, IR_bitop_or, x, y) : y;
+}
 
 static void host_check_symbols(host *h) {
     cg_kernel *k = &h->k;
@@ -96,7 +105,8 @@ static double host_atom_bound(const host *h, const ir_dim_atom *x) {
     return (double)hi;
 }
 
-/* Whether the ranges alone show that the dim neither overflows nor is negative; *sign_ when it may be negative. */
+/* Whether the ranges alone show that the dim neither overflows nor is negative; *sign_ when it may
+ * be negative. */
 static bool host_is_proved(const host *h, ir_dim d, bool *sign_) {
     const ir_dim_term *term;
     double sum = 0;
@@ -106,7 +116,8 @@ static bool host_is_proved(const host *h, ir_dim d, bool *sign_) {
         double t = (double)term[i].coef;
         if (t < 0) t = -t, *sign_ = true;
         for (uint32_t j = 0; j < term[i].natom; j++) {
-            if (term[i].atom[j]->kind != DIM_SYM) *sign_ = true; /* its operands may have any sign */
+            if (term[i].atom[j]->kind != DIM_SYM)
+                *sign_ = true; /* its operands may have any sign */
             t *= host_atom_bound(h, term[i].atom[j]) + 1;
         }
         sum += t;
@@ -118,7 +129,9 @@ static bool host_is_proved(const host *h, ir_dim d, bool *sign_) {
 static ir_ref host_atom_size(host *h, const ir_dim_atom *x) {
     cg_kernel *k = &h->k;
     if (x->kind == DIM_SYM)
-        return cg_un(k, OP_abs, cg_cast(k, ir_emit0(&k->b, OP_ksym, &(ir_attr_index){.index = x->sym}), IG_f64));
+        return cg_un(
+            k, OP_abs,
+            cg_cast(k, ir_emit0(&k->b, OP_ksym, &(ir_attr_index){.index = x->sym}), IG_f64));
     ir_ref a = cg_un(k, OP_abs, cg_cast(k, cg_dim(k, x->a), IG_f64));
     ir_ref b = cg_un(k, OP_abs, cg_cast(k, cg_dim(k, x->b), IG_f64));
     return cg_bin(k, OP_add, a, b); /* bounds quotient, remainder, minimum and maximum alike */
@@ -141,11 +154,13 @@ static void host_check_dim(host *h, struct host_dim x) {
     for (uint32_t i = 0; i < n; i++) {
         double c = (double)term[i].coef;
         ir_ref t = cg_flt(k, IG_f64, c < 0 ? -c : c);
-        for (uint32_t j = 0; j < term[i].natom; j++) t = cg_bin(k, OP_mul, t, host_atom_size(h, term[i].atom[j]));
+        for (uint32_t j = 0; j < term[i].natom; j++)
+            t = cg_bin(k, OP_mul, t, host_atom_size(h, term[i].atom[j]));
         sum = cg_bin(k, OP_add, sum, t);
     }
     h->over = host_or(h, h->over, cg_cmp(k, IR_cmpop_le, cg_flt(k, IG_f64, HOST_LIMIT), sum));
-    if (sign && x.extent) h->bad = host_or(h, h->bad, cg_cmp(k, IR_cmpop_lt, cg_dim(k, x.d), cg_i64(k, 0)));
+    if (sign && x.extent)
+        h->bad = host_or(h, h->bad, cg_cmp(k, IR_cmpop_lt, cg_dim(k, x.d), cg_i64(k, 0)));
 }
 
 /* The rt_host_code of these dims. */
@@ -165,7 +180,7 @@ static ir_ref host_check(host *h, const cg_launch *launch) {
     return h->bad.i ? cg_select(k, h->bad, cg_int(k, IG_i32, RT_HOST_BAD_DIMS), code) : code;
 }
 
-/* --- Buffers and launches ------------------------------------------------------------------------------- */
+/* --- Buffers and launches ------------------------------------------------------------------- */
 
 static ir_ref host_port(host *h, ir_opcode op, int64_t index, uint8_t dtype) {
     return ir_emit0(&h->k.b, op, &(ir_attr_port){.index = index, .dtype = dtype});
@@ -174,7 +189,8 @@ static ir_ref host_port(host *h, ir_opcode op, int64_t index, uint8_t dtype) {
 static ir_ref host_weight(host *h, const char *name, uint8_t dtype) {
     const char *kept = ir_intern_str(h->k.b.m, name, strlen(name));
     if (!kept) ir_build_error(&h->k.b, rt_fail_memory());
-    return kept ? ir_emit0(&h->k.b, OP_kweight, &(ir_attr_wport){.name = kept, .dtype = dtype}) : (ir_ref){0};
+    return kept ? ir_emit0(&h->k.b, OP_kweight, &(ir_attr_wport){.name = kept, .dtype = dtype})
+                : (ir_ref){0};
 }
 
 /* Where the memory planner put a result. */
@@ -199,7 +215,8 @@ static void host_call(host *h, const ir_op *o, const cg_launch *launch) {
         in[n++] = h->mem[v.i] = host_place(h, &a->at, i, ir_val_type(h->f, v)->dtype);
     }
     for (uint32_t i = 0; i < launch->nblob; i++)
-        in[n++] = host_weight(h, launch->blob[i], ir_find_weight(k->b.m, launch->blob[i])->type.dtype);
+        in[n++] =
+            host_weight(h, launch->blob[i], ir_find_weight(k->b.m, launch->blob[i])->type.dtype);
     in[n++] = cg_dim(k, launch->n);
     k->b.loc = o->loc;
     ir_emit(&k->b, OP_launch, &(ir_attr_call){.callee = launch->kernel}, (int)n, in);
@@ -212,7 +229,9 @@ static ig_status host_op(host *h, const ir_op *o, const cg_launch **launch) {
     const char *name;
     uint8_t dtype = o->nout ? ir_val_type(h->f, ir_op_out(o, 0))->dtype : 0;
     switch (o->code) {
-    case OP_weight: h->mem[o->out0] = host_weight(h, ((const ir_attr_sym *)attr)->name, dtype); break;
+    case OP_weight:
+        h->mem[o->out0] = host_weight(h, ((const ir_attr_sym *)attr)->name, dtype);
+        break;
     case OP_const:
         RT_TRY(cg_const_weight(h->k.b.m, o->attr, attr, &name));
         h->mem[o->out0] = host_weight(h, name, dtype);
@@ -221,7 +240,8 @@ static ig_status host_op(host *h, const ir_op *o, const cg_launch **launch) {
     case OP_call: host_call(h, o, (*launch)++); break;
     case OP_return: break;
     default:
-        return rt_fail(h->in->alloc, IG_INTERNAL, "%s is left in the entry function: it was not fused",
+        return rt_fail(h->in->alloc, IG_INTERNAL,
+                       "%s is left in the entry function: it was not fused",
                        ir_op_tab[o->code].name);
     }
     return NULL;
@@ -237,7 +257,7 @@ static ig_status host_launches(host *h, const cg_launch *launch) {
     return NULL;
 }
 
-/* --- The two functions ---------------------------------------------------------------------------------- */
+/* --- The two functions ---------------------------------------------------------------------- */
 
 static void host_free(host *h) {
     cg_kernel_free(&h->k);
@@ -279,7 +299,8 @@ static ig_status host_workspace(host *h) {
     return host_end(h, NULL, 2, result);
 }
 
-ig_status cg_host(const ir_module *planned, const ir_func *entry, ir_module *out, const cg_launch *launch) {
+ig_status cg_host(const ir_module *planned, const ir_func *entry, ir_module *out,
+                  const cg_launch *launch) {
     host h = {.in = planned, .f = entry, .k.b.m = out};
     h.mem = rt_alloc_zero(planned->alloc, entry->values.n * sizeof *h.mem);
     ig_status s = h.mem ? host_entry(&h, launch) : rt_fail_memory();

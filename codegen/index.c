@@ -1,9 +1,10 @@
 /* index.c - arithmetic on subscripts.
  *
- * Most index arithmetic of a kernel is uniform or moves by one a lane; keeping that knowledge in the subscript is what
- * turns a load into a broadcast, a vector load or a gather.  A reshape, or loops run as one, give subscripts that are
- * quotients of one flat index; as long as they are only put together again (contiguous operands), no division appears.
- * What is written twice is found again by the builder's value numbering, also when it was written outside a loop. */
+ * Most index arithmetic of a kernel is uniform or moves by one a lane; keeping that knowledge in
+ * the subscript is what turns a load into a broadcast, a vector load or a gather.  A reshape, or
+ * loops run as one, give subscripts that are quotients of one flat index; as long as they are only
+ * put together again (contiguous operands), no division appears. What is written twice is found
+ * again by the builder's value numbering, also when it was written outside a loop. */
 #include "codegen/lower.h"
 
 cg_ix cg_ix_const(cg_low *l, int64_t x) { return cg_ix_uniform(cg_i64(&l->k, x)); }
@@ -65,7 +66,8 @@ cg_ix cg_ix_div(cg_low *l, cg_ix x, ir_dim d, bool rem) {
     cg_kernel *k = &l->k;
     if (d == 1) return rem ? cg_ix_const(l, 0) : x;
     x = cg_ix_solid(l, x);
-    if (x.kind == CG_IX_LINEAR && x.pos && d > 0 && d % k->lanes == 0) { /* no lane crosses a multiple of d */
+    if (x.kind == CG_IX_LINEAR && x.pos && d > 0 &&
+        d % k->lanes == 0) { /* no lane crosses a multiple of d */
         cg_ix base = cg_ix_div(l, cg_ix_uniform((ir_ref){x.r}), d, rem);
         return rem ? cg_ix_aligned((ir_ref){base.r}) : base;
     }

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-/* --- Life --------------------------------------------------------------------------------------------- */
+/* --- Life ----------------------------------------------------------------------------------- */
 
 void cg_kernel_begin(cg_kernel *k, ir_module *m, const char *name, ir_func_kind kind) {
     *k = (cg_kernel){0};
@@ -25,7 +25,7 @@ void cg_broken(cg_kernel *k, const char *what) {
     ir_build_error(&k->b, rt_fail(k->b.m->alloc, IG_INTERNAL, "lowering: %s", what));
 }
 
-/* --- Constants and vectors ---------------------------------------------------------------------------- */
+/* --- Constants and vectors ------------------------------------------------------------------ */
 
 ir_ref cg_i64(cg_kernel *k, int64_t x) { return ir_const_i(&k->b, IG_i64, x); }
 ir_ref cg_int(cg_kernel *k, ig_dtype d, int64_t x) { return ir_const_i(&k->b, d, x); }
@@ -50,7 +50,8 @@ ir_ref cg_half(cg_kernel *k, ir_ref x, int64_t which) {
 }
 
 ir_ref cg_max_lane(cg_kernel *k, ir_ref x) {
-    while (!cg_failed(k) && cg_lanes_of(k, x)) x = cg_bin(k, OP_max, cg_half(k, x, 0), cg_half(k, x, 1));
+    while (!cg_failed(k) && cg_lanes_of(k, x))
+        x = cg_bin(k, OP_max, cg_half(k, x, 0), cg_half(k, x, 1));
     return x;
 }
 
@@ -105,11 +106,12 @@ ir_ref cg_bits(cg_kernel *k, ir_ref x, ig_dtype to) {
     return ir_emit1(&k->b, OP_bitcast, &(ir_attr_dtype){.dtype = (uint8_t)to}, x);
 }
 
-/* --- Loops and branches ------------------------------------------------------------------------------- */
+/* --- Loops and branches --------------------------------------------------------------------- */
 
 #define KERNEL_CARRY IR_MAX_RESULTS
 
-cg_loop cg_for(cg_kernel *k, ir_ref lo, ir_ref hi, int64_t step, int n, const ir_ref *init, ir_ref *carried_) {
+cg_loop cg_for(cg_kernel *k, ir_ref lo, ir_ref hi, int64_t step, int n, const ir_ref *init,
+               ir_ref *carried_) {
     ir_ref in[KERNEL_CARRY + 2] = {lo, hi}, param[KERNEL_CARRY + 1] = {{0}};
     ir_type type[KERNEL_CARRY + 1] = {ir_scalar_type(IG_i64)};
     for (int i = 0; i < n; i++) carried_[i] = (ir_ref){0};
@@ -149,7 +151,7 @@ ir_ref cg_if_end(cg_kernel *k, uint32_t op, int n, const ir_ref *yield) {
     return ir_op_end(&k->b, op);
 }
 
-/* --- Dims --------------------------------------------------------------------------------------------- */
+/* --- Dims ----------------------------------------------------------------------------------- */
 
 /* floor(a / b) for b > 0, and its remainder. */
 static ir_ref kernel_floordiv(cg_kernel *k, ir_ref a, ir_ref b, bool rem) {
@@ -207,7 +209,7 @@ ir_ref cg_dim(cg_kernel *k, ir_dim d) {
     return r;
 }
 
-/* --- Memory ------------------------------------------------------------------------------------------- */
+/* --- Memory --------------------------------------------------------------------------------- */
 
 ir_ref cg_alloc(cg_kernel *k, ig_dtype d, int64_t n) {
     return ir_emit0(&k->b, OP_alloc, &(ir_attr_alloc){.dtype = (uint8_t)d, .n = n});

@@ -1,16 +1,30 @@
-/* kernel.h - writing kernel-level IR: constants, loops, dims, memory, and elementwise ops made of what every target has.
+/* kernel.h - writing kernel-level IR: constants, loops, dims, memory, and elementwise ops made of
+ * what every target has.
  *
- * Registers.  A tensor element lives in a register of type cg_reg(dtype): f16 and bf16 as the f32 of the same value
- * (numerics rule 1: widen exactly, operate, round), everything else as itself.  cg_load widens and cg_store packs. */
+ * Registers.  A tensor element lives in a register of type cg_reg(dtype): f16 and bf16 as the f32
+ * of the same value (numerics rule 1: widen exactly, operate, round), everything else as itself.
+ * cg_load widens and cg_store packs. */
 #ifndef CG_KERNEL_H
 #define CG_KERNEL_H
 #include "codegen/target.h"
 
-#define CG_LANES IR_LANES /* lanes of a vector: the lanes of a reduction, so that one vector is one step */
+#define CG_LANES \
+    IR_LANES /* lanes of a vector: the lanes of a reduction, so that one vector is one step */
 
-typedef struct cg_dim_ref { ir_dim d; ir_ref r; } cg_dim_ref;
-typedef struct cg_pack_ref { ig_dtype d; ir_ref wide, bits; } cg_pack_ref;
-typedef struct cg_body { ir_opcode op; ig_dtype dtype; ir_builder b; ir_ref result; } cg_body;
+typedef struct cg_dim_ref {
+    ir_dim d;
+    ir_ref r;
+} cg_dim_ref;
+typedef struct cg_pack_ref {
+    ig_dtype d;
+    ir_ref wide, bits;
+} cg_pack_ref;
+typedef struct cg_body {
+    ir_opcode op;
+    ig_dtype dtype;
+    ir_builder b;
+    ir_ref result;
+} cg_body;
 /* A function being written at kernel level. */
 typedef struct cg_kernel {
     ir_builder b;
@@ -38,19 +52,25 @@ ir_ref cg_splat(cg_kernel *k, ir_ref r, int64_t lanes);
 ir_ref cg_extract(cg_kernel *k, ir_ref r, int64_t lane);
 ir_ref cg_half(cg_kernel *k, ir_ref x, int64_t which); /* 0 the low lanes, 1 the high ones */
 ir_ref cg_max_lane(cg_kernel *k, ir_ref x);
-/* Kernel ops on values of one register type; a scalar operand is splatted when the other is a vector. */
+/* Kernel ops on values of one register type; a scalar operand is splatted when the other is a
+ * vector. */
 ir_ref cg_un(cg_kernel *k, ir_opcode op, ir_ref x);
 ir_ref cg_bin(cg_kernel *k, ir_opcode op, ir_ref x, ir_ref y);
 ir_ref cg_cmp(cg_kernel *k, ir_cmpop op, ir_ref x, ir_ref y);
 ir_ref cg_bit(cg_kernel *k, ir_bitop op, ir_ref x, ir_ref y);
 ir_ref cg_shift(cg_kernel *k, ir_shop op, ir_ref x, int64_t by);
 ir_ref cg_select(cg_kernel *k, ir_ref c, ir_ref x, ir_ref y);
-ir_ref cg_cast(cg_kernel *k, ir_ref x, ig_dtype to);    /* the kernel op `convert` */
-ir_ref cg_bits(cg_kernel *k, ir_ref x, ig_dtype to);    /* the kernel op `bitcast` */
+ir_ref cg_cast(cg_kernel *k, ir_ref x, ig_dtype to); /* the kernel op `convert` */
+ir_ref cg_bits(cg_kernel *k, ir_ref x, ig_dtype to); /* the kernel op `bitcast` */
 
-/* Loops and branches: begin gives the index (and the carried values), end yields and gives the results. */
-typedef struct cg_loop { uint32_t op; ir_ref index; } cg_loop;
-cg_loop cg_for(cg_kernel *k, ir_ref lo, ir_ref hi, int64_t step, int n, const ir_ref *init, ir_ref *carried_);
+/* Loops and branches: begin gives the index (and the carried values), end yields and gives the
+ * results. */
+typedef struct cg_loop {
+    uint32_t op;
+    ir_ref index;
+} cg_loop;
+cg_loop cg_for(cg_kernel *k, ir_ref lo, ir_ref hi, int64_t step, int n, const ir_ref *init,
+               ir_ref *carried_);
 ir_ref cg_for_end(cg_kernel *k, cg_loop l, int n, const ir_ref *yield); /* the first of n results */
 uint32_t cg_if(cg_kernel *k, ir_ref cond);
 void cg_else(cg_kernel *k, int n, const ir_ref *yield);
@@ -75,9 +95,10 @@ ir_ref cg_unpack16(cg_kernel *k, ig_dtype d, ir_ref bits);
 /* f64 -> f32 rounded to odd, from which a second rounding to 16 bits is exact. */
 ir_ref cg_to_odd(cg_kernel *k, ir_ref f64);
 
-/* ew.c: a tensor-level elementwise op on registers.  dtype is that of the operands (of the last one for select); the
- * result is a register of the op's result type. */
-ir_ref cg_ew(cg_kernel *k, ir_opcode op, const void *attr, ig_dtype dtype, int nin, const ir_ref *in);
+/* ew.c: a tensor-level elementwise op on registers.  dtype is that of the operands (of the last one
+ * for select); the result is a register of the op's result type. */
+ir_ref cg_ew(cg_kernel *k, ir_opcode op, const void *attr, ig_dtype dtype, int nin,
+             const ir_ref *in);
 ir_ref cg_convert(cg_kernel *k, ig_dtype from, ig_dtype to, ir_ref x);
 /* Four u32 words of Philox. */
 void cg_philox(cg_kernel *k, const ir_ref in[4], ir_ref out_[4]);

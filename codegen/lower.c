@@ -1,32 +1,38 @@
-/* lower.c - the pull evaluator: code for one element (or CG_LANES consecutive ones) of a value of a cluster.
+/* lower.c - the pull evaluator: code for one element (or CG_LANES consecutive ones) of a value of a
+ * cluster.
  *
- * cg_pull(v, ix) asks for value v at subscript ix.  The rule of v's op turns ix into the operands' subscripts, waits for
- * them, and gives a register.  So movement costs nothing: a transpose permutes subscripts, a slice adds to one; what is
- * left at the leaves are loads.  Each (value, subscript) is written once (the memo), which keeps shared operands shared.
+ * cg_pull(v, ix) asks for value v at subscript ix.  The rule of v's op turns ix into the operands'
+ * subscripts, waits for them, and gives a register.  So movement costs nothing: a transpose
+ * permutes subscripts, a slice adds to one; what is left at the leaves are loads.  Each (value,
+ * subscript) is written once (the memo), which keeps shared operands shared.
  *
- * A rule is a small state machine on a frame: `wait` for an operand and return, go on at the next step when the register
- * is in l->ret, `give` the result.  Frames are on a heap stack, so that no depth of cluster exhausts the C stack; only
- * reductions inside reductions recurse, to CG_CORE_DEPTH.
+ * A rule is a small state machine on a frame: `wait` for an operand and return, go on at the next
+ * step when the register is in l->ret, `give` the result.  Frames are on a heap stack, so that no
+ * depth of cluster exhausts the C stack; only reductions inside reductions recurse, to
+ * CG_CORE_DEPTH.
  *
- * Values that exist only for some subscripts (pad, concat, dupdate) branch.  A scalar subscript takes one branch.  A
- * vector that lies wholly inside runs the fast branch; one that straddles an edge gathers with clamped subscripts and
- * selects; one that lies outside never touches the operand, which may be empty. */
+ * Values that exist only for some subscripts (pad, concat, dupdate) branch.  A scalar subscript
+ * takes one branch.  A vector that lies wholly inside runs the fast branch; one that straddles an
+ * edge gathers with clamped subscripts and selects; one that lies outside never touches the
+ * operand, which may be empty. */
 #include "codegen/lower.h"
 
 #include <string.h>
 
-/* --- Scopes and memo ---------------------------------------------------------------------------------- */
+/* --- Scopes and memo ------------------------------------------------------------------------ */
 
 static uint32_t lower_hash(const cg_low *l, ir_ref v, const cg_ix *ix) {
     uint64_t h = v.i * UINT64_C(0x9e3779b97f4a7c15) + (uint64_t)l->k.lanes;
     for (int i = 0; i < cg_type(l, v)->rank; i++)
-        h = (h ^ ix[i].r ^ ((uint64_t)ix[i].pos << 32)) * UINT64_C(0xff51afd7ed558ccd), h ^= h >> 32;
+        h = (h ^ ix[i].r ^ ((uint64_t)ix[i].pos << 32)) * UINT64_C(0xff51afd7ed558ccd),
+        h ^= h >> 32;
     return (uint32_t)(h % CG_MEMO_BUCKETS);
 }
 
 static bool lower_same_ix(const cg_ix *a, const cg_ix *b, int n) {
     for (int i = 0; i < n; i++)
-        if (a[i].kind != b[i].kind || a[i].pos != b[i].pos || a[i].r != b[i].r || a[i].stride != b[i].stride)
+        if (a[i].kind != b[i].kind || a[i].pos != b[i].pos || a[i].r != b[i].r ||
+            a[i].stride != b[i].stride)
             return false;
     return true;
 }
@@ -53,7 +59,9 @@ void cg_seed(cg_low *l, ir_ref v, const cg_ix *ix, ir_ref r) {
     l->bucket[h] = l->memo.n;
 }
 
-static cg_nest lower_scope(const cg_low *l, cg_loop loop) { return (cg_nest){loop, l->memo.n, l->groups.n}; }
+static cg_nest lower_scope(const cg_low *l, cg_loop loop) {
+    return (cg_nest){loop, l->memo.n, l->groups.n};
+}
 
 /* Forget what was made since the scope began; entries leave their buckets newest first. */
 static void lower_forget(cg_low *l, cg_nest nest) {
@@ -64,7 +72,8 @@ static void lower_forget(cg_low *l, cg_nest nest) {
     l->groups.n = nest.groups;
 }
 
-cg_nest cg_open_for(cg_low *l, ir_ref lo, ir_ref hi, int64_t step, int n, const ir_ref *init, ir_ref *carried_) {
+cg_nest cg_open_for(cg_low *l, ir_ref lo, ir_ref hi, int64_t step, int n, const ir_ref *init,
+                    ir_ref *carried_) {
     return lower_scope(l, cg_for(&l->k, lo, hi, step, n, init, carried_));
 }
 
@@ -87,11 +96,12 @@ ir_ref cg_close_if(cg_low *l, cg_nest nest, int n, const ir_ref *yield) {
     return cg_if_end(&l->k, nest.loop.op, n, yield);
 }
 
-/* --- Frames ------------------------------------------------------------------------------------------- */
+/* --- Frames --------------------------------------------------------------------------------- */
 
 static cg_frame *lower_top(cg_low *l) { return &l->frames.data[l->frames.n - 1]; }
 
-/* Ask for an operand; the frame goes on at `step` once it is in l->ret.  The last thing a rule does. */
+/* Ask for an operand; the frame goes on at `step` once it is in l->ret.  The last thing a rule
+ * does. */
 static void lower_wait(cg_low *l, cg_frame *f, uint32_t step, ir_ref v, const cg_ix *ix) {
     if (f) f->step = step;
     l->ret = lower_known(l, v, ix);
@@ -100,7 +110,8 @@ static void lower_wait(cg_low *l, cg_frame *f, uint32_t step, ir_ref v, const cg
     int rank = cg_type(l, v)->rank;
     for (int i = 0; i < rank; i++) {
         n.ix[i] = ix[i];
-        n.vary |= (ix[i].kind == CG_IX_FLAT ? l->groups.data[ix[i].r].t : ix[i]).kind != CG_IX_UNIFORM;
+        n.vary |= (ix[i].kind == CG_IX_FLAT ? l->groups.data[ix[i].r].t : ix[i]).kind !=
+                  CG_IX_UNIFORM;
     }
     if (!rt_vec_push(l->k.b.m->alloc, &l->frames, n)) ir_build_error(&l->k.b, rt_fail_memory());
 }
@@ -115,7 +126,9 @@ static void lower_give(cg_low *l, ir_ref r) {
 }
 
 static const ir_op *lower_op(const cg_low *l, const cg_frame *f) { return ir_def_op(l->f, f->v); }
-static ir_ref lower_in(const cg_low *l, const cg_frame *f, uint32_t k) { return ir_op_in(l->f, lower_op(l, f), k); }
+static ir_ref lower_in(const cg_low *l, const cg_frame *f, uint32_t k) {
+    return ir_op_in(l->f, lower_op(l, f), k);
+}
 static const void *lower_attr(const cg_low *l, const cg_frame *f) {
     return ir_attr_get(l->f->module, lower_op(l, f)->attr);
 }
@@ -129,15 +142,18 @@ static void lower_push_nest(cg_low *l, cg_nest n) {
 }
 
 /* In a branch of a frame whose lanes differ, every side yields vectors. */
-static ir_ref lower_side(cg_low *l, const cg_frame *f, ir_ref r) { return f->vary ? cg_splat(&l->k, r, l->k.lanes) : r; }
+static ir_ref lower_side(cg_low *l, const cg_frame *f, ir_ref r) {
+    return f->vary ? cg_splat(&l->k, r, l->k.lanes) : r;
+}
 
-/* --- Leaves ------------------------------------------------------------------------------------------- */
+/* --- Leaves --------------------------------------------------------------------------------- */
 
 /* An element of contiguous memory: broadcast, vector load or gather, by what the subscript is. */
 static ir_ref lower_load(cg_low *l, ir_ref mem, const ir_type *t, const cg_ix *ix) {
     cg_ix at = cg_ix_flat(l, t->rank, t->dim, ix);
     if (at.kind == CG_IX_UNIFORM) return cg_load(&l->k, mem, (ir_ref){at.r}, 0);
-    if (at.kind == CG_IX_LINEAR && at.stride == 1) return cg_load(&l->k, mem, (ir_ref){at.r}, l->k.lanes);
+    if (at.kind == CG_IX_LINEAR && at.stride == 1)
+        return cg_load(&l->k, mem, (ir_ref){at.r}, l->k.lanes);
     return cg_load(&l->k, mem, cg_ix_value(l, at), l->k.lanes);
 }
 
@@ -191,20 +207,22 @@ static void lower_rng(cg_low *l, cg_frame *f) {
     ir_ref in[4] = {f->tmp[0], key1, cg_cast(k, block, IG_u32),
                     cg_cast(k, cg_shift(k, IR_shop_right, block, 32), IG_u32)};
     cg_philox(k, in, w);
-    ir_ref low = cg_cmp(k, IR_cmpop_eq, cg_bit(k, IR_bitop_and, i, cg_int(k, IG_u64, 1)), cg_int(k, IG_u64, 0));
+    ir_ref low = cg_cmp(k, IR_cmpop_eq, cg_bit(k, IR_bitop_and, i, cg_int(k, IG_u64, 1)),
+                        cg_int(k, IG_u64, 0));
     if (wide) {
         ir_ref lo = cg_cast(k, cg_select(k, low, w[0], w[2]), IG_u64);
         ir_ref hi = cg_cast(k, cg_select(k, low, w[1], w[3]), IG_u64);
         lower_give(l, cg_bit(k, IR_bitop_or, lo, cg_shift(k, IR_shop_left, hi, 32)));
         return;
     }
-    ir_ref two = cg_cmp(k, IR_cmpop_eq, cg_bit(k, IR_bitop_and, i, cg_int(k, IG_u64, 2)), cg_int(k, IG_u64, 0));
+    ir_ref two = cg_cmp(k, IR_cmpop_eq, cg_bit(k, IR_bitop_and, i, cg_int(k, IG_u64, 2)),
+                        cg_int(k, IG_u64, 0));
     lower_give(l, cg_select(k, two, cg_select(k, low, w[0], w[1]), cg_select(k, low, w[2], w[3])));
 }
 
 static void lower_weight(cg_low *l, cg_frame *f) { lower_memory(l, f); }
 
-/* --- Elementwise and movement ------------------------------------------------------------------------- */
+/* --- Elementwise and movement --------------------------------------------------------------- */
 
 static void lower_ew(cg_low *l, cg_frame *f) {
     const ir_op *o = lower_op(l, f);
@@ -245,7 +263,8 @@ static void lower_broadcast(cg_low *l, cg_frame *f) {
     const ir_attr_bcast *a = lower_attr(l, f);
     const ir_type *x = cg_type(l, lower_in(l, f, 0));
     cg_ix ix[IG_MAX_RANK] = {{0}};
-    for (int i = 0; i < x->rank; i++) ix[i] = x->dim[i] == 1 ? cg_ix_const(l, 0) : f->ix[a->axes.a[i]];
+    for (int i = 0; i < x->rank; i++)
+        ix[i] = x->dim[i] == 1 ? cg_ix_const(l, 0) : f->ix[a->axes.a[i]];
     lower_pass(l, f, ix);
 }
 
@@ -273,18 +292,21 @@ static void lower_reverse(cg_low *l, cg_frame *f) {
     lower_pass(l, f, ix);
 }
 
-/* --- Windows: values that exist for some subscripts only ------------------------------------------------ */
+/* --- Windows: values that exist for some subscripts only ------------------------------------ */
 
 /* A window into an operand: where lanes are inside, and the operand's subscript. */
 typedef struct lower_window {
-    bool vary;             /* the test differs between lanes */
-    bool linear;           /* and is of consecutive subscripts, so that all lanes are inside when the first and last are */
-    ir_ref inside;         /* bool, scalar or vector; {0}: always */
+    bool vary;     /* the test differs between lanes */
+    bool linear;   /* and is of consecutive subscripts, so that all lanes are inside when the first
+                      and last are */
+    ir_ref inside; /* bool, scalar or vector; {0}: always */
     ir_ref all, any;       /* bool scalars, when it varies */
     cg_ix ix[IG_MAX_RANK]; /* valid when all lanes are inside */
 } lower_window;
 
-static ir_ref lower_and(cg_low *l, ir_ref x, ir_ref y) { return !x.i ? y : cg_bit(&l->k, IR_bitop_and, x, y); }
+static ir_ref lower_and(cg_low *l, ir_ref x, ir_ref y) {
+    return !x.i ? y : cg_bit(&l->k, IR_bitop_and, x, y);
+}
 
 /* Some lane, or every lane. */
 static ir_ref lower_lanes(cg_low *l, ir_bitop op, ir_ref x) {
@@ -341,7 +363,8 @@ static lower_window lower_pad_window(cg_low *l, const cg_frame *f) {
         w.ix[i] = f->ix[i];
         if (!a->lo.d[i] && !a->hi.d[i] && !a->interior.v[i]) continue;
         cg_ix lo = cg_ix_mul(l, cg_ix_uniform(cg_dim(&l->k, a->lo.d[i])), -1);
-        lower_window_axis(l, &w, i, cg_ix_add(l, f->ix[i], lo), cg_dim(&l->k, x->dim[i]), a->interior.v[i] + 1);
+        lower_window_axis(l, &w, i, cg_ix_add(l, f->ix[i], lo), cg_dim(&l->k, x->dim[i]),
+                          a->interior.v[i] + 1);
     }
     lower_window_end(l, &w);
     return w;
@@ -391,7 +414,8 @@ static void lower_pad_else(cg_low *l, cg_frame *f) {
     lower_wait(l, lower_top(l), PAD_SLOW, x, w.ix);
 }
 
-/* Close every branch of a frame; r is the value of the innermost first side, `other` of its else. */
+/* Close every branch of a frame; r is the value of the innermost first side, `other` of its else.
+ */
 static void lower_close(cg_low *l, const cg_frame *f, ir_ref r, ir_ref other) {
     cg_nest nest = l->nests.data[l->nests.n - 1];
     cg_open_else(l, nest, 1, &r);
@@ -406,7 +430,8 @@ static void lower_pad(cg_low *l, cg_frame *f) {
     case PAD_OPEN: lower_pad_open(l, f); break;
     case PAD_FAST: lower_pad_else(l, f); break;
     case PAD_SLOW:
-        lower_close(l, f, cg_select(&l->k, f->tmp[1], lower_side(l, f, l->ret), f->tmp[0]), f->tmp[0]);
+        lower_close(l, f, cg_select(&l->k, f->tmp[1], lower_side(l, f, l->ret), f->tmp[0]),
+                    f->tmp[0]);
         break;
     default: lower_give(l, l->ret); break;
     }
@@ -419,7 +444,8 @@ static lower_window lower_concat_window(cg_low *l, const cg_frame *f, uint32_t n
     lower_window w = {0};
     memcpy(w.ix, f->ix, sizeof w.ix);
     ir_dim at = 0;
-    for (uint32_t i = 0; i < n; i++) at = ir_dim_add(l->k.b.m, at, cg_type(l, lower_in(l, f, i))->dim[axis]);
+    for (uint32_t i = 0; i < n; i++)
+        at = ir_dim_add(l->k.b.m, at, cg_type(l, lower_in(l, f, i))->dim[axis]);
     cg_ix t = cg_ix_add(l, f->ix[axis], cg_ix_mul(l, cg_ix_uniform(cg_dim(&l->k, at)), -1));
     lower_window_axis(l, &w, axis, t, cg_dim(&l->k, cg_type(l, lower_in(l, f, n))->dim[axis]), 1);
     lower_window_end(l, &w);
@@ -453,8 +479,8 @@ static void lower_concat_chain(cg_low *l, cg_frame *f) {
     lower_wait(l, lower_top(l), 2 * i + 1, lower_in(l, f, i), w.ix);
 }
 
-/* Lanes differ along the axis.  First, for consecutive lanes, a chain of branches for the operand that holds them all;
- * then (from step 2n on) the operands that hold some, one after the other. */
+/* Lanes differ along the axis.  First, for consecutive lanes, a chain of branches for the operand
+ * that holds them all; then (from step 2n on) the operands that hold some, one after the other. */
 static void lower_concat_lanes(cg_low *l, cg_frame *f) {
     uint32_t n = lower_op(l, f)->nin, i = f->step / 2;
     if (f->step & 1) {
@@ -470,7 +496,8 @@ static void lower_concat_lanes(cg_low *l, cg_frame *f) {
         return;
     }
     lower_window w = lower_concat_window(l, f, i % n);
-    if (i < n && (!w.linear || f->nest >= LOWER_FAST_DEPTH)) i = n, w = lower_concat_window(l, f, 0);
+    if (i < n && (!w.linear || f->nest >= LOWER_FAST_DEPTH))
+        i = n, w = lower_concat_window(l, f, 0);
     if (i == n) f->tmp[0] = lower_zero(l, f);
     f->tmp[1] = w.inside;
     lower_push_nest(l, cg_open_if(l, i < n ? w.all : w.any));
@@ -486,10 +513,12 @@ static void lower_concat(cg_low *l, cg_frame *f) {
         lower_concat_lanes(l, f);
 }
 
-/* --- Windows at run-time positions ---------------------------------------------------------------------- */
+/* --- Windows at run-time positions ---------------------------------------------------------- */
 
-/* Wait for the start indices from operand `first` on; they end up, clamped, in l->args.  True when all are there. */
-static bool lower_starts(cg_low *l, cg_frame *f, uint32_t first, const ir_type *whole, const ir_dim *part) {
+/* Wait for the start indices from operand `first` on; they end up, clamped, in l->args.  True when
+ * all are there. */
+static bool lower_starts(cg_low *l, cg_frame *f, uint32_t first, const ir_type *whole,
+                         const ir_dim *part) {
     uint32_t n = whole->rank;
     cg_kernel *k = &l->k;
     if (f->step > n) return true;
@@ -517,7 +546,8 @@ static void lower_dslice(cg_low *l, cg_frame *f) {
     }
     if (!lower_starts(l, f, 1, x, t->dim) || cg_lower_failed(l)) return;
     f = lower_top(l);
-    for (int i = 0; i < x->rank; i++) ix[i] = cg_ix_add(l, f->ix[i], cg_ix_uniform(l->args.data[f->arg + (uint32_t)i]));
+    for (int i = 0; i < x->rank; i++)
+        ix[i] = cg_ix_add(l, f->ix[i], cg_ix_uniform(l->args.data[f->arg + (uint32_t)i]));
     lower_wait(l, f, done, lower_in(l, f, 0), ix);
 }
 
@@ -563,10 +593,11 @@ static void lower_dupdate(cg_low *l, cg_frame *f) {
     }
 }
 
-/* --- Cores -------------------------------------------------------------------------------------------- */
+/* --- Cores ---------------------------------------------------------------------------------- */
 
 /* Write a core in place of an element; its loops pull its operands. */
-static void lower_core(cg_low *l, cg_frame *f, ir_ref (*at)(cg_low *, const ir_op *, const cg_ix *)) {
+static void lower_core(cg_low *l, cg_frame *f,
+                       ir_ref (*at)(cg_low *, const ir_op *, const cg_ix *)) {
     cg_ix ix[IG_MAX_RANK] = {{0}};
     for (int i = 0; i < cg_type(l, f->v)->rank; i++) ix[i] = cg_ix_solid(l, f->ix[i]);
     if (l->depth >= CG_CORE_DEPTH) {
@@ -583,14 +614,15 @@ static void lower_reduce(cg_low *l, cg_frame *f) { lower_core(l, f, cg_reduce_at
 static void lower_cumred(cg_low *l, cg_frame *f) { lower_core(l, f, cg_cumred_at); }
 static void lower_ein(cg_low *l, cg_frame *f) { lower_core(l, f, cg_ein_at); }
 
-/* --- The table ---------------------------------------------------------------------------------------- */
+/* --- The table ------------------------------------------------------------------------------ */
 
+/* cg_ew knows the bodies of transcendental functions, and long division. */
 typedef void (*lower_rule)(cg_low *l, cg_frame *f);
 
-#define lower__ NULL
-#define lower_math lower_ew /* cg_ew takes the body of the function */
-#define lower_rem lower_ew
-#define R(fold, ref, lower) lower_##lower
+#define lower__                                                   NULL
+#define lower_math                                                lower_ew
+#define lower_rem                                                 lower_ew
+#define R(fold, ref, lower)                                       lower_##lower
 #define OP(name, ver, n, level, attr, type, domain, flags, rules) [OP_##name] = rules,
 static const lower_rule lower_tab[OP_END] = {
 #include "ir/ops.def"
@@ -607,8 +639,8 @@ static void lower_step(cg_low *l) {
         return;
     }
     if (!lower_tab[o->code]) {
-        ir_build_error(&l->k.b, rt_fail(l->k.b.m->alloc, IG_INTERNAL, "%s cannot be part of a kernel",
-                                        ir_op_tab[o->code].name));
+        ir_build_error(&l->k.b, rt_fail(l->k.b.m->alloc, IG_INTERNAL,
+                                        "%s cannot be part of a kernel", ir_op_tab[o->code].name));
         return;
     }
     l->k.b.loc = o->loc;

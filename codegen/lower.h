@@ -1,24 +1,31 @@
-/* lower.h - the state of lowering one cluster to one kernel, shared by the files that write loop nests.
+/* lower.h - the state of lowering one cluster to one kernel, shared by the files that write loop
+ * nests.
  *
- * lower.c evaluates by pulling: cg_pull(value, index) writes the code that computes one element of a value, or CG_LANES
- * consecutive ones.  The nests (nest.c elementwise, reduce.c, scan.c, gemm.c) open the loops and pull what they store. */
+ * lower.c evaluates by pulling: cg_pull(value, index) writes the code that computes one element of
+ * a value, or CG_LANES consecutive ones.  The nests (nest.c elementwise, reduce.c, scan.c, gemm.c)
+ * open the loops and pull what they store. */
 #ifndef CG_LOWER_H
 #define CG_LOWER_H
 #include "codegen/kernel.h"
 
-/* --- Indices (index.c) -------------------------------------------------------------------------------- */
+/* --- Indices (index.c) ---------------------------------------------------------------------- */
 
-/* One subscript.  Lanes of a vector: the same for all, a constant apart, or anything.  FLAT is entry `pos` of the
- * row-major splitting of a flat index over some dims, divided out only when it is not put together again. */
+/* One subscript.  Lanes of a vector: the same for all, a constant apart, or anything.  FLAT is
+ * entry `pos` of the row-major splitting of a flat index over some dims, divided out only when it
+ * is not put together again. */
 typedef enum cg_ix_kind { CG_IX_UNIFORM, CG_IX_LINEAR, CG_IX_VECTOR, CG_IX_FLAT } cg_ix_kind;
 typedef struct cg_ix {
     uint16_t kind;
-    uint16_t pos;   /* FLAT: which entry.  LINEAR: 1 when stride is 1 and lane 0 is at a multiple of the lanes */
+    uint16_t pos;   /* FLAT: which entry.  LINEAR: 1 when stride is 1 and lane 0 is at a multiple of
+                       the lanes */
     uint32_t r;     /* the scalar of lane 0; the vector; or the group's number */
     int64_t stride; /* LINEAR: between lanes, not 0 */
 } cg_ix;
 
-typedef struct cg_group { cg_ix t; ir_dims dims; } cg_group;
+typedef struct cg_group {
+    cg_ix t;
+    ir_dims dims;
+} cg_group;
 
 typedef struct cg_low cg_low;
 
@@ -39,35 +46,44 @@ cg_ix cg_ix_flat(cg_low *l, int n, const ir_dim *dim, const cg_ix *ix);
 /* Subscripts of position t of a box. */
 void cg_ix_split(cg_low *l, cg_ix t, int n, const ir_dim *dim, cg_ix *ix_);
 
-/* --- The pull evaluator (lower.c) --------------------------------------------------------------------- */
+/* --- The pull evaluator (lower.c) ----------------------------------------------------------- */
 
-/* An element being computed.  What is suspended lives here, not on the C stack: a cluster may be deep. */
+/* An element being computed.  What is suspended lives here, not on the C stack: a cluster may be
+ * deep. */
 typedef struct cg_frame {
     ir_ref v;
-    uint32_t step;     /* how far its rule is */
+    uint32_t step;      /* how far its rule is */
     uint32_t arg, nest; /* where its own arguments and open branches begin */
-    bool vary;         /* some subscript differs between lanes */
+    bool vary;          /* some subscript differs between lanes */
     ir_ref tmp[4];
     cg_ix ix[IG_MAX_RANK];
 } cg_frame;
 
-typedef struct cg_memo { uint32_t v, next, bucket; ir_ref r; int64_t lanes; cg_ix ix[IG_MAX_RANK]; } cg_memo;
+typedef struct cg_memo {
+    uint32_t v, next, bucket;
+    ir_ref r;
+    int64_t lanes;
+    cg_ix ix[IG_MAX_RANK];
+} cg_memo;
 
 /* An open loop or branch: memo entries and groups made inside go when it ends. */
-typedef struct cg_nest { cg_loop loop; uint32_t memo, groups; } cg_nest;
+typedef struct cg_nest {
+    cg_loop loop;
+    uint32_t memo, groups;
+} cg_nest;
 
 #define CG_MEMO_BUCKETS 256 /* a tile keeps a few hundred values alive */
-#define CG_CORE_DEPTH 4     /* reductions inside reductions; the fusion pass makes one a cluster */
+#define CG_CORE_DEPTH   4   /* reductions inside reductions; the fusion pass makes one a cluster */
 
 struct cg_low {
     cg_kernel k;
-    const ir_func *f;  /* the cluster */
+    const ir_func *f; /* the cluster */
     const cg_cpu *cpu;
     ir_ref *mem;       /* by value of f: the memory of a parameter or of a constant; owned */
     const char **blob; /* by value of f: the weight that holds a constant, or NULL; owned */
     ir_ref *out;       /* by result: memory */
     ir_ref *scratch;   /* by value of f: memory a core works in; owned */
-    bool scalar;       /* the nest hands out single elements: a core inside runs vectors along its own loop */
+    bool scalar;       /* no vectors along the results: a core runs them along its own loop */
     ir_ref lo, hi;     /* the part of the outermost loop */
     RT_VEC(cg_frame) frames;
     RT_VEC(cg_group) groups;
@@ -75,11 +91,12 @@ struct cg_low {
     RT_VEC(ir_ref) args;
     RT_VEC(cg_nest) nests;
     uint32_t bucket[CG_MEMO_BUCKETS]; /* newest memo entry + 1 */
-    ir_ref ret;        /* of the frame that ended last */
-    uint32_t depth;    /* cores being written inside cores */
+    ir_ref ret;                       /* of the frame that ended last */
+    uint32_t depth;                   /* cores being written inside cores */
 };
 
-/* The register of value v of the cluster at this subscript: a scalar when no lane differs, else a vector. */
+/* The register of value v of the cluster at this subscript: a scalar when no lane differs, else a
+ * vector. */
 ir_ref cg_pull(cg_low *l, ir_ref v, const cg_ix *ix);
 /* Make a value known at a subscript, for as long as the open loop lasts. */
 void cg_seed(cg_low *l, ir_ref v, const cg_ix *ix, ir_ref r);
@@ -87,35 +104,47 @@ static inline const ir_type *cg_type(const cg_low *l, ir_ref v) { return ir_val_
 static inline bool cg_lower_failed(const cg_low *l) { return cg_failed(&l->k); }
 
 /* Loops and branches as in kernel.h, with the memo's scope. */
-cg_nest cg_open_for(cg_low *l, ir_ref lo, ir_ref hi, int64_t step, int n, const ir_ref *init, ir_ref *carried_);
+cg_nest cg_open_for(cg_low *l, ir_ref lo, ir_ref hi, int64_t step, int n, const ir_ref *init,
+                    ir_ref *carried_);
 ir_ref cg_close_for(cg_low *l, cg_nest nest, int n, const ir_ref *yield);
 cg_nest cg_open_if(cg_low *l, ir_ref cond);
 void cg_open_else(cg_low *l, cg_nest nest, int n, const ir_ref *yield);
 ir_ref cg_close_if(cg_low *l, cg_nest nest, int n, const ir_ref *yield);
 
-/* --- Nests -------------------------------------------------------------------------------------------- */
+/* --- Nests ---------------------------------------------------------------------------------- */
 
 /* Before the loops: make the scratch memory of every core, and decide l->scalar. */
 void cg_reduce_prepare(cg_low *l);
-/* reduce.c, scan.c, gemm.c: the register of a reduction, running reduction or contraction at a subscript. */
+void cg_ein_prepare(cg_low *l);
+/* reduce.c, scan.c, gemm.c: the register of a reduction, running reduction or contraction at a
+ * subscript. */
 ir_ref cg_reduce_at(cg_low *l, const ir_op *o, const cg_ix *ix);
 ir_ref cg_cumred_at(cg_low *l, const ir_op *o, const cg_ix *ix);
 ir_ref cg_ein_at(cg_low *l, const ir_op *o, const cg_ix *ix);
-/* Whole kernels; *n_ is the extent of the outermost loop.  cg_gemm_nest and cg_scan_nest return false, having written
- * nothing, when the cluster is not of their kind. */
+/* Whole kernels; *n_ is the extent of the outermost loop.  cg_gemm_nest and cg_scan_nest return
+ * false, having written nothing, when the cluster is not of their kind. */
 void cg_plain_nest(cg_low *l, ir_dim *n_);
 bool cg_gemm_nest(cg_low *l, ir_dim *n_);
 bool cg_scan_nest(cg_low *l, ir_dim *n_);
 /* nest.c: how many trailing axes of the result may run as one, given how every operand is read. */
 int cg_joint_axes(cg_low *l, ir_ref v);
-/* What a monoid starts from, and one step of it: registers of element type d, 16-bit floats not rounded. */
+/* What a monoid starts from, and one step of it: registers of element type d, 16-bit floats not
+ * rounded. */
 ir_ref cg_identity(cg_low *l, ir_redop op, ig_dtype d);
 ir_ref cg_monoid(cg_low *l, ir_redop op, ig_dtype d, ir_ref x, ir_ref y);
 
 /* program.c: the weight of the lowered module that holds a constant (see cg_weight_is_const). */
-ig_status cg_const_weight(ir_module *out, ir_attr number, const ir_attr_const *a, const char **name_);
+ig_status cg_const_weight(ir_module *out, ir_attr number, const ir_attr_const *a,
+                          const char **name_);
 
 /* host.c: write the host program and the workspace function into `out`. */
-typedef struct cg_launch { const char *kernel; const ir_op *call; ir_dim n; const char *const *blob; uint32_t nblob; } cg_launch;
-ig_status cg_host(const ir_module *planned, const ir_func *entry, ir_module *out, const cg_launch *launch);
+typedef struct cg_launch {
+    const char *kernel;
+    const ir_op *call;
+    ir_dim n;
+    const char *const *blob;
+    uint32_t nblob;
+} cg_launch;
+ig_status cg_host(const ir_module *planned, const ir_func *entry, ir_module *out,
+                  const cg_launch *launch);
 #endif

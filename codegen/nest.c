@@ -1,18 +1,24 @@
-/* nest.c - the loop nest of a cluster without a loop of its own: every element of the results, one after the other.
+/* nest.c - the loop nest of a cluster without a loop of its own: every element of the results, one
+ * after the other.
  *
- * Axes that every operand lays out alike run as one loop (cg_joint_axes), so that an elementwise kernel on [B,12,64] is
- * one long loop and not 64 elements at a time.  The joint trailing axes are the vector loop with a scalar tail; the axes
- * before them, flattened, are the outermost loop, which threads share. */
+ * Axes that every operand lays out alike run as one loop (cg_joint_axes), so that an elementwise
+ * kernel on [B,12,64] is one long loop and not 64 elements at a time.  The joint trailing axes are
+ * the vector loop with a scalar tail; the axes before them, flattened, are the outermost loop,
+ * which threads share. */
 #include "codegen/lower.h"
+#include "runtime/base/plant.h"
 
 #include <string.h>
 
-/* --- Joint axes --------------------------------------------------------------------------------------- */
+/* --- Joint axes ----------------------------------------------------------------------------- */
 
-/* For each value: which of its axes carries result axis i (JOINT_NONE: not read along it; JOINT_CUT: read, but not from
- * end to end). */
+/* For each value: which of its axes carries result axis i (JOINT_NONE: not read along it;
+ * JOINT_CUT: read, but not from end to end). */
 enum { JOINT_NONE = -1, JOINT_CUT = -2 };
-typedef struct joint_map { bool set; int8_t axis[IG_MAX_RANK]; } joint_map;
+typedef struct joint_map {
+    bool set;
+    int8_t axis[IG_MAX_RANK];
+} joint_map;
 
 typedef struct joint_work {
     const cg_low *l;
@@ -40,12 +46,14 @@ static void joint_leaf(joint_work *w, ir_ref v) {
     const ir_type *t = cg_type(w->l, v);
     for (int i = 0; i + 1 < w->root->rank; i++) {
         bool absent = axis[i] < 0 && axis[i + 1] < 0;
-        bool follow = axis[i] >= 0 && axis[i + 1] == axis[i] + 1 && t->dim[axis[i + 1]] == w->root->dim[i + 1];
+        bool follow = axis[i] >= 0 && axis[i + 1] == axis[i] + 1 &&
+                      t->dim[axis[i + 1]] == w->root->dim[i + 1];
         if (!absent && !follow) w->apart |= 1u << i;
     }
 }
 
-/* The map of an operand whose axis j is axis from[j] of the result (negative: as a joint_map says). */
+/* The map of an operand whose axis j is axis from[j] of the result (negative: as a joint_map says).
+ */
 static joint_map joint_through(const joint_work *w, const joint_map *m, int rank, const int *from) {
     joint_map r = {.set = true};
     for (int i = 0; i < w->root->rank; i++) {
@@ -63,7 +71,8 @@ static void joint_cut(const joint_work *w, joint_map *m, int axis) {
 }
 
 /* How a movement op reads its first operand; false when it is not one. */
-static bool joint_move(const joint_work *w, const ir_op *o, const ir_type *t, const ir_type *x, joint_map *m) {
+static bool joint_move(const joint_work *w, const ir_op *o, const ir_type *t, const ir_type *x,
+                       joint_map *m) {
     const void *attr = ir_attr_get(w->l->f->module, o->attr);
     int from[IG_MAX_RANK];
     switch (o->code) {
@@ -108,7 +117,8 @@ static void joint_op(joint_work *w, ir_ref v) {
     memset(none.axis, JOINT_NONE, sizeof none.axis);
     if (!o || o->code == OP_rng_bits || o->code == OP_const) {
         if (!o || o->code != OP_const || w->l->mem[v.i].i) joint_leaf(w, v);
-    } else if (ir_is_elementwise((ir_opcode)o->code) || o->code == OP_detach || o->code == OP_barrier) {
+    } else if (ir_is_elementwise((ir_opcode)o->code) || o->code == OP_detach ||
+               o->code == OP_barrier) {
         for (uint32_t i = 0; i < o->nin; i++) joint_read(w, ir_op_in(f, o, i), &m);
         return;
     } else if (o->code == OP_iota) {
@@ -146,19 +156,21 @@ int cg_joint_axes(cg_low *l, ir_ref v) {
     return joint;
 }
 
-/* --- The nest ----------------------------------------------------------------------------------------- */
+/* --- The nest ------------------------------------------------------------------------------- */
 
 typedef struct nest_plan {
-    uint32_t first, n;     /* the results that share it */
+    uint32_t first, n; /* the results that share it */
     const ir_type *type;
-    int outer;             /* axes of the outermost loop; the others are the vector loop */
+    int outer; /* axes of the outermost loop; the others are the vector loop */
     cg_ix ix[IG_MAX_RANK];
 } nest_plan;
 
-static ir_ref nest_result(const cg_low *l, uint32_t i) { return ir_op_in(l->f, ir_return_op(l->f), i); }
+static ir_ref nest_result(const cg_low *l, uint32_t i) {
+    return ir_op_in(l->f, ir_return_op(l->f), i);
+}
 
-/* Pull the element (or vector) at subscript t of the inner axes, of all results; then store, as a result may lie in the
- * memory of an operand that is read at this very element. */
+/* Pull the element (or vector) at subscript t of the inner axes, of all results; then store, as a
+ * result may lie in the memory of an operand that is read at this very element. */
 static void nest_body(cg_low *l, nest_plan *p, cg_ix t) {
     const ir_type *type = p->type;
     ir_ref r[IG_MAX_RANK];
@@ -183,6 +195,7 @@ static void nest_inner(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi, ir_dim ext
         if (extent >= 0 && extent % CG_LANES == 0 && p->outer) return;
         lo = end;
     }
+    if (RT_PLANTED(skipped_tail)) hi = cg_bin(k, OP_sub, hi, cg_i64(k, 1));
     cg_nest s = cg_open_for(l, lo, hi, 1, 0, NULL, NULL);
     nest_body(l, p, cg_ix_uniform(s.loop.index));
     cg_close_for(l, s, 0, NULL);
@@ -202,7 +215,8 @@ static void nest_write(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi) {
         cg_ix none[IG_MAX_RANK] = {{0}};
         ir_ref r[IG_MAX_RANK];
         for (uint32_t i = 0; i < p->n; i++) r[i] = cg_pull(l, nest_result(l, p->first + i), none);
-        for (uint32_t i = 0; i < p->n; i++) cg_store(&l->k, l->out[p->first + i], cg_i64(&l->k, 0), r[i]);
+        for (uint32_t i = 0; i < p->n; i++)
+            cg_store(&l->k, l->out[p->first + i], cg_i64(&l->k, 0), r[i]);
         cg_close_for(l, one, 0, NULL);
         return;
     }
@@ -213,7 +227,8 @@ static void nest_write(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi) {
     }
     cg_nest row = cg_open_for(l, lo, hi, 1, 0, NULL, NULL);
     cg_ix_split(l, cg_ix_uniform(row.loop.index), p->outer, t->dim, p->ix);
-    for (int i = 0; i < p->outer; i++) cg_ix_solid(l, p->ix[i]); /* written here once, found again inside */
+    for (int i = 0; i < p->outer; i++)
+        cg_ix_solid(l, p->ix[i]); /* written here once, found again inside */
     nest_inner(l, p, cg_i64(&l->k, 0), cg_dim(&l->k, inner), inner);
     cg_close_for(l, row, 0, NULL);
 }

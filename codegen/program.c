@@ -1,4 +1,5 @@
-/* program.c - a planned module becomes kernels and a host program: one kernel a call of the entry function. */
+/* program.c - a planned module becomes kernels and a host program: one kernel a call of the entry
+ * function. */
 #include "codegen/lower.h"
 #include "runtime/base/log.h"
 
@@ -13,7 +14,7 @@ typedef struct program {
     RT_VEC(const char *) blobs; /* names of the constants each launch passes after the results */
 } program;
 
-/* --- Constants ---------------------------------------------------------------------------------------- */
+/* --- Constants ------------------------------------------------------------------------------ */
 
 /* Whether all elements of a constant have the same bytes. */
 static bool program_is_splat(const ir_attr_const *a) {
@@ -22,12 +23,15 @@ static bool program_is_splat(const ir_attr_const *a) {
     return n <= size || !memcmp(bytes, bytes + size, n - size);
 }
 
-/* The weight of the lowered module that holds a constant; its name begins with a dot (cg_weight_is_const). */
-ig_status cg_const_weight(ir_module *out, ir_attr number, const ir_attr_const *a, const char **name_) {
+/* The weight of the lowered module that holds a constant; its name begins with a dot
+ * (cg_weight_is_const). */
+ig_status cg_const_weight(ir_module *out, ir_attr number, const ir_attr_const *a,
+                          const char **name_) {
     char name[48];
     int n = snprintf(name, sizeof name, ".c%u", number.i);
     const ir_weight *w;
-    while ((w = ir_find_weight(out, name)) && w->data != a->data.bytes && n < (int)sizeof name - 1) {
+    while ((w = ir_find_weight(out, name)) && w->data != a->data.bytes &&
+           n < (int)sizeof name - 1) {
         name[n++] = '_';
         name[n] = '\0';
     }
@@ -36,7 +40,7 @@ ig_status cg_const_weight(ir_module *out, ir_attr number, const ir_attr_const *a
     return NULL;
 }
 
-/* --- One kernel --------------------------------------------------------------------------------------- */
+/* --- One kernel ----------------------------------------------------------------------------- */
 
 /* A kernel name that is free. */
 static const char *program_name(ir_module *out, const char *want, char *buf, size_t size) {
@@ -60,7 +64,8 @@ static ig_status program_find_blobs(program *p, cg_low *l, cg_launch *launch) {
     return NULL;
 }
 
-/* The parameters of the kernel: operands, results, constants, then the part of the outermost loop. */
+/* The parameters of the kernel: operands, results, constants, then the part of the outermost loop.
+ */
 static void program_params(cg_low *l) {
     const ir_func *f = l->f;
     ir_builder *b = &l->k.b;
@@ -97,6 +102,7 @@ static void program_write(cg_low *l, ir_dim *n_) {
     program_params(l);
     program_dims(l);
     cg_reduce_prepare(l);
+    cg_ein_prepare(l);
     if (cg_scan_nest(l, n_) || cg_gemm_nest(l, n_)) return;
     cg_plain_nest(l, n_);
 }
@@ -125,7 +131,8 @@ static ig_status program_kernel(program *p, const ir_func *cluster, const ir_op 
     l.blob = rt_alloc_zero(a, cluster->values.n * sizeof *l.blob);
     l.out = rt_alloc_zero(a, (cluster->results.n + 1) * sizeof *l.out);
     l.scratch = rt_alloc_zero(a, cluster->values.n * sizeof *l.scratch);
-    ig_status s = l.mem && l.blob && l.out && l.scratch ? program_find_blobs(p, &l, &launch) : rt_fail_memory();
+    ig_status s = l.mem && l.blob && l.out && l.scratch ? program_find_blobs(p, &l, &launch)
+                                                        : rt_fail_memory();
     if (!s) {
         program_name(p->out, cluster->name, name, sizeof name);
         cg_kernel_begin(&l.k, p->out, name, IR_KERNEL);
@@ -139,7 +146,7 @@ static ig_status program_kernel(program *p, const ir_func *cluster, const ir_op 
     return rt_vec_push(a, &p->launches, launch) ? NULL : rt_fail_memory();
 }
 
-/* --- The whole ---------------------------------------------------------------------------------------- */
+/* --- The whole ------------------------------------------------------------------------------ */
 
 static ig_status program_kernels(program *p, const ir_func *f) {
     for (uint32_t i = 0; i < f->ops.n; i++) {
@@ -147,7 +154,8 @@ static ig_status program_kernels(program *p, const ir_func *f) {
         if (o->code != OP_call) continue;
         const ir_attr_call *a = ir_attr_get(p->in, o->attr);
         const ir_func *callee = ir_find_func(p->in, a->callee);
-        ig_assert(p->in->alloc, callee && callee->kind == IR_CLUSTER && a->at.n == callee->results.n);
+        ig_assert(p->in->alloc,
+                  callee && callee->kind == IR_CLUSTER && a->at.n == callee->results.n);
         RT_TRY(program_kernel(p, callee, o));
     }
     uint32_t at = 0;
@@ -167,14 +175,17 @@ static void program_dump(const ir_module *m) {
     rt_str_free(&text);
 }
 
-ig_status cg_lower(const ir_module *planned, const char *entry, const cg_cpu *cpu, ir_module **out_) {
+ig_status cg_lower(const ir_module *planned, const char *entry, const cg_cpu *cpu,
+                   ir_module **out_) {
     const ir_func *f = ir_find_func(planned, entry);
     program p = {.in = planned, .cpu = cpu};
     *out_ = NULL;
-    if (!f || f->kind != IR_FN) return rt_fail(planned->alloc, IG_INVALID, "there is no function @%s", entry);
+    if (!f || f->kind != IR_FN)
+        return rt_fail(planned->alloc, IG_INVALID, "there is no function @%s", entry);
     if (!cg_cpu_serves(cpu, planned->class))
         return rt_fail(planned->alloc, IG_UNSUPPORTED,
-                       "target %s has no fused multiply-add: it needs a module of class nofma", cpu->name);
+                       "target %s has no fused multiply-add: it needs a module of class nofma",
+                       cpu->name);
     RT_TRY(ir_module_shell(planned, &p.out));
     ig_status s = program_kernels(&p, f);
     rt_vec_free(planned->alloc, &p.launches);

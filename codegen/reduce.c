@@ -1,13 +1,14 @@
 /* reduce.c - reductions in the order of numerics rule 5.
  *
- * Element i of the flattened reduction index goes to lane i mod 16 of block i / 4096; lanes and blocks combine in fixed
- * trees.  Two ways to write the same sums:
- *   across  the 16 lanes are one vector, and one vector load feeds them all: for single output elements whose reduced
- *           elements lie side by side.  The last few elements go to their lanes one by one.
- *   along   the vector runs along the output (or is one element), and the 16 lanes are 16 registers in scratch memory,
- *           taken in turn: for outputs that lie side by side.
- * Block partials stream through a stack of one slot a level: level v holds the tree of 2^v blocks. */
+ * Element i of the flattened reduction index goes to lane i mod 16 of block i / 4096; lanes and
+ * blocks combine in fixed trees.  Two ways to write the same sums: across  the 16 lanes are one
+ * vector, and one vector load feeds them all: for single output elements whose reduced elements lie
+ * side by side.  The last few elements go to their lanes one by one. along   the vector runs along
+ * the output (or is one element), and the 16 lanes are 16 registers in scratch memory, taken in
+ * turn: for outputs that lie side by side. Block partials stream through a stack of one slot a
+ * level: level v holds the tree of 2^v blocks. */
 #include "codegen/lower.h"
+#include "runtime/base/plant.h"
 
 #include <math.h>
 
@@ -15,22 +16,23 @@
 
 typedef struct reduce_work {
     const ir_op *o;
-    const cg_ix *ix;  /* of the output element */
+    const cg_ix *ix; /* of the output element */
     ir_redop op;
-    ig_dtype d;       /* element type */
-    ir_ref x;         /* the operand */
+    ig_dtype d; /* element type */
+    ir_ref x;   /* the operand */
     ir_axes axes;
     int n;
     ir_dim dim[IG_MAX_RANK], count; /* reduced extents, and their product */
     ir_ref scratch;
-    int64_t width;    /* elements of a register of the output: its lanes, or 1 */
+    int64_t width; /* elements of a register of the output: its lanes, or 1 */
 } reduce_work;
 
-/* --- Monoids ------------------------------------------------------------------------------------------ */
+/* --- Monoids -------------------------------------------------------------------------------- */
 
 static int64_t reduce_int_end(ig_dtype d, bool low) {
     int64_t bits = (int64_t)rt_dtype_bytes(d) * 8;
-    if (rt_is_signed(d)) return low ? (int64_t)(UINT64_MAX << (bits - 1)) : (int64_t)(UINT64_MAX >> (65 - bits));
+    if (rt_is_signed(d))
+        return low ? (int64_t)(UINT64_MAX << (bits - 1)) : (int64_t)(UINT64_MAX >> (65 - bits));
     return low ? 0 : -1;
 }
 
@@ -52,7 +54,7 @@ ir_ref cg_monoid(cg_low *l, ir_redop op, ig_dtype d, ir_ref x, ir_ref y) {
     return cg_ew(&l->k, code[op], NULL, cg_reg(d), 2, in);
 }
 
-/* --- Elements ----------------------------------------------------------------------------------------- */
+/* --- Elements ------------------------------------------------------------------------------- */
 
 /* The operand at position t of the flattened reduction index, as a register of `lanes`. */
 static ir_ref reduce_element(cg_low *l, const reduce_work *w, cg_ix t, int64_t lanes) {
@@ -68,10 +70,17 @@ static ir_ref reduce_element(cg_low *l, const reduce_work *w, cg_ix t, int64_t l
     return r;
 }
 
-/* --- One block ---------------------------------------------------------------------------------------- */
+/* --- One block ------------------------------------------------------------------------------ */
 
 /* l[j] += l[j+8], then +4, +2, +1. */
 static ir_ref reduce_fold_lanes(cg_low *l, const reduce_work *w, ir_ref v) {
+    if (RT_PLANTED(reordered_lanes)) {
+        ir_ref sum = cg_identity(l, w->op, w->d);
+        for (int j = 0; j < IR_LANES; j++)
+            sum = cg_monoid(l, w->op, w->d, sum,
+                            ir_emit1(&l->k.b, OP_extract, &(ir_attr_index){.index = j}, v));
+        return sum;
+    }
     while (!cg_lower_failed(l) && cg_lanes_of(&l->k, v))
         v = cg_monoid(l, w->op, w->d, cg_half(&l->k, v, 0), cg_half(&l->k, v, 1));
     return v;
@@ -129,11 +138,13 @@ static ir_ref reduce_along(cg_low *l, const reduce_work *w, ir_ref lo, ir_ref hi
     return lane[0];
 }
 
-/* --- Blocks ------------------------------------------------------------------------------------------- */
+/* --- Blocks --------------------------------------------------------------------------------- */
 
 typedef ir_ref (*reduce_block)(cg_low *l, const reduce_work *w, ir_ref lo, ir_ref hi);
 
-static ir_ref reduce_level(cg_low *l, ir_ref v) { return cg_bin(&l->k, OP_add, v, cg_i64(&l->k, IR_LANES)); }
+static ir_ref reduce_level(cg_low *l, ir_ref v) {
+    return cg_bin(&l->k, OP_add, v, cg_i64(&l->k, IR_LANES));
+}
 
 static ir_ref reduce_ctz(cg_low *l, ir_ref x) {
     return ir_emit1(&l->k.b, OP_bitcount, &(ir_attr_count){.kind = IR_count_ctz}, x);
@@ -153,7 +164,8 @@ static void reduce_push(cg_low *l, const reduce_work *w, ir_ref b, ir_ref partia
 /* Combine what is on the stack after n blocks, the smallest trees first. */
 static ir_ref reduce_take(cg_low *l, const reduce_work *w, ir_ref n) {
     cg_kernel *k = &l->k;
-    ir_ref low = reduce_ctz(l, n), one = cg_i64(k, 1), in, r = reduce_get(l, w, reduce_level(l, low));
+    ir_ref low = reduce_ctz(l, n), one = cg_i64(k, 1), in,
+           r = reduce_get(l, w, reduce_level(l, low));
     ir_ref lz = ir_emit1(&k->b, OP_bitcount, &(ir_attr_count){.kind = IR_count_clz}, n);
     ir_ref top = cg_bin(k, OP_sub, cg_i64(k, 64), lz);
     cg_nest nest = cg_open_for(l, cg_bin(k, OP_add, low, one), top, 1, 1, &r, &in);
@@ -188,12 +200,13 @@ static ir_ref reduce_blocks(cg_low *l, const reduce_work *w, reduce_block block)
     return reduce_take(l, w, n);
 }
 
-/* --- argmax, argmin ----------------------------------------------------------------------------------- */
+/* --- argmax, argmin ------------------------------------------------------------------------- */
 
 /* Whether x takes the place of the best so far: larger (smaller), or the first NaN. */
 static ir_ref reduce_beats(cg_low *l, const reduce_work *w, ig_dtype r, ir_ref x, ir_ref best) {
     cg_kernel *k = &l->k;
-    ir_ref better = w->op == IR_redop_argmax ? cg_cmp(k, IR_cmpop_lt, best, x) : cg_cmp(k, IR_cmpop_lt, x, best);
+    ir_ref better = w->op == IR_redop_argmax ? cg_cmp(k, IR_cmpop_lt, best, x)
+                                             : cg_cmp(k, IR_cmpop_lt, x, best);
     if (!rt_is_float(r)) return better;
     better = cg_bit(k, IR_bitop_or, better, cg_cmp(k, IR_cmpop_ne, x, x));
     return cg_bit(k, IR_bitop_and, better, cg_cmp(k, IR_cmpop_eq, best, best));
@@ -215,11 +228,16 @@ static ir_ref reduce_arg(cg_low *l, const reduce_work *w) {
     return ir_result(cg_close_for(l, nest, 2, out), 1);
 }
 
-/* --- The rule ----------------------------------------------------------------------------------------- */
+/* --- The rule ------------------------------------------------------------------------------- */
 
 static reduce_work reduce_begin(cg_low *l, const ir_op *o, const cg_ix *ix) {
     const ir_attr_reduce *a = ir_attr_get(l->f->module, o->attr);
-    reduce_work w = {.o = o, .ix = ix, .op = (ir_redop)a->op, .x = ir_op_in(l->f, o, 0), .axes = a->axes, .width = 1};
+    reduce_work w = {.o = o,
+                     .ix = ix,
+                     .op = (ir_redop)a->op,
+                     .x = ir_op_in(l->f, o, 0),
+                     .axes = a->axes,
+                     .width = 1};
     const ir_type *x = cg_type(l, w.x);
     w.d = (ig_dtype)x->dtype;
     w.n = a->axes.n;

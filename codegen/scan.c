@@ -1,9 +1,10 @@
 /* scan.c - running reductions in the order of numerics rule 5.
  *
- * The axis is cut at multiples of 1024; inside a block results are a chain that begins with its first element, and from
- * the second block on the carry (the chain of the totals of the blocks before) is combined in front.  One loop along the
- * axis holds (local, carry) in registers; the vector runs along the last axis when that is another one.  `reverse` walks
- * from the end, `exclusive` stores one place later and begins with the identity. */
+ * The axis is cut at multiples of 1024; inside a block results are a chain that begins with its
+ * first element, and from the second block on the carry (the chain of the totals of the blocks
+ * before) is combined in front.  One loop along the axis holds (local, carry) in registers; the
+ * vector runs along the last axis when that is another one.  `reverse` walks from the end,
+ * `exclusive` stores one place later and begins with the identity. */
 #include "codegen/lower.h"
 
 #include <string.h>
@@ -11,14 +12,15 @@
 typedef struct scan_work {
     const ir_attr_cumred *a;
     ig_dtype d;
-    ir_ref v, x;      /* the cumred and its operand */
+    ir_ref v, x; /* the cumred and its operand */
     const ir_type *type;
-    ir_dim extent;    /* along the axis */
-    bool one_block;   /* whatever the dims */
+    ir_dim extent;  /* along the axis */
+    bool one_block; /* whatever the dims */
 } scan_work;
 
 static scan_work scan_begin(const cg_low *l, const ir_op *o) {
-    scan_work w = {.a = ir_attr_get(l->f->module, o->attr), .v = ir_op_out(o, 0), .x = ir_op_in(l->f, o, 0)};
+    scan_work w = {
+        .a = ir_attr_get(l->f->module, o->attr), .v = ir_op_out(o, 0), .x = ir_op_in(l->f, o, 0)};
     int64_t lo, hi;
     w.type = cg_type(l, w.v);
     w.d = (ig_dtype)w.type->dtype;
@@ -37,11 +39,13 @@ static cg_ix scan_place(cg_low *l, const scan_work *w, ir_ref t) {
 }
 
 /* Take element x at step t: new local and carry, and the inclusive result. */
-static ir_ref scan_step(cg_low *l, const scan_work *w, ir_ref t, ir_ref x, const ir_ref in[2], ir_ref out[2]) {
+static ir_ref scan_step(cg_low *l, const scan_work *w, ir_ref t, ir_ref x, const ir_ref in[2],
+                        ir_ref out[2]) {
     cg_kernel *k = &l->k;
     ir_redop op = (ir_redop)w->a->op;
     ir_ref block = cg_i64(k, IR_CUMRED_BLOCK), zero = cg_i64(k, 0);
-    ir_ref start = cg_cmp(k, IR_cmpop_eq, cg_bit(k, IR_bitop_and, t, cg_i64(k, IR_CUMRED_BLOCK - 1)), zero);
+    ir_ref start =
+        cg_cmp(k, IR_cmpop_eq, cg_bit(k, IR_bitop_and, t, cg_i64(k, IR_CUMRED_BLOCK - 1)), zero);
     int lanes = cg_lanes_of(k, in[0]);
     x = cg_splat(k, x, lanes);
     out[1] = in[1];
@@ -57,7 +61,7 @@ static ir_ref scan_step(cg_low *l, const scan_work *w, ir_ref t, ir_ref x, const
     return cg_select(k, cg_cmp(k, IR_cmpop_lt, t, block), out[0], carried);
 }
 
-/* --- As an element of something else -------------------------------------------------------------------- */
+/* --- As an element of something else -------------------------------------------------------- */
 
 /* The loop runs to the farthest lane; each lane keeps the result of its own step. */
 ir_ref cg_cumred_at(cg_low *l, const ir_op *o, const cg_ix *ix) {
@@ -70,7 +74,8 @@ ir_ref cg_cumred_at(cg_low *l, const ir_op *o, const cg_ix *ix) {
     ir_ref to = cg_ix_value(l, ix[axis]), one = cg_i64(k, 1);
     if (w.a->reverse) to = cg_bin(k, OP_sub, cg_bin(k, OP_sub, cg_dim(k, w.extent), one), to);
     if (w.a->exclusive) to = cg_bin(k, OP_sub, to, one);
-    ir_ref id = cg_splat(k, cg_identity(l, (ir_redop)w.a->op, w.d), lanes), in[3], out[3], init[3] = {id, id, id};
+    ir_ref id = cg_splat(k, cg_identity(l, (ir_redop)w.a->op, w.d), lanes), in[3], out[3],
+           init[3] = {id, id, id};
     ir_ref end = cg_bin(k, OP_add, cg_max_lane(k, to), one);
     cg_nest nest = cg_open_for(l, cg_i64(k, 0), end, 1, 3, init, in);
     cg_ix at[IG_MAX_RANK] = {{0}};
@@ -81,11 +86,12 @@ ir_ref cg_cumred_at(cg_low *l, const ir_op *o, const cg_ix *ix) {
     return cg_round(k, w.d, ir_result(cg_close_for(l, nest, 3, out), 2));
 }
 
-/* --- As a kernel -------------------------------------------------------------------------------------- */
+/* --- As a kernel ---------------------------------------------------------------------------- */
 
 static void scan_store(cg_low *l, const scan_work *w, const cg_ix *ix, ir_ref y) {
     cg_ix at = cg_ix_flat(l, w->type->rank, w->type->dim, ix);
-    cg_store(&l->k, l->out[0], (ir_ref){at.r}, cg_splat(&l->k, cg_round(&l->k, w->d, y), l->k.lanes));
+    cg_store(&l->k, l->out[0], (ir_ref){at.r},
+             cg_splat(&l->k, cg_round(&l->k, w->d, y), l->k.lanes));
 }
 
 /* One line along the axis, or CG_LANES lines side by side; ix holds the other subscripts. */
@@ -93,7 +99,8 @@ static void scan_line(cg_low *l, const scan_work *w, cg_ix *ix) {
     cg_kernel *k = &l->k;
     int axis = (int)w->a->axis;
     ir_ref zero = cg_i64(k, 0), one = cg_i64(k, 1), n = cg_dim(k, w->extent);
-    ir_ref id = cg_splat(k, cg_identity(l, (ir_redop)w->a->op, w->d), k->lanes), in[2], out[2], init[2] = {id, id};
+    ir_ref id = cg_splat(k, cg_identity(l, (ir_redop)w->a->op, w->d), k->lanes), in[2], out[2],
+           init[2] = {id, id};
     if (w->a->exclusive) { /* runs at most once: there may be no elements */
         cg_nest first = cg_open_for(l, zero, cg_bin(k, OP_min, n, one), 1, 0, NULL, NULL);
         ix[axis] = scan_place(l, w, first.loop.index);
@@ -132,8 +139,8 @@ static void scan_columns(cg_low *l, const scan_work *w, cg_ix *ix) {
     cg_close_for(l, s, 0, NULL);
 }
 
-/* The cluster whose result is a running reduction: its other axes are the outermost loop, but for the last, along which
- * vectors run when it is not the axis itself. */
+/* The cluster whose result is a running reduction: its other axes are the outermost loop, but for
+ * the last, along which vectors run when it is not the axis itself. */
 bool cg_scan_nest(cg_low *l, ir_dim *n_) {
     const ir_op *ret = ir_return_op(l->f);
     const ir_op *o = ret->nin == 1 ? ir_def_op(l->f, ir_op_in(l->f, ret, 0)) : NULL;

@@ -1,4 +1,5 @@
-/* kernel_run.c - the interpreter of kernel-level IR: op by op, elementwise ops through the reference. */
+/* kernel_run.c - the interpreter of kernel-level IR: op by op, elementwise ops through the
+ * reference. */
 #include "tests/kernel_run.h"
 
 #include <stdio.h>
@@ -6,6 +7,7 @@
 #include <string.h>
 
 #define MAX_LANES 32
+#define MAX_STACK (256 << 10) /* what the code generator offers a kernel */
 
 typedef struct memory {
     char *data;
@@ -40,6 +42,7 @@ typedef struct frame {
     value *ret; /* results of the function */
     memory alloc[256];
     int nalloc;
+    size_t stack;
 } frame;
 
 #define BROKEN(...) return snprintf(r->message, sizeof r->message, __VA_ARGS__), false
@@ -53,7 +56,9 @@ static size_t tensor_bytes(const ir_tensor *t) {
 static size_t type_size(const ir_type *t) { return rt_dtype_bytes((ig_dtype)t->dtype); }
 static int type_lanes(const ir_type *t) { return t->lanes ? t->lanes : 1; }
 static value *val(frame *fr, const ir_op *o, uint32_t k) { return &fr->v[ir_op_in(fr->f, o, k).i]; }
-static const ir_type *in_type(const frame *fr, const ir_op *o, uint32_t k) { return ir_val_type(fr->f, ir_op_in(fr->f, o, k)); }
+static const ir_type *in_type(const frame *fr, const ir_op *o, uint32_t k) {
+    return ir_val_type(fr->f, ir_op_in(fr->f, o, k));
+}
 
 static int64_t lane_i64(const value *v, int lane) {
     int64_t x;
@@ -69,24 +74,27 @@ static uint64_t lane_bits(const value *v, size_t size, int lane) {
     return x;
 }
 
-/* --- Rules -------------------------------------------------------------------------------------------- */
+/* --- Rules ---------------------------------------------------------------------------------- */
 
 static bool check_plain(frame *fr, const ir_op *o) {
     run *r = fr->r;
     const ir_type *t = in_type(fr, o, o->nin - 1u);
     size_t size = type_size(t);
     ig_dtype d = (ig_dtype)t->dtype;
-    if ((d == IG_f16 || d == IG_bf16) && o->code != OP_bitcast) BROKEN("%s on a 16-bit float", ir_op_tab[o->code].name);
+    if ((d == IG_f16 || d == IG_bf16) && o->code != OP_bitcast)
+        BROKEN("%s on a 16-bit float", ir_op_tab[o->code].name);
     if (o->code == OP_convert) {
         ig_dtype to = (ig_dtype)((const ir_attr_dtype *)ir_attr_get(r->m, o->attr))->dtype;
         if (to == IG_f16 || to == IG_bf16) BROKEN("convert to a 16-bit float");
         if (d == IG_bool || to == IG_bool) BROKEN("convert from or to bool");
     }
     if (ir_math_has((ir_opcode)o->code, d)) BROKEN("%s is not expanded", ir_op_tab[o->code].name);
-    if (o->code == OP_fma && r->m->class == IR_CLASS_NOFMA) BROKEN("fma in a module of class nofma");
+    if (o->code == OP_fma && r->m->class == IR_CLASS_NOFMA)
+        BROKEN("fma in a module of class nofma");
     if (o->code == OP_rem && rt_is_float(d)) BROKEN("rem of floats");
     for (int i = 0; i < type_lanes(t); i++) {
-        uint64_t y = o->nin > 1 ? lane_bits(val(fr, o, 1), size, i) : 0, x = lane_bits(val(fr, o, 0), size, i);
+        uint64_t y = o->nin > 1 ? lane_bits(val(fr, o, 1), size, i) : 0,
+                 x = lane_bits(val(fr, o, 0), size, i);
         uint64_t ones = size == 8 ? UINT64_MAX : (UINT64_C(1) << (size * 8)) - 1;
         if ((o->code == OP_div || o->code == OP_rem) && rt_is_int(d)) {
             if (!y) BROKEN("%s by 0", ir_op_tab[o->code].name);
@@ -103,38 +111,52 @@ static bool run_ew(frame *fr, const ir_op *o) {
     if (!check_plain(fr, o)) return false;
     for (uint32_t i = 0; i < o->nin; i++) {
         const ir_type *t = in_type(fr, o, i);
-        in[i] = (ir_tensor){.dtype = t->dtype, .rank = t->lanes ? 1 : 0, .dim = {t->lanes}, .data = val(fr, o, i)->bytes};
+        in[i] = (ir_tensor){.dtype = t->dtype,
+                            .rank = t->lanes ? 1 : 0,
+                            .dim = {t->lanes},
+                            .data = val(fr, o, i)->bytes};
     }
     const ir_type *t = ir_val_type(fr->f, ir_op_out(o, 0));
-    out = (ir_tensor){.dtype = t->dtype, .rank = t->lanes ? 1 : 0, .dim = {t->lanes}, .data = fr->v[o->out0].bytes};
-    ig_status s = ir_ref_op_in(r->ref, r->m->class, (ir_opcode)o->code, ir_attr_get(r->m, o->attr), o->nin, in, 1, &out);
+    out = (ir_tensor){.dtype = t->dtype,
+                      .rank = t->lanes ? 1 : 0,
+                      .dim = {t->lanes},
+                      .data = fr->v[o->out0].bytes};
+    ig_status s = ir_ref_op_in(r->ref, r->m->class, (ir_opcode)o->code, ir_attr_get(r->m, o->attr),
+                               o->nin, in, 1, &out);
     if (!s) return true;
     snprintf(r->message, sizeof r->message, "%s", ig_status_text(s));
     ig_status_free(s);
     return false;
 }
 
-/* --- Memory ------------------------------------------------------------------------------------------- */
+/* --- Memory --------------------------------------------------------------------------------- */
 
 static bool run_access(frame *fr, const ir_op *o, bool store) {
     run *r = fr->r;
     const memory *m = &val(fr, o, 0)->mem;
-    const ir_type *it = in_type(fr, o, 1), *t = store ? in_type(fr, o, 2) : ir_val_type(fr->f, ir_op_out(o, 0));
+    const ir_type *it = in_type(fr, o, 1),
+                  *t = store ? in_type(fr, o, 2) : ir_val_type(fr->f, ir_op_out(o, 0));
     size_t size = type_size(t);
     char *bytes = store ? val(fr, o, 2)->bytes : fr->v[o->out0].bytes;
     if (store && m->read_only) BROKEN("store to read-only memory");
     for (int i = 0; i < type_lanes(t); i++) {
         int64_t at = it->lanes ? lane_i64(val(fr, o, 1), i) : lane_i64(val(fr, o, 1), 0) + i;
         if (at < 0 || (uint64_t)at >= m->bytes / size)
-            BROKEN("%s of element %lld of %zu", store ? "store" : "load", (long long)at, m->bytes / size);
+            BROKEN("%s of element %lld of %zu", store ? "store" : "load", (long long)at,
+                   m->bytes / size);
         char *to = m->data + (size_t)at * size, *lane = bytes + (size_t)i * size;
-        if (store) memcpy(to, lane, size);
-        else memcpy(lane, to, size);
-        if (store && t->dtype == IG_bool && *(uint8_t *)lane > 1) BROKEN("a bool that is not 0 or 1");
+        if (store)
+            memcpy(to, lane, size);
+        else
+            memcpy(lane, to, size);
+        if (store && t->dtype == IG_bool && *(uint8_t *)lane > 1)
+            BROKEN("a bool that is not 0 or 1");
         if (!m->written) continue;
         char *mark = m->written + (size_t)at * size;
-        if (store) memset(mark, 1, size);
-        else if (!*mark) BROKEN("load of scratch memory that was not written");
+        if (store)
+            memset(mark, 1, size);
+        else if (!*mark)
+            BROKEN("load of scratch memory that was not written");
     }
     return true;
 }
@@ -144,6 +166,7 @@ static bool run_alloc(frame *fr, const ir_op *o) {
     const ir_attr_alloc *a = ir_attr_get(r->m, o->attr);
     size_t n = (size_t)a->n * rt_dtype_bytes((ig_dtype)a->dtype);
     if (o->parent || fr->nalloc == 256) BROKEN("alloc inside a loop");
+    if ((fr->stack += n) > MAX_STACK) BROKEN("%zu bytes of scratch memory", fr->stack);
     memory m = {.data = calloc(2, n), .bytes = n};
     if (!m.data) BROKEN("out of memory");
     m.written = m.data + n;
@@ -152,7 +175,7 @@ static bool run_alloc(frame *fr, const ir_op *o) {
     return true;
 }
 
-/* --- Host --------------------------------------------------------------------------------------------- */
+/* --- Host ----------------------------------------------------------------------------------- */
 
 static bool run_func(run *r, const ir_func *f, const value *args, value *ret);
 
@@ -188,7 +211,8 @@ static bool run_port(frame *fr, const ir_op *o) {
         v->mem = (memory){r->out[p->index].data, tensor_bytes(&r->out[p->index]), NULL, false};
     } else if (o->code == OP_kws) {
         int64_t at = lane_i64(val(fr, o, 0), 0);
-        if (at < 0 || (uint64_t)at > r->ws.bytes || at % 64) BROKEN("workspace offset %lld", (long long)at);
+        if (at < 0 || (uint64_t)at > r->ws.bytes || at % 64)
+            BROKEN("workspace offset %lld", (long long)at);
         v->mem = (memory){r->ws.data + at, r->ws.bytes - (size_t)at, NULL, false};
     } else {
         const ir_weight *w = ir_find_weight(r->m, ((const ir_attr_wport *)attr)->name);
@@ -198,7 +222,7 @@ static bool run_port(frame *fr, const ir_op *o) {
     return true;
 }
 
-/* --- Control ------------------------------------------------------------------------------------------ */
+/* --- Control -------------------------------------------------------------------------------- */
 
 static bool run_region(frame *fr, const ir_region *g, value *out);
 
@@ -237,7 +261,8 @@ static void run_vector(frame *fr, const ir_op *o) {
     if (o->code == OP_viota)
         for (int64_t i = 0; i < t->lanes; i++) memcpy(v->bytes + i * 8, &i, 8);
     else if (o->code == OP_splat)
-        for (int i = 0; i < t->lanes; i++) memcpy(v->bytes + (size_t)i * size, val(fr, o, 0)->bytes, size);
+        for (int i = 0; i < t->lanes; i++)
+            memcpy(v->bytes + (size_t)i * size, val(fr, o, 0)->bytes, size);
     else if (o->code == OP_extract)
         memmove(v->bytes, val(fr, o, 0)->bytes + (size_t)index * size, size);
     else
@@ -264,14 +289,17 @@ static bool run_op(frame *fr, const ir_op *o) {
     case OP_viota:
     case OP_vhalf:
     case OP_extract: run_vector(fr, o); return true;
-    case OP_ksym: set_i64(&fr->v[o->out0], r->symbols[((const ir_attr_index *)attr)->index]); return true;
+    case OP_ksym:
+        set_i64(&fr->v[o->out0], r->symbols[((const ir_attr_index *)attr)->index]);
+        return true;
     case OP_kin:
     case OP_kout:
     case OP_kws:
     case OP_kweight: return run_port(fr, o);
     case OP_launch: return run_launch(fr, o);
     default:
-        if (!ir_is_elementwise((ir_opcode)o->code)) BROKEN("%s at kernel level", ir_op_tab[o->code].name);
+        if (!ir_is_elementwise((ir_opcode)o->code))
+            BROKEN("%s at kernel level", ir_op_tab[o->code].name);
         return run_ew(fr, o);
     }
 }
@@ -289,7 +317,8 @@ static bool run_region(frame *fr, const ir_region *g, value *out) {
         if (!run_op(fr, o)) {
             if (!strstr(fr->r->message, " in @")) {
                 size_t n = strlen(fr->r->message);
-                snprintf(fr->r->message + n, sizeof fr->r->message - n, " in @%s, op %u", fr->f->name, i);
+                snprintf(fr->r->message + n, sizeof fr->r->message - n, " in @%s, op %u",
+                         fr->f->name, i);
             }
             return false;
         }
@@ -331,9 +360,16 @@ static bool run_program(run *r, int32_t *code_) {
     return ok;
 }
 
-ig_status kernel_run(const ir_module *lowered, const char *entry, const int64_t *symbols, int nin, const ir_tensor *in,
-                     int nout, ir_tensor *out, const kernel_run_opts *opts, int32_t *code_) {
-    run r = {.m = lowered, .entry = entry, .symbols = symbols, .nin = nin, .nout = nout, .in = in, .out = out};
+ig_status kernel_run(const ir_module *lowered, const char *entry, const int64_t *symbols, int nin,
+                     const ir_tensor *in, int nout, ir_tensor *out, const kernel_run_opts *opts,
+                     int32_t *code_) {
+    run r = {.m = lowered,
+             .entry = entry,
+             .symbols = symbols,
+             .nin = nin,
+             .nout = nout,
+             .in = in,
+             .out = out};
     if (opts) r.opts = *opts;
     *code_ = -1;
     RT_TRY(ir_ref_ctx_new(lowered->alloc, &r.ref));

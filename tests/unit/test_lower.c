@@ -1,5 +1,5 @@
-/* test_lower.c - lowering, checked where everything is checked: kernels run in an interpreter that tests every access and
- * every rule of kernel-level code, and give the reference's bytes. */
+/* test_lower.c - lowering, checked where everything is checked: kernels run in an interpreter that
+ * tests every access and every rule of kernel-level code, and give the reference's bytes. */
 #include "codegen/target.h"
 #include "passes/pass.h"
 #include "tests/gen.h"
@@ -30,7 +30,7 @@ static void must(ig_status s, const char *what, const ir_module *m) {
     ck_abort_msg("%s: %s", what, ig_status_text(s));
 }
 
-/* --- Running one function both ways --------------------------------------------------------------------- */
+/* --- Running one function both ways --------------------------------------------------------- */
 
 typedef struct job {
     const ir_module *m;
@@ -71,8 +71,9 @@ static void compare(const job *j, const ir_module *lowered, int parts) {
             ir_print(j->m, &text, IR_PRINT_ELIDE);
             if (getenv("LOWER_VERBOSE")) ir_print(lowered, &text, IR_PRINT_ELIDE);
             fprintf(stderr, "%s\n", rt_str_text(&text));
-            ck_abort_msg("@%s result %d element %zu of %zu (%d parts): want %llx, got %llx", j->f->name, k, i / size,
-                         n / size, parts, (unsigned long long)a, (unsigned long long)b);
+            ck_abort_msg("@%s result %d element %zu of %zu (%d parts): want %llx, got %llx",
+                         j->f->name, k, i / size, n / size, parts, (unsigned long long)a,
+                         (unsigned long long)b);
         }
     }
 }
@@ -98,8 +99,9 @@ static void run_lowered(job *j, const ir_module *lowered) {
         kernel_run_opts opts = {.parts = parts[p]};
         int32_t code;
         alloc_outputs(j, j->got);
-        must(kernel_run(lowered, j->f->name, j->symbols, j->nin, j->in, j->nout, j->got, &opts, &code), "run",
-             getenv("LOWER_VERBOSE") ? lowered : j->m);
+        must(kernel_run(lowered, j->f->name, j->symbols, j->nin, j->in, j->nout, j->got, &opts,
+                        &code),
+             "run", getenv("LOWER_VERBOSE") ? lowered : j->m);
         ck_assert_int_eq(code, 0);
         compare(j, lowered, parts[p]);
         free_tensors(j->nout, j->got, GUARD);
@@ -129,14 +131,16 @@ static void fill_inputs(job *j, gen *g, const int64_t *symbols, bool positive) {
     for (int k = 0; k < j->nin; k++) {
         const ir_type *t = ir_val_type(j->f, ir_param_ref(j->f, (uint32_t)k));
         j->in[k] = (ir_tensor){.dtype = t->dtype, .rank = t->rank};
-        for (int i = 0; i < t->rank; i++) ck_assert(ir_dim_eval(j->m, t->dim[i], symbols, &j->in[k].dim[i]));
+        for (int i = 0; i < t->rank; i++)
+            ck_assert(ir_dim_eval(j->m, t->dim[i], symbols, &j->in[k].dim[i]));
         size_t n = bytes_of(&j->in[k]);
         j->in[k].data = rt_alloc_buffer(A(), n + 1);
-        gen_data(g, (ig_dtype)t->dtype, (int64_t)(n / rt_dtype_bytes((ig_dtype)t->dtype)), positive, j->in[k].data);
+        gen_data(g, (ig_dtype)t->dtype, (int64_t)(n / rt_dtype_bytes((ig_dtype)t->dtype)), positive,
+                 j->in[k].data);
     }
 }
 
-/* --- Every op, random instances -------------------------------------------------------------------------- */
+/* --- Every op, random instances ------------------------------------------------------------- */
 
 static void one_op(ir_opcode op, uint64_t seed, ir_class cls, const cg_cpu *cpu) {
     gen g = {seed};
@@ -176,7 +180,7 @@ START_TEST(ops) {
 }
 END_TEST
 
-/* --- Programs in text ------------------------------------------------------------------------------------ */
+/* --- Programs in text ----------------------------------------------------------------------- */
 
 /* Run a program for one binding of its symbols. */
 static void run_text(const char *text, const int64_t *symbols, uint64_t seed, bool positive) {
@@ -198,7 +202,10 @@ static void run_sizes(const char *text, int n, const int64_t (*symbols)[3], bool
     for (int i = 0; i < n; i++) run_text(text, symbols[i], (uint64_t)i, positive);
 }
 
-#define SIZES(...) (int)(sizeof((const int64_t[][3]){__VA_ARGS__}) / sizeof(int64_t[3])), (const int64_t[][3]){__VA_ARGS__}
+#define SIZES(...)                                                                                \
+    (int)(sizeof((const int64_t[][3]){__VA_ARGS__}) / sizeof(int64_t[3])), (const int64_t[][3]) { \
+        __VA_ARGS__                                                                               \
+    }
 
 START_TEST(chain) {
     run_sizes("module m class fma state 0 {\n"
@@ -230,7 +237,8 @@ START_TEST(mlp) {
 }
 END_TEST
 
-START_TEST(gemm_blocks) { /* more than one block of the reduction, symbolic and transposed operands */
+START_TEST(
+    gemm_blocks) { /* more than one block of the reduction, symbolic and transposed operands */
     run_sizes("module m class fma state 0 {\n"
               "  dim K in 0..100000\n  dim N in 0..100000\n"
               "  fn @f(%x: f32[7,K], %w: f32[N,K]) -> (f32[7,N]) {\n"
@@ -243,15 +251,17 @@ START_TEST(gemm_blocks) { /* more than one block of the reduction, symbolic and 
 END_TEST
 
 START_TEST(gemm_variables) { /* several reduction variables, a batch, three operands */
-    run_sizes("module m class fma state 0 {\n"
-              "  dim B in 0..100\n  dim K in 0..1000\n"
-              "  fn @f(%x: f32[B,5,K,3], %w: f32[3,K,19], %s: f32[B,19]) -> (f32[B,5,19], f32[B,19]) {\n"
-              "    %1 = ein %x, %w rel=\"y[i,j,k] += a[i,j,l,m]*b[m,l,k] over (m,l)\" : f32[B,5,19]\n"
-              "    %2 = ein %x, %w, %s rel=\"y[i,j] += a[i,k,l,m]*b[m,l,j]*c[i,j] over (k,l,m)\" : f32[B,19]\n"
-              "    return %1, %2\n"
-              "  }\n"
-              "}\n",
-              SIZES({0, 3}, {2, 0}, {2, 7}, {1, 300}), false);
+    run_sizes(
+        "module m class fma state 0 {\n"
+        "  dim B in 0..100\n  dim K in 0..1000\n"
+        "  fn @f(%x: f32[B,5,K,3], %w: f32[3,K,19], %s: f32[B,19]) -> (f32[B,5,19], f32[B,19]) {\n"
+        "    %1 = ein %x, %w rel=\"y[i,j,k] += a[i,j,l,m]*b[m,l,k] over (m,l)\" : f32[B,5,19]\n"
+        "    %2 = ein %x, %w, %s rel=\"y[i,j] += a[i,k,l,m]*b[m,l,j]*c[i,j] over (k,l,m)\" : "
+        "f32[B,19]\n"
+        "    return %1, %2\n"
+        "  }\n"
+        "}\n",
+        SIZES({0, 3}, {2, 0}, {2, 7}, {1, 300}), false);
 }
 END_TEST
 
@@ -267,11 +277,14 @@ START_TEST(reductions) {
               "    return %1, %2, %4, %5\n"
               "  }\n"
               "}\n",
-              SIZES({0, 3}, {3, 0}, {2, 15}, {3, 16}, {5, 33}, {2, 4096}, {1, 4097}, {1, 12300}, {8200, 1}, {4100, 17}), true);
+              SIZES({0, 3}, {3, 0}, {2, 15}, {3, 16}, {5, 33}, {2, 4096}, {1, 4097}, {1, 12300},
+                    {8200, 1}, {4100, 17}),
+              true);
 }
 END_TEST
 
-START_TEST(middle_axes) { /* reductions over axes that are not neighbours, or cross rows of vectors */
+START_TEST(
+    middle_axes) { /* reductions over axes that are not neighbours, or cross rows of vectors */
     run_sizes("module m class fma state 0 {\n"
               "  dim B in 0..100000\n"
               "  fn @f(%x: f64[B,5,4,16], %y: f16[B,6,7]) -> (f64[5], f64[B,4], f16[6], f16[B]) {\n"
@@ -300,10 +313,12 @@ START_TEST(running) {
 }
 END_TEST
 
-START_TEST(windows) { /* padding, joining and windows inside one another, in vectors and single elements */
+START_TEST(
+    windows) { /* padding, joining and windows inside one another, in vectors and single elements */
     run_sizes("module m class fma state 0 {\n"
               "  dim B in 0..1000\n  dim N in 0..1000\n"
-              "  fn @f(%x: f32[B,N], %y: f32[B,N], %v: f32[], %i: i64[]) -> (f32[B+3,2*N+5], f32[B+3,2*N+5], f32[N+2,B]) {\n"
+              "  fn @f(%x: f32[B,N], %y: f32[B,N], %v: f32[], %i: i64[]) -> (f32[B+3,2*N+5], "
+              "f32[B+3,2*N+5], f32[N+2,B]) {\n"
               "    %1 = concat %x, %y axis=1 : f32[B,2*N]\n"
               "    %2 = pad %1, %v lo=[1,2] hi=[2,3] interior=[0,0] : f32[B+3,2*N+5]\n"
               "    %3 = mul %2, %2 : f32[B+3,2*N+5]\n"
@@ -319,14 +334,15 @@ START_TEST(windows) { /* padding, joining and windows inside one another, in vec
 END_TEST
 
 START_TEST(remainders) { /* x rem y at every distance of exponents */
-    static const char text[] = "module m class fma state 0 {\n"
-                               "  dim N in 0..1000\n"
-                               "  fn @f(%x: f32[N], %y: f32[N], %u: f64[N], %v: f64[N]) -> (f32[N], f64[N]) {\n"
-                               "    %1 = rem %x, %y : f32[N]\n"
-                               "    %2 = rem %u, %v : f64[N]\n"
-                               "    return %1, %2\n"
-                               "  }\n"
-                               "}\n";
+    static const char text[] =
+        "module m class fma state 0 {\n"
+        "  dim N in 0..1000\n"
+        "  fn @f(%x: f32[N], %y: f32[N], %u: f64[N], %v: f64[N]) -> (f32[N], f64[N]) {\n"
+        "    %1 = rem %x, %y : f32[N]\n"
+        "    %2 = rem %u, %v : f64[N]\n"
+        "    return %1, %2\n"
+        "  }\n"
+        "}\n";
     for (uint64_t seed = 0; seed < 8; seed++) run_text(text, (const int64_t[3]){67}, seed, false);
 }
 END_TEST
@@ -346,7 +362,8 @@ START_TEST(constants) { /* tables in kernels, large constants as operands, weigh
 }
 END_TEST
 
-START_TEST(range_checks) { /* the host program refuses what is out of range, before it touches memory */
+START_TEST(
+    range_checks) { /* the host program refuses what is out of range, before it touches memory */
     static const char text[] = "module m class fma state 0 {\n"
                                "  dim B in 2..1000000000000\n  dim N in 0..4000000000000000000\n"
                                "  fn @f(%x: f32[B,N]) -> (f32[N*B], f32[B]) {\n"
@@ -356,8 +373,15 @@ START_TEST(range_checks) { /* the host program refuses what is out of range, bef
                                "    return %3, %2\n"
                                "  }\n"
                                "}\n";
-    static const struct { int64_t b, n; int32_t code; } bad[] = {
-        {1, 1, 1}, {-5, 1, 1}, {2, -1, 1}, {INT64_C(1000000000001), 1, 1}, {INT64_C(1000000000000), INT64_C(4000000000000000000), 2},
+    static const struct {
+        int64_t b, n;
+        int32_t code;
+    } bad[] = {
+        {1, 1, 1},
+        {-5, 1, 1},
+        {2, -1, 1},
+        {INT64_C(1000000000001), 1, 1},
+        {INT64_C(1000000000000), INT64_C(4000000000000000000), 2},
         {INT64_C(4000000000), INT64_C(4000000000), 2},
     };
     ir_module *m, *planned, *lowered;
@@ -376,7 +400,7 @@ START_TEST(range_checks) { /* the host program refuses what is out of range, bef
 }
 END_TEST
 
-/* --- Failing allocations --------------------------------------------------------------------------------- */
+/* --- Failing allocations -------------------------------------------------------------------- */
 
 static struct { int64_t left, live; } failing;
 
@@ -390,16 +414,17 @@ static void *failing_resize(void *user, void *ptr, size_t old_size, size_t new_s
 }
 
 START_TEST(allocations) {
-    static const char text[] = "module m class fma state 0 {\n"
-                               "  dim B in 0..100000\n"
-                               "  fn @f(%x: f32[B,20], %w: f32[20,33], %v: f32[]) -> (f32[B,33], f32[33], f32[B+1,33]) {\n"
-                               "    %1 = ein %x, %w rel=\"y[i,j] += a[i,k]*b[k,j] over (k)\" : f32[B,33]\n"
-                               "    %2 = exp %1 : f32[B,33]\n"
-                               "    %3 = reduce %2 op=sum axes=[0] : f32[33]\n"
-                               "    %4 = pad %1, %v lo=[1,0] hi=[0,0] interior=[0,0] : f32[B+1,33]\n"
-                               "    return %2, %3, %4\n"
-                               "  }\n"
-                               "}\n";
+    static const char text[] =
+        "module m class fma state 0 {\n"
+        "  dim B in 0..100000\n"
+        "  fn @f(%x: f32[B,20], %w: f32[20,33], %v: f32[]) -> (f32[B,33], f32[33], f32[B+1,33]) {\n"
+        "    %1 = ein %x, %w rel=\"y[i,j] += a[i,k]*b[k,j] over (k)\" : f32[B,33]\n"
+        "    %2 = exp %1 : f32[B,33]\n"
+        "    %3 = reduce %2 op=sum axes=[0] : f32[33]\n"
+        "    %4 = pad %1, %v lo=[1,0] hi=[0,0] interior=[0,0] : f32[B+1,33]\n"
+        "    return %2, %3, %4\n"
+        "  }\n"
+        "}\n";
     const ig_allocator a = {failing_resize, NULL};
     bool done = false;
     for (int64_t n = 0; !done; n += is_quick() ? 97 : 7) {
@@ -412,8 +437,10 @@ START_TEST(allocations) {
         ig_status s = cg_lower(planned, "f", cg_cpu_find("v3"), &lowered);
         failing.left = INT64_MAX;
         done = !s;
-        if (s) ck_assert_int_eq(ig_status_code(s), IG_MEMORY);
-        else ir_module_free(lowered);
+        if (s)
+            ck_assert_int_eq(ig_status_code(s), IG_MEMORY);
+        else
+            ir_module_free(lowered);
         ig_status_free(s);
         ir_module_free(planned);
         ir_module_free(m);
