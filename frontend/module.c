@@ -72,19 +72,29 @@ static const ir_func *module_entry(const ir_module *m) {
     return f;
 }
 
+/* State keeps its type: a result takes the place of the argument. */
+static ig_status module_check_state(const ir_module *ir, const ir_func *f) {
+    uint32_t nin = ir_nparam(f), nout = f->results.n;
+    if (ir->nstate > nin || ir->nstate > nout)
+        return rt_fail(ir->alloc, IG_FORMAT,
+                       "the module %s has fewer arguments or results than state", ir->name);
+    for (uint32_t k = 0; k < ir->nstate; k++)
+        if (!ir_type_eq(ir_val_type(f, ir_param_ref(f, nin - ir->nstate + k)),
+                        &f->results.data[nout - ir->nstate + k]))
+            return rt_fail(ir->alloc, IG_FORMAT,
+                           "state %u of the module %s comes out with another type", k, ir->name);
+    return NULL;
+}
+
 /* Code over an IR module, which it owns from now on, also after an error. */
 static ig_status module_code_new(const ig_allocator *alloc, ir_module *ir, module_code **out_) {
     const ir_func *entry = module_entry(ir);
-    ig_status e = NULL;
     module_code *k = NULL;
     *out_ = NULL;
-    if (!entry)
-        e = rt_fail(alloc, IG_FORMAT, "the module %s has no function", ir->name);
-    else if (ir->nstate > ir_nparam(entry) || ir->nstate > entry->results.n)
-        e = rt_fail(alloc, IG_FORMAT, "the module %s has fewer arguments or results than state",
-                    ir->name);
-    else if (!(k = rt_alloc_zero(alloc, sizeof *k)) ||
-             !(k->weights = rt_alloc_zero(alloc, (ir->weights.n + 1u) * sizeof *k->weights)))
+    ig_status e = entry ? module_check_state(ir, entry)
+                        : rt_fail(alloc, IG_FORMAT, "the module %s has no function", ir->name);
+    if (!e && (!(k = rt_alloc_zero(alloc, sizeof *k)) ||
+               !(k->weights = rt_alloc_zero(alloc, (ir->weights.n + 1u) * sizeof *k->weights))))
         e = rt_fail_memory();
     if (e) {
         rt_free(alloc, k, k ? sizeof *k : 0);

@@ -498,6 +498,14 @@ START_TEST(files) {
 }
 END_TEST
 
+/* An executor that runs the parts of a loop backwards. */
+static int exec_parts;
+static void exec_run(const ig_exec *self, ig_kernel kernel, void *const *bufs, const int64_t *dims,
+                     int64_t n) {
+    (void)self;
+    for (int64_t hi = n; hi > 0; hi -= 3, exec_parts++) kernel(bufs, dims, hi > 3 ? hi - 3 : 0, hi);
+}
+
 /* With the code generator at hand: compiled, saved and loaded, the same bits. */
 START_TEST(compiled) {
     char path[] = "/tmp/ingot-image-XXXXXX";
@@ -525,6 +533,10 @@ START_TEST(compiled) {
             ig_tensor *y = ig_normal(NULL, IG_f32, IG_DIMS(k, 6), 0, 1);
             SAME(mlp, w, loaded, 1, &y, 2);
         }
+        ig_exec exec = {exec_run};
+        ig_module_set_exec(loaded, &exec);
+        SAME(mlp, w, loaded, 1, &x, 2);
+        ck_assert(exec_parts > 0);
         ig_module_free(loaded);
         OK(ig_trace(count, n, 1, &two, 1, NULL, &loaded));
         OK(ig_module_compile(loaded, NULL));
