@@ -525,7 +525,7 @@ uint32_t *ir_count_uses(const ir_func *f, const ig_allocator *a) {
     return uses;
 }
 
-/* A dim of one module in another; it was valid there, so that only memory can lack, perhaps once. */
+/* A dim of one module in another; it was valid there, so only memory can lack, perhaps once. */
 static ir_dim build_import_dim(ir_module *to, const ir_module *from, ir_dim d) {
     ir_dim r = ir_dim_import(to, from, d);
     return r == IR_DIM_BAD ? ir_dim_import(to, from, d) : r;
