@@ -146,22 +146,20 @@ static rt_debug *debug_make(const ig_allocator *a, const rt_debug_info *info) {
 /* Append the functions to perf's map of this process. */
 static void debug_write_perf(const rt_debug_info *info) {
     const char *on = getenv("IG_PERF");
+    char text[DEBUG_NAME + 64];
     if (!on || strcmp(on, "1")) return;
-    char path[64];
-    snprintf(path, sizeof path, "/tmp/perf-%ld.map", (long)getpid());
-    /* The name is public and the folder shared: never follow a link that somebody else put
-     * there. */
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
+    snprintf(text, sizeof text, "/tmp/perf-%ld.map", (long)getpid());
+    /* The name is public and the folder shared: never follow a link that somebody else put there. */
+    int fd = open(text, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0) return;
-    FILE *f = fdopen(fd, "a");
-    if (!f) {
-        close(fd);
-        return;
+    for (uint32_t i = 0; i < info->nsym; i++) {
+        const rt_image_symbol *s = &info->sym[i];
+        int n = snprintf(text, sizeof text, "%llx %llx %.*s\n",
+                         (unsigned long long)((uintptr_t)info->text + s->off),
+                         (unsigned long long)s->size, DEBUG_NAME, info->str + s->name);
+        if (n < 0 || write(fd, text, (size_t)n) != n) break; /* a map is worth no error */
     }
-    for (uint32_t i = 0; i < info->nsym; i++)
-        fprintf(f, "%llx %llx %s\n", (unsigned long long)((uintptr_t)info->text + info->sym[i].off),
-                (unsigned long long)info->sym[i].size, info->str + info->sym[i].name);
-    fclose(f);
+    close(fd);
 }
 
 rt_debug *rt_debug_add(const ig_allocator *a, const rt_debug_info *info) {

@@ -15,8 +15,8 @@ typedef struct rt_debug_info {
 } rt_debug_info;
 
 typedef struct rt_debug rt_debug;
-/* Tell gdb about the functions, and perf when IG_PERF=1.  Debugging is never worth an error: NULL when there is no
- * memory for it. */
+/* Tell gdb about the functions, and perf when IG_PERF=1.  Debugging is never worth an error:
+ * NULL when there is no memory for it. */
 rt_debug *rt_debug_add(const ig_allocator *a, const rt_debug_info *info);
 void rt_debug_remove(const ig_allocator *a, rt_debug *d);
 #endif

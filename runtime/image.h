@@ -1,9 +1,9 @@
 /* image.h - compiled code as data: position-independent, no relocation, no undefined symbol.
  *
- * An image is little-endian: rt_image_header, then symbols (rt_image_symbol[nsym]) and their names, then at page
- * boundaries (RT_IMAGE_PAGE) the read-only data and the text, in this order.  The loader checks ranges and maps;
- * it parses no ELF.  Pages are never writable and executable at once: an image in memory is written through a
- * memfd mapped RW and run from a second RX mapping. */
+ * An image is little-endian: rt_image_header, then symbols (rt_image_symbol[nsym]) and their names,
+ * then at page boundaries (RT_IMAGE_PAGE) the read-only data and the text, in this order.  The
+ * loader checks ranges and maps; it parses no ELF.  Pages are never writable and executable at
+ * once: an image in memory is written through a memfd mapped RW and run from a second RX mapping. */
 #ifndef RT_IMAGE_H
 #define RT_IMAGE_H
 #include "runtime/base/status.h"
@@ -22,15 +22,20 @@ typedef struct rt_image_header {
     uint64_t features;         /* RT_CPU_* bits the code needs */
     uint64_t size;             /* of the whole image */
     uint64_t sym_off, str_off, str_size, data_off, data_size, text_off, text_size;
-    uint32_t nsym, unwind_size; /* the data begins with unwind_size bytes of DWARF call frames (.eh_frame), for debuggers */
+    uint32_t nsym;
+    uint32_t unwind_size;      /* of the DWARF call frames (.eh_frame) that the data begins with */
     uint64_t hash;             /* rt_image_hash: over everything else */
 } rt_image_header;
 
-typedef struct rt_image_symbol { uint64_t off, size; uint32_t name, reserved; } rt_image_symbol; /* off: in the text; name: in the strings */
+/* A function: off in the text, name in the strings. */
+typedef struct rt_image_symbol {
+    uint64_t off, size;
+    uint32_t name, reserved;
+} rt_image_symbol;
 
 typedef struct rt_image rt_image;
-/* Map an image from memory (copied).  Errors: FORMAT for a malformed image, UNSUPPORTED for another architecture or
- * missing CPU features, MEMORY or IO when mapping fails. */
+/* Map an image from memory (copied).  Errors: FORMAT for a malformed image, UNSUPPORTED for another
+ * architecture or missing CPU features, MEMORY or IO when mapping fails. */
 ig_status rt_image_load(const ig_allocator *a, const void *bytes, size_t n, rt_image **out_);
 void rt_image_free(rt_image *img);
 /* Address of a symbol, or NULL. */

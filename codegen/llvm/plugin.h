@@ -1,5 +1,6 @@
-/* plugin.h - the table between libingot and libingot-llvm, the only library that is linked to LLVM.
- * libingot opens the plug-in with RTLD_LOCAL on the first compile; the plug-in calls back only through cg_llvm_host. */
+/* plugin.h - the table between libingot and libingot-llvm, the only library that is linked to
+ * LLVM.  libingot opens the plug-in with RTLD_LOCAL on the first compile; the plug-in calls back
+ * only through cg_llvm_host. */
 #ifndef CG_LLVM_PLUGIN_H
 #define CG_LLVM_PLUGIN_H
 #include "codegen/target.h"
@@ -12,24 +13,25 @@ typedef struct cg_llvm_host {
     ir_loc_rec (*loc_get)(const ir_module *, ir_loc);
     const ir_func *(*find_func)(const ir_module *, const char *);
     const ir_weight *(*find_weight)(const ir_module *, const char *);
-    void *(*alloc)(size_t);      /* for the object handed back; freed by the host with free_ */
+    void *(*alloc)(size_t); /* for the object handed back; freed by the host with free_ */
     void (*free_)(void *);
     void (*dump)(const char *word, const char *text); /* IG_DUMP=llvm, asm */
     bool dump_llvm, dump_asm;
-    bool force_fatal;            /* tests: make LLVM report a fatal error */
+    bool force_fatal; /* tests: make LLVM report a fatal error */
 } cg_llvm_host;
 
 typedef struct cg_llvm_job {
     const ir_module *module; /* kernels and host functions after cg_lower */
     const cg_cpu *cpu;
-    const char *prefix;      /* NULL: image (weights through a table); else the deployment object's name prefix */
+    const char *prefix; /* NULL: an image; else the name prefix of a deployment object */
 } cg_llvm_job;
 
 typedef struct cg_llvm_api {
     uint32_t abi;
-    const char *version;     /* of LLVM */
+    const char *version; /* of LLVM */
     /* 0 and an ELF object (host->alloc'ed), or a nonzero ig_code and a message. */
-    int (*compile)(const cg_llvm_host *host, const cg_llvm_job *job, void **object_, size_t *n_, char *message, size_t message_size);
+    int (*compile)(const cg_llvm_host *host, const cg_llvm_job *job, void **object_, size_t *n_,
+                   char *message, size_t message_size);
 } cg_llvm_api;
 
 /* The one exported symbol. */

@@ -9,7 +9,7 @@
 #include <immintrin.h>
 #endif
 
-#define N         533 /* two special values at a time, then random ones; odd, so that there is a tail */
+#define N         533 /* pairs of special values, then random ones; odd, so that there is a tail */
 #define MAX_CASES 2048
 
 static const ig_allocator *A;
@@ -651,6 +651,52 @@ START_TEST(deploy) {
 }
 END_TEST
 
+/* --- Addresses on AArch64, which does not run here: decoded --- */
+
+static uint32_t insn_at(const uint8_t *p) {
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+/* Where a load of 1 << *scale_ bytes at `at` reads when its base register comes from the nearest
+ * ADRP before it; 0 when it is no such load. */
+static uint64_t adrp_target(const uint8_t *image, uint64_t from, uint64_t at, unsigned *scale_) {
+    uint32_t ldr = insn_at(image + at), size = ldr >> 30, vector = ldr >> 26 & 1;
+    if ((ldr & 0x3b400000) != 0x39400000) return 0; /* ldr with an unsigned offset */
+    *scale_ = vector && (ldr & 0x00800000) ? 4 : size;
+    uint32_t base = ldr >> 5 & 31;
+    for (uint64_t p = at; p > from; p -= 4) {
+        uint32_t adrp = insn_at(image + p - 4);
+        if ((adrp & 0x9f00001f) != (0x90000000 | base)) continue;
+        int64_t pages =
+            (int64_t)((uint64_t)((adrp >> 5 & 0x7ffff) << 2 | (adrp >> 29 & 3)) << 43) >> 43;
+        return (uint64_t)((int64_t)((p - 4) >> 12) + pages) * 4096 +
+               ((uint64_t)(ldr >> 10 & 0xfff) << *scale_);
+    }
+    return 0;
+}
+
+START_TEST(aarch64_addresses) {
+    static const float want[4] = {1.5f, -0.0f, INFINITY, 7.0f}; /* the constant of memory_text */
+    ir_module *m = parse(memory_text);
+    cg_bytes image = native_image(m, cg_cpu_find("aarch64"), NULL);
+    ck_assert(image.data);
+    rt_image_header h;
+    memcpy(&h, image.data, sizeof h);
+    int found = 0;
+    for (uint64_t at = h.text_off; at + 4 <= h.text_off + h.text_size; at += 4) {
+        unsigned scale;
+        uint64_t to = adrp_target(image.data, h.text_off, at, &scale);
+        if (!to || scale != 4) continue;
+        ck_assert_uint_ge(to, h.data_off + h.unwind_size);
+        ck_assert_uint_le(to + 16, h.data_off + h.data_size);
+        found += !memcmp((char *)image.data + to, want, 16);
+    }
+    ck_assert_int_gt(found, 0);
+    native_free(image);
+    ir_module_free(m);
+}
+END_TEST
+
 /* --- The floating-point environment --- */
 
 #if defined(__x86_64__)
@@ -874,6 +920,7 @@ int main(void) {
     tcase_add_loop_test(t, deploy, 0, nlevel());
     tcase_add_test(t, never_writable_and_executable);
     tcase_add_test(t, dumps);
+    tcase_add_test(t, aarch64_addresses);
     t = add_case_to(suite, "failure");
     tcase_add_loop_test(t, fatal, 0, nlevel());
     tcase_add_test(t, no_memory);
