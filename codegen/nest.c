@@ -25,6 +25,8 @@ typedef struct joint_work {
     const ir_type *root;
     joint_map *map;
     unsigned apart; /* bit i: result axes i and i + 1 must not run as one */
+    int other; /* an axis along which an operand lies contiguous that does not along the last one,
+                  or -1 */
 } joint_work;
 
 /* Enter how operand v is read. */
@@ -44,6 +46,9 @@ static void joint_read(joint_work *w, ir_ref v, const joint_map *m) {
 static void joint_leaf(joint_work *w, ir_ref v) {
     const int8_t *axis = w->map[v.i].axis;
     const ir_type *t = cg_type(w->l, v);
+    int last = w->root->rank - 1;
+    for (int i = 0; i < last; i++)
+        if (axis[last] >= 0 && axis[i] == t->rank - 1 && t->dim[t->rank - 1] != 1) w->other = i;
     for (int i = 0; i + 1 < w->root->rank; i++) {
         bool absent = axis[i] < 0 && axis[i + 1] < 0;
         bool follow = axis[i] >= 0 && axis[i + 1] == axis[i] + 1 &&
@@ -136,11 +141,11 @@ static void joint_op(joint_work *w, ir_ref v) {
     for (uint32_t i = 0; o && i < o->nin; i++) joint_read(w, ir_op_in(f, o, i), &none);
 }
 
-int cg_joint_axes(cg_low *l, ir_ref v) {
+int cg_joint_axes(cg_low *l, ir_ref v, int *other_) {
     const ir_type *t = cg_type(l, v);
     const ig_allocator *a = l->k.b.m->alloc;
     size_t size = (size_t)(v.i + 1) * sizeof(joint_map);
-    joint_work w = {.l = l, .root = t, .map = rt_alloc_zero(a, size)};
+    joint_work w = {.l = l, .root = t, .map = rt_alloc_zero(a, size), .other = -1};
     int joint = t->rank ? 1 : 0;
     if (!w.map) {
         ir_build_error(&l->k.b, rt_fail_memory());
@@ -152,6 +157,7 @@ int cg_joint_axes(cg_low *l, ir_ref v) {
     for (uint32_t i = v.i; i > 0; i--)
         if (w.map[i].set) joint_op(&w, (ir_ref){i});
     rt_free(a, w.map, size);
+    if (w.other >= 0) *other_ = w.other;
     while (joint && joint < t->rank && !(w.apart >> (t->rank - 1 - joint) & 1)) joint++;
     return joint;
 }
@@ -162,8 +168,13 @@ typedef struct nest_plan {
     uint32_t first, n; /* the results that share it */
     const ir_type *type;
     int outer; /* axes of the outermost loop; the others are the vector loop */
+    int tile;  /* the outer axis that is walked in tiles inside the vector loop, -1: none */
+    ir_dim steps[IG_MAX_RANK]; /* extents of the outer axes, tiles counted */
+    ir_ref from, to;           /* the tile */
     cg_ix ix[IG_MAX_RANK];
 } nest_plan;
+
+#define NEST_TILE 16 /* elements of 4 bytes in a cache line */
 
 static ir_ref nest_result(const cg_low *l, uint32_t i) {
     return ir_op_in(l->f, ir_return_op(l->f), i);
@@ -181,23 +192,48 @@ static void nest_body(cg_low *l, nest_plan *p, cg_ix t) {
         cg_store(&l->k, l->out[p->first + i], (ir_ref){at.r}, cg_splat(&l->k, r[i], l->k.lanes));
 }
 
-/* The vector loop over [lo, hi) and its scalar tail. */
+/* The same for every row of a tile: lines of an operand that lies the other way round are used up
+ * before the next ones are touched. */
+static void nest_cell(cg_low *l, nest_plan *p, cg_ix t) {
+    if (p->tile < 0) {
+        nest_body(l, p, t);
+        return;
+    }
+    cg_nest row = cg_open_for(l, p->from, p->to, 1, 0, NULL, NULL);
+    int64_t lanes = l->k.lanes;
+    p->ix[p->tile] = cg_ix_uniform(row.loop.index);
+    nest_body(l, p, t);
+    l->k.lanes = lanes;
+    cg_close_for(l, row, 0, NULL);
+}
+
+/* Steps of `lanes` over [lo, hi), as many as fit; where they end. */
+static ir_ref nest_vectors(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi, int64_t lanes) {
+    cg_kernel *k = &l->k;
+    ir_ref whole = cg_bit(k, IR_bitop_and, cg_bin(k, OP_sub, hi, lo), cg_i64(k, -lanes));
+    ir_ref end = cg_bin(k, OP_add, lo, whole);
+    cg_nest v = cg_open_for(l, lo, end, lanes, 0, NULL, NULL);
+    k->lanes = lanes;
+    nest_cell(l, p, p->outer ? cg_ix_aligned(v.loop.index) : cg_ix_linear(v.loop.index));
+    k->lanes = 0;
+    cg_close_for(l, v, 0, NULL);
+    return end;
+}
+
+/* The vector loop over [lo, hi), narrower vectors where what is left is known, single elements. */
 static void nest_inner(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi, ir_dim extent) {
     cg_kernel *k = &l->k;
-    if (!l->scalar && (extent < 0 || extent >= CG_LANES)) {
-        ir_ref whole = cg_bit(k, IR_bitop_and, cg_bin(k, OP_sub, hi, lo), cg_i64(k, -CG_LANES));
-        ir_ref end = cg_bin(k, OP_add, lo, whole);
-        cg_nest v = cg_open_for(l, lo, end, CG_LANES, 0, NULL, NULL);
-        k->lanes = CG_LANES;
-        nest_body(l, p, p->outer ? cg_ix_aligned(v.loop.index) : cg_ix_linear(v.loop.index));
-        k->lanes = 0;
-        cg_close_for(l, v, 0, NULL);
-        if (extent >= 0 && extent % CG_LANES == 0 && p->outer) return;
-        lo = end;
+    int64_t left = extent;
+    for (int64_t lanes = CG_LANES; lanes >= CG_LANES / 4 && !l->scalar; lanes /= 2) {
+        if (extent < 0 || (!p->outer && extent >= CG_LANES) ? lanes != CG_LANES : left < lanes)
+            continue;
+        lo = nest_vectors(l, p, lo, hi, lanes);
+        if (p->outer && extent >= 0) left %= lanes;
     }
+    if (p->outer && !left) return;
     if (RT_PLANTED(skipped_tail)) hi = cg_bin(k, OP_sub, hi, cg_i64(k, 1));
     cg_nest s = cg_open_for(l, lo, hi, 1, 0, NULL, NULL);
-    nest_body(l, p, cg_ix_uniform(s.loop.index));
+    nest_cell(l, p, cg_ix_uniform(s.loop.index));
     cg_close_for(l, s, 0, NULL);
 }
 
@@ -226,22 +262,40 @@ static void nest_write(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi) {
         return;
     }
     cg_nest row = cg_open_for(l, lo, hi, 1, 0, NULL, NULL);
-    cg_ix_split(l, cg_ix_uniform(row.loop.index), p->outer, t->dim, p->ix);
-    for (int i = 0; i < p->outer; i++)
-        cg_ix_solid(l, p->ix[i]); /* written here once, found again inside */
+    cg_ix_split(l, cg_ix_uniform(row.loop.index), p->outer, p->steps, p->ix);
+    for (int i = 0; i < p->outer; i++) /* written here once, found again inside */
+        p->ix[i] = i == p->tile ? cg_ix_solid(l, p->ix[i]) : (cg_ix_solid(l, p->ix[i]), p->ix[i]);
+    if (p->tile >= 0) {
+        ir_ref size = cg_i64(&l->k, NEST_TILE);
+        p->from = cg_bin(&l->k, OP_mul, (ir_ref){p->ix[p->tile].r}, size);
+        p->to = cg_bin(&l->k, OP_min, cg_bin(&l->k, OP_add, p->from, size),
+                       cg_dim(&l->k, t->dim[p->tile]));
+    }
     nest_inner(l, p, cg_i64(&l->k, 0), cg_dim(&l->k, inner), inner);
     cg_close_for(l, row, 0, NULL);
 }
 
+/* Choose the loops; the extent of the outermost one. */
 static ir_dim nest_plan_one(cg_low *l, nest_plan *p) {
     const ir_type *t = p->type;
-    int joint = t->rank;
+    ir_module *m = l->k.b.m;
+    int joint = t->rank, other = -1;
     for (uint32_t i = 0; i < p->n; i++) {
-        int j = cg_joint_axes(l, nest_result(l, p->first + i));
+        int j = cg_joint_axes(l, nest_result(l, p->first + i), &other);
         if (j < joint) joint = j;
     }
     p->outer = t->rank - joint;
-    return !t->rank ? 1 : nest_extent(l, t->dim, p->outer ? p->outer : t->rank);
+    p->tile = -1;
+    if (!t->rank) return 1;
+    if (!p->outer) return nest_extent(l, t->dim, t->rank);
+    memcpy(p->steps, t->dim, sizeof p->steps);
+    bool worth = other >= 0 && other < p->outer && !l->scalar;
+    if (worth && (t->dim[other] < 0 || t->dim[other] > NEST_TILE)) {
+        p->tile = other;
+        p->steps[other] =
+            ir_dim_floordiv(m, ir_dim_add(m, t->dim[other], NEST_TILE - 1), NEST_TILE);
+    }
+    return nest_extent(l, p->steps, p->outer);
 }
 
 void cg_plain_nest(cg_low *l, ir_dim *n_) {

@@ -86,25 +86,35 @@ static ir_ref reduce_fold_lanes(cg_low *l, const reduce_work *w, ir_ref v) {
     return v;
 }
 
+/* The positions [from, hi), fewer than a vector: lanes behind the end read the last element, and
+ * drop it. */
+static ir_ref reduce_rest(cg_low *l, const reduce_work *w, ir_ref acc, ir_ref from, ir_ref hi) {
+    cg_kernel *k = &l->k;
+    ir_ref lane = ir_emit0(&k->b, OP_viota, &(ir_attr_lanes){.lanes = IR_LANES});
+    cg_nest some = cg_open_if(l, cg_cmp(k, IR_cmpop_lt, from, hi));
+    ir_ref at = cg_bin(k, OP_add, lane, from), here = cg_cmp(k, IR_cmpop_lt, at, hi);
+    at = cg_bin(k, OP_min, at, cg_bin(k, OP_sub, hi, cg_i64(k, 1)));
+    ir_ref x = reduce_element(l, w, (cg_ix){CG_IX_VECTOR, 0, at.i, 0}, IR_LANES);
+    x = cg_monoid(l, w->op, w->d, acc, cg_splat(k, x, IR_LANES));
+    x = cg_select(k, here, x, acc);
+    cg_open_else(l, some, 1, &x);
+    return cg_close_if(l, some, 1, &acc);
+}
+
 /* The partial of positions [lo, hi), lo a multiple of the block: lanes across a vector. */
 static ir_ref reduce_across(cg_low *l, const reduce_work *w, ir_ref lo, ir_ref hi) {
     cg_kernel *k = &l->k;
-    ir_ref whole = cg_bit(k, IR_bitop_and, cg_bin(k, OP_sub, hi, lo), cg_i64(k, -IR_LANES));
-    ir_ref end = cg_bin(k, OP_add, lo, whole);
     ir_ref acc = cg_splat(k, cg_identity(l, w->op, w->d), IR_LANES), in, x;
-    cg_nest nest = cg_open_for(l, lo, end, IR_LANES, 1, &acc, &in);
-    x = reduce_element(l, w, cg_ix_aligned(nest.loop.index), IR_LANES);
-    x = cg_monoid(l, w->op, w->d, in, cg_splat(k, x, IR_LANES));
-    acc = cg_close_for(l, nest, 1, &x);
-    if (w->count < 0 || w->count % IR_LANES) {
-        ir_ref lane = ir_emit0(&k->b, OP_viota, &(ir_attr_lanes){.lanes = IR_LANES});
-        nest = cg_open_for(l, end, hi, 1, 1, &acc, &in);
-        x = reduce_element(l, w, cg_ix_uniform(nest.loop.index), 0);
+    if (w->count < 0 || w->count >= IR_LANES) {
+        ir_ref whole = cg_bit(k, IR_bitop_and, cg_bin(k, OP_sub, hi, lo), cg_i64(k, -IR_LANES));
+        ir_ref end = cg_bin(k, OP_add, lo, whole);
+        cg_nest nest = cg_open_for(l, lo, end, IR_LANES, 1, &acc, &in);
+        x = reduce_element(l, w, cg_ix_aligned(nest.loop.index), IR_LANES);
         x = cg_monoid(l, w->op, w->d, in, cg_splat(k, x, IR_LANES));
-        ir_ref here = cg_cmp(k, IR_cmpop_eq, lane, cg_bin(k, OP_sub, nest.loop.index, end));
-        x = cg_select(k, here, x, in);
         acc = cg_close_for(l, nest, 1, &x);
+        lo = end;
     }
+    if (w->count < 0 || w->count % IR_LANES) acc = reduce_rest(l, w, acc, lo, hi);
     return reduce_fold_lanes(l, w, acc);
 }
 

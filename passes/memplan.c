@@ -19,6 +19,7 @@
  * Parameters, weights and constants are never written.  Cost: quadratic in the number of blocks at
  * worst. */
 #include "passes/pass.h"
+#include "runtime/base/plant.h"
 
 #include <string.h>
 
@@ -194,6 +195,7 @@ static void plan_fill_blocks(plan *p) {
 /* --- Placing -------------------------------------------------------------------------------- */
 
 static bool plan_overlap(const plan_block *a, const plan_block *b) {
+    if (RT_PLANTED(reused_live_slot)) return a->first < b->last && b->first < a->last;
     return a->first <= b->last && b->first <= a->last;
 }
 

@@ -10,7 +10,7 @@
     X(skipped_tail, "the scalar tail of an elementwise loop misses its last element")              \
     X(wrong_k_cut, "a contraction cuts K at 256")                                                  \
     X(dropped_nan_fix, "max and min ignore NaN")                                                   \
-    X(lost_negative_zero, "x + 0 is folded to x")                                                  \
+    X(negated_by_sub, "neg becomes 0 - x")                                                         \
     X(wrong_division_by_zero, "integer division by zero is not guarded")                           \
     X(reused_live_slot, "the memory plan frees a slot one call too early")                         \
     X(bf16_truncates, "f32 to bf16 truncates instead of rounding")

@@ -75,15 +75,18 @@ static ir_ref program_operand(program *p, const ir_type *to) {
         ir_type t = ir_type_of(&p->b, p->value[k]);
         if (ir_type_eq(&t, to)) same[n++] = p->value[k];
     }
-    if (n && gen_below(p->g, 8)) return same[gen_below(p->g, n)];
+    if (n && gen_below(p->g, 8)) return same[gen_below(p->g, 2) ? n - 1 : gen_below(p->g, n)];
     return program_adapt(p, p->value[gen_below(p->g, (uint64_t)p->n)], to);
 }
 
 static void program_step(program *p) {
     ir_opcode op = (ir_opcode)gen_below(p->g, OP_END);
     gen_op o;
+    if (gen_below(p->g, 2)) /* chains of elementwise ops are what fusion is about */
+        while (!ir_is_elementwise(op)) op = (ir_opcode)gen_below(p->g, OP_END);
     if (!gen_has(op)) return;
-    ir_type like = ir_type_of(&p->b, p->value[gen_below(p->g, (uint64_t)p->n)]);
+    uint64_t near = gen_below(p->g, 2) ? (uint64_t)p->n - 1 : gen_below(p->g, (uint64_t)p->n);
+    ir_type like = ir_type_of(&p->b, p->value[near]);
     if (!gen_instance(p->g, op, &like, &o)) return;
     ir_ref in[GEN_OPERANDS];
     for (int k = 0; k < o.nin; k++) in[k] = program_operand(p, &o.in[k]);

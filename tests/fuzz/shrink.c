@@ -50,6 +50,16 @@ static const char *shrink_to_first(fuzz_case *c, const way *w) {
         }
         fuzz_free(&part);
     }
+    const ir_op *ret = ir_return_op(c->f);
+    for (uint32_t k = 0; k < ret->nin; k++) { /* a returned parameter has no op */
+        fuzz_case part;
+        if (!fuzz_extract(c, ir_op_in(c->f, ret, k), NULL, &part)) continue;
+        if (shrink_differs(&part, w)) {
+            shrink_replace(c, &part);
+            return "return";
+        }
+        fuzz_free(&part);
+    }
     return "(only together)";
 }
 
