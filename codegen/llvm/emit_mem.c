@@ -98,9 +98,11 @@ static void mem_store(emit *e, const ir_op *op, const LLVMValueRef *x) {
         mem_store_at(e, d, 0, mem_address(e, d, x[0], mem_lane(e, x[1], k)), mem_lane(e, x[2], k));
 }
 
-/* Scratch on the stack, made once a call of the kernel whatever loop the op is in. */
+/* Scratch on the stack, made once a call of the kernel whatever loop the op is in, unrolled ones
+ * included. */
 static LLVMValueRef mem_alloc(emit *e, const ir_op *op) {
     const ir_attr_alloc *a = e->host->attr_get(e->m, op->attr);
+    if (e->val[op->out0]) return e->val[op->out0];
     uint64_t bytes = rt_dtype_bytes((ig_dtype)a->dtype);
     if (a->n < 1 || (uint64_t)a->n > MEM_MAX_STACK / bytes ||
         e->stack > MEM_MAX_STACK - (uint64_t)a->n * bytes) {
