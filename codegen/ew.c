@@ -3,7 +3,9 @@
  * The kernel ops that come out mean exactly what the hardware does: a division never sees 0 or
  * INT_MIN / -1, a shift never its width, `fma` appears in class fma only, f16 and bf16 are f32 with
  * explicit rounding, and float remainder is integer long division.  So no target calls a library,
- * and none has to know the edge values of ops.def. Transcendental functions are the bodies of
+ * and none has to know the edge values of ops.def.
+ *
+ * Transcendental functions are the bodies of
  * ir/math.c, built once a kernel and copied op by op through cg_ew. */
 #include "codegen/kernel.h"
 #include "runtime/base/plant.h"

@@ -1,11 +1,11 @@
 /* half.c - 16-bit floats in integer ops (numerics rule 13): the same bits on every target, and
  * never a library call.
  *
- * f16 -> f32 moves the 15 low bits up by 13 and rebiases the exponent by 112; denormals borrow one
- * exponent step and give it back in a float subtraction, which is exact.  f32 -> f16 rounds to
- * nearest even by adding half an ulp minus one plus the lowest kept bit; results below 2^-14 are
- * rounded by adding 0.5, whose ulp is the denormal step of f16. bf16 is the upper half of f32.  The
- * bits are handled as u32, one lane a value. */
+ * f16 -> f32 moves the 15 low bits up by 13 and rebiases the exponent by 112; denormals borrow
+ * one exponent step and give it back in a float subtraction, which is exact.  f32 -> f16 rounds
+ * to nearest even by adding half an ulp minus one plus the lowest kept bit; results below 2^-14
+ * are rounded by adding 0.5, whose ulp is the denormal step of f16.  bf16 is the upper half of
+ * f32.  The bits are handled as u32, one lane a value. */
 #include "codegen/kernel.h"
 #include "runtime/base/plant.h"
 

@@ -3,7 +3,7 @@
  * Most index arithmetic of a kernel is uniform or moves by one a lane; keeping that knowledge in
  * the subscript is what turns a load into a broadcast, a vector load or a gather.  A reshape, or
  * loops run as one, give subscripts that are quotients of one flat index; as long as they are only
- * put together again (contiguous operands), no division appears. What is written twice is found
+ * put together again (contiguous operands), no division appears.  What is written twice is found
  * again by the builder's value numbering, also when it was written outside a loop. */
 #include "codegen/lower.h"
 

@@ -8,8 +8,8 @@
 #define CG_KERNEL_H
 #include "codegen/target.h"
 
-#define CG_LANES \
-    IR_LANES /* lanes of a vector: the lanes of a reduction, so that one vector is one step */
+/* Lanes of a vector: the lanes of a reduction, so that one vector is one step of it. */
+#define CG_LANES IR_LANES
 
 typedef struct cg_dim_ref {
     ir_dim d;
@@ -25,6 +25,7 @@ typedef struct cg_body {
     ir_builder b;
     ir_ref result;
 } cg_body;
+
 /* A function being written at kernel level. */
 typedef struct cg_kernel {
     ir_builder b;

@@ -16,8 +16,7 @@
 typedef enum cg_ix_kind { CG_IX_UNIFORM, CG_IX_LINEAR, CG_IX_VECTOR, CG_IX_FLAT } cg_ix_kind;
 typedef struct cg_ix {
     uint16_t kind;
-    uint16_t pos;   /* FLAT: which entry.  LINEAR: 1 when stride is 1 and lane 0 is at a multiple of
-                       the lanes */
+    uint16_t pos;   /* FLAT: which entry.  LINEAR: 1 when it is known to be aligned */
     uint32_t r;     /* the scalar of lane 0; the vector; or the group's number */
     int64_t stride; /* LINEAR: between lanes, not 0 */
 } cg_ix;
@@ -31,6 +30,7 @@ typedef struct cg_low cg_low;
 
 static inline cg_ix cg_ix_uniform(ir_ref r) { return (cg_ix){CG_IX_UNIFORM, 0, r.i, 0}; }
 static inline cg_ix cg_ix_linear(ir_ref r) { return (cg_ix){CG_IX_LINEAR, 0, r.i, 1}; }
+/* Consecutive lanes from a multiple of the lanes on: what divides by such a number is uniform. */
 static inline cg_ix cg_ix_aligned(ir_ref r) { return (cg_ix){CG_IX_LINEAR, 1, r.i, 1}; }
 cg_ix cg_ix_const(cg_low *l, int64_t x);
 /* The index as a register: an i64 scalar when uniform, else a vector. */
@@ -126,8 +126,10 @@ ir_ref cg_ein_at(cg_low *l, const ir_op *o, const cg_ix *ix);
 void cg_plain_nest(cg_low *l, ir_dim *n_);
 bool cg_gemm_nest(cg_low *l, ir_dim *n_);
 bool cg_scan_nest(cg_low *l, ir_dim *n_);
-/* nest.c: how many trailing axes of the result may run as one, given how every operand is read. */
-int cg_joint_axes(cg_low *l, ir_ref v);
+/* nest.c: how many trailing axes of the result may run as one, given how every operand is read;
+ * *other_ is set to an axis along which an operand lies contiguous that does not along the last
+ * one. */
+int cg_joint_axes(cg_low *l, ir_ref v, int *other_);
 /* What a monoid starts from, and one step of it: registers of element type d, 16-bit floats not
  * rounded. */
 ir_ref cg_identity(cg_low *l, ir_redop op, ig_dtype d);

@@ -4,7 +4,11 @@
  * Axes that every operand lays out alike run as one loop (cg_joint_axes), so that an elementwise
  * kernel on [B,12,64] is one long loop and not 64 elements at a time.  The joint trailing axes are
  * the vector loop with a scalar tail; the axes before them, flattened, are the outermost loop,
- * which threads share. */
+ * which threads share.
+ *
+ * An operand that lies the other way round (a transpose) is read by gathers, one line of it a lane.
+ * So that the lines are used up while they are in the cache, the axis along which it lies
+ * contiguous is walked in tiles inside the vector loop. */
 #include "codegen/lower.h"
 #include "runtime/base/plant.h"
 

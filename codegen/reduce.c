@@ -1,12 +1,15 @@
 /* reduce.c - reductions in the order of numerics rule 5.
  *
  * Element i of the flattened reduction index goes to lane i mod 16 of block i / 4096; lanes and
- * blocks combine in fixed trees.  Two ways to write the same sums: across  the 16 lanes are one
- * vector, and one vector load feeds them all: for single output elements whose reduced elements lie
- * side by side.  The last few elements go to their lanes one by one. along   the vector runs along
- * the output (or is one element), and the 16 lanes are 16 registers in scratch memory, taken in
- * turn: for outputs that lie side by side. Block partials stream through a stack of one slot a
- * level: level v holds the tree of 2^v blocks. */
+ * blocks combine in fixed trees.  Two ways to write the same sums:
+ *
+ *   across  the 16 lanes are one vector, and one vector load feeds them all: for single output
+ *           elements whose reduced elements lie side by side
+ *   along   the vector runs along the output (or is one element), and the 16 lanes are 16 registers
+ *           in scratch memory, taken in turn: for outputs that lie side by side
+ *
+ * Block partials stream through a stack of one slot a level: level v holds the tree of 2^v
+ * blocks. */
 #include "codegen/lower.h"
 #include "runtime/base/plant.h"
 
