@@ -87,6 +87,22 @@ static inline void eager_want_status(int line, ig_status s, ig_code code, const 
         ck_assert_msg(!ok_, "line %d: %s", __LINE__, ig_status_text(ok_)); \
     } while (0)
 
+/* An allocator whose n-th request fails, and which counts what is alive. */
+typedef struct eager_oom {
+    long at, fail;
+    size_t live;
+} eager_oom;
+
+static inline void *eager_oom_resize(void *user, void *p, size_t old_size, size_t new_size,
+                                     size_t align) {
+    eager_oom *o = user;
+    const ig_allocator *libc = ig_allocator_default();
+    if (new_size && o->at++ == o->fail) return NULL;
+    void *q = libc->resize(libc->user, p, old_size, new_size, align);
+    if (!new_size || q) o->live += new_size - (p ? old_size : 0);
+    return q;
+}
+
 /* End of a test: no error was left, nothing is still alive. */
 static inline void eager_end(void) {
     ck_assert_msg(!ig_error(), "%s", ig_error_text());

@@ -80,6 +80,8 @@ static const char *const op_text[] = {
 };
 #define NOPS ((int)(sizeof op_text / sizeof *op_text))
 
+#define DIMS "[B,4], [B], [B,4], [B,4]; B in 2..64"
+
 typedef struct op_case {
     int k;
     ig_tensor *rng;
@@ -123,8 +125,7 @@ static bool check_op(int k, bool compile) {
     ig_module *m;
     bool native = false;
     make_inputs(4, in);
-    ig_status e = ig_trace(op_traced, &c, 4, in, 1,
-                           &(ig_trace_options){.dims = "[B,4], [B], [B,4], [B,4]; B in 2..64"}, &m);
+    ig_status e = ig_trace(op_traced, &c, 4, in, 1, &(ig_trace_options){.dims = DIMS}, &m);
     ck_assert_msg(!e, "%s: %s", op_text[k], ig_status_text(e));
     if (!compile) {
         check_sizes(&c, m);
@@ -161,12 +162,64 @@ START_TEST(compiled) {
 }
 END_TEST
 
+/* One op, eager or traced, when an allocation fails: memory is the only complaint, but for traces,
+ * where a dim that could not be made is "too large".  The sweep begins when the inputs are made. */
+static ig_status op_once(int k, bool trace, eager_oom *o, long fail) {
+    op_case c = {k, ig_rng(5)};
+    ig_tensor *in[4];
+    ig_module *m = NULL;
+    make_inputs(4, in);
+    o->at = 0;
+    o->fail = fail;
+    ig_status e = NULL;
+    if (trace)
+        e = ig_trace(op_traced, &c, 4, in, 1, &(ig_trace_options){.dims = DIMS}, &m);
+    else
+        op_run(k, in, c.rng);
+    ig_module_free(m);
+    return e;
+}
+
+static long sweep_op(int k, bool trace) {
+    for (long n = 0;; n++) {
+        eager_oom o = {.fail = -1};
+        ig_allocator a = {eager_oom_resize, &o};
+        ig_session *s;
+        OK(ig_session_new(&(ig_session_options){.alloc = &a}, &s));
+        ig_session_use(s);
+        ig_status e = op_once(k, trace, &o, n);
+        ig_code code = ig_status_code(e), first = ig_status_code(ig_error());
+        ck_assert_msg(trace || (!code && !first) || code == IG_MEMORY || first == IG_MEMORY,
+                      "%s, allocation %ld: %s, %s", op_text[k], n, ig_status_text(e),
+                      ig_error_text());
+        ck_assert_msg(o.at > n || (!code && !first), "%s: %s, %s", op_text[k], ig_status_text(e),
+                      ig_error_text());
+        ig_session_free(s);
+        ig_status_free(e);
+        ck_assert_msg(!o.live, "%s: %zu bytes leak when allocation %ld fails", op_text[k], o.live,
+                      n);
+        if (o.at <= n) return n;
+    }
+}
+
+START_TEST(out_of_memory) {
+    long points = 0;
+    for (int k = 0; k < NOPS; k++) {
+        points += sweep_op(k, false);
+        if (k % 16 == 3) points += sweep_op(k, true);
+    }
+    printf("dynamic: %ld allocation points\n", points);
+    ck_assert(points > 1000);
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("dynamic");
     TCase *t = tcase_create("dynamic");
     tcase_set_timeout(t, 600);
     tcase_add_test(t, traced);
     tcase_add_test(t, compiled);
+    tcase_add_test(t, out_of_memory);
     suite_add_tcase(s, t);
     return eager_main(s);
 }

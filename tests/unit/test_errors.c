@@ -211,20 +211,6 @@ END_TEST
 
 /* --- The n-th allocation fails ------------------------------------------------------------- */
 
-typedef struct oom {
-    long at, fail;
-    size_t live;
-} oom;
-
-static void *oom_resize(void *user, void *p, size_t old_size, size_t new_size, size_t align) {
-    oom *o = user;
-    const ig_allocator *libc = ig_allocator_default();
-    if (new_size && o->at++ == o->fail) return NULL;
-    void *q = libc->resize(libc->user, p, old_size, new_size, align);
-    if (!new_size || q) o->live += new_size - (p ? old_size : 0);
-    return q;
-}
-
 static void traced(void *user, ig_tensor *const *in, ig_tensor **out) {
     ig_tensor *w = user;
     ig_assign(w, ig_add(w, ig_mean(in[0], 0)));
@@ -264,8 +250,8 @@ static ig_status oom_program(void) {
 START_TEST(out_of_memory) {
     long points = 0;
     for (long n = 0;; n++) {
-        oom o = {.fail = n};
-        ig_allocator a = {oom_resize, &o};
+        eager_oom o = {.fail = n};
+        ig_allocator a = {eager_oom_resize, &o};
         ig_session *s = NULL;
         ig_code first = IG_OK;
         ig_status e = ig_session_new(&(ig_session_options){.alloc = &a}, &s);
