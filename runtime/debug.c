@@ -149,7 +149,7 @@ static void debug_write_perf(const rt_debug_info *info) {
     char text[DEBUG_NAME + 64];
     if (!on || strcmp(on, "1")) return;
     snprintf(text, sizeof text, "/tmp/perf-%ld.map", (long)getpid());
-    /* The name is public and the folder shared: never follow a link that somebody else put there. */
+    /* The name is public and the folder shared: never follow a link that somebody put there. */
     int fd = open(text, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0) return;
     for (uint32_t i = 0; i < info->nsym; i++) {
