@@ -3,7 +3,7 @@
  * An image is little-endian: rt_image_header, then symbols (rt_image_symbol[nsym]) and their names,
  * then at page boundaries (RT_IMAGE_PAGE) the read-only data and the text, in this order.  The
  * loader checks ranges and maps; it parses no ELF.  Pages are never writable and executable at
- * once: an image in memory is written through a memfd mapped RW and run from a second RX mapping. */
+ * once: an image in memory is written through a memfd mapped RW, run from a second RX mapping. */
 #ifndef RT_IMAGE_H
 #define RT_IMAGE_H
 #include "runtime/base/status.h"
@@ -40,6 +40,9 @@ ig_status rt_image_load(const ig_allocator *a, const void *bytes, size_t n, rt_i
 void rt_image_free(rt_image *img);
 /* Address of a symbol, or NULL. */
 void *rt_image_find(const rt_image *img, const char *name);
+/* The pair of symbols "<name>" and "<name><suffix>": the first there is, or NULLs. */
+typedef struct rt_image_entry { void *run, *other; } rt_image_entry;
+rt_image_entry rt_image_find_entry(const rt_image *img, const char *suffix);
 const char *rt_image_level(const rt_image *img);
 /* The hash of an image of n bytes, at least a header. */
 uint64_t rt_image_hash(const void *image, size_t n);

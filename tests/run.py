@@ -8,7 +8,9 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 args = [a for a in sys.argv[1:] if not a.startswith("--")]
 only = sys.argv[sys.argv.index("--only") + 1] if "--only" in sys.argv else None
@@ -19,6 +21,8 @@ LIMIT = 600  # seconds for one program; a hang is a failure
 
 totals = {"passed": 0, "failed": 0, "skipped": 0}
 failures = []
+jobs = []
+lock = threading.Lock()
 
 
 def counts(text, code):
@@ -39,8 +43,12 @@ def counts(text, code):
 
 
 def run(name, command, env=None):
-    if only and only not in name:
-        return
+    """Queue a program."""
+    if not only or only in name:
+        jobs.append((name, command, env))
+
+
+def run_now(name, command, env):
     start = time.time()
     plugin = os.path.abspath(os.path.join(ASAN if "(asan" in name else BUILD, "libingot-llvm.so"))
     full = dict(os.environ, CK_DEFAULT_TIMEOUT="300", IG_LLVM_PLUGIN=plugin, **(env or {}))
@@ -53,19 +61,16 @@ def run(name, command, env=None):
     passed, failed, skipped = counts(text, code)
     if code and not failed:
         failed = 1
-    totals["passed"] += passed
-    totals["failed"] += failed
-    totals["skipped"] += skipped
-    note = f", {skipped} skipped" if skipped else ""
-    print(f"{'ok  ' if not failed else 'FAIL'} {name}: {passed} passed, {failed} failed{note}  ({time.time() - start:.1f} s)", flush=True)
-    if failed:
-        failures.append(name)
-        print("\n".join("    " + l for l in text.strip().split("\n")[-40:]), flush=True)
-
-
-def skip(name, why):
-    totals["skipped"] += 1
-    print(f"skip {name}: {why}", flush=True)
+    with lock:
+        totals["passed"] += passed
+        totals["failed"] += failed
+        totals["skipped"] += skipped
+        note = f", {skipped} skipped" if skipped else ""
+        print(f"{'ok  ' if not failed else 'FAIL'} {name}: {passed} passed, {failed} failed{note}"
+              f"  ({time.time() - start:.1f} s)", flush=True)
+        if failed:
+            failures.append(name)
+            print("\n".join("    " + l for l in text.strip().split("\n")[-40:]), flush=True)
 
 
 def programs(build):
@@ -81,6 +86,9 @@ def main():
     if not found:
         print("no test program was built (is `check` installed?)")
         return 1
+    # The longest first: two jobs run at a time.
+    run("fuzz: planted miscompiles", [os.path.join(BUILD, "tests", "fuzz_plants"), "--plants"])
+    run("fuzz", [os.path.join(BUILD, "tests", "fuzz"), "--standard"])
     for t in found:
         run(t, [os.path.join(BUILD, "tests", t)])
     # Leaks are judged where nothing foreign leaks: LLVM keeps its tables until exit.
@@ -92,10 +100,10 @@ def main():
         interpreter = {"sh": "bash", "py": sys.executable}.get(script.rsplit(".", 1)[-1])
         if interpreter:
             run(script, [interpreter, os.path.join("tests/scripts", script), BUILD])
-    run("fuzz", [os.path.join(BUILD, "tests", "fuzz"), "--standard"])
-    run("fuzz: planted miscompiles", [os.path.join(BUILD, "tests", "fuzz_plants"), "--plants"])
     run("fuzz (asan, ubsan)", [os.path.join(ASAN, "tests", "fuzz"), "--programs", "200"], asan)
     run("check", [sys.executable, "tests/style/check.py", BUILD])
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        list(pool.map(lambda job: run_now(*job), jobs))
     if failures:
         print("failed: " + ", ".join(failures))
     print(f"{totals['passed']} passed, {totals['failed']} failed, {totals['skipped']} skipped")

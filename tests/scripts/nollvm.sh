@@ -31,5 +31,37 @@ int main(int argc, char **argv) {
 C
 cc -I"include" "$dir/load.c" -o "$dir/load" -L"$build" -lingot || bad "compiling"
 "$dir/load" "$dir/score.ingot" && ok || bad "libLLVM or an rwx page is mapped"
+
+# The runtime alone: the same file, linked to libingot-rt only.
+cat >"$dir/rt.c" <<'C'
+#include "ingot/runtime.h"
+#include <stdio.h>
+#include <stdlib.h>
+int main(int argc, char **argv) {
+    ig_program *p = NULL;
+    float x[6] = {1, 2, 3, 4, 5, 6}, y[4] = {0};
+    const void *in[1] = {x};
+    void *out[1] = {y};
+    int64_t rows = 2, bad = 1 << 20;
+    size_t n;
+    ig_status s = ig_program_load(argv[1], &p);
+    if (!s) s = ig_program_workspace(p, &rows, &n);
+    if (s) return puts(ig_status_text(s)), 1;
+    void *ws = aligned_alloc(64, (n + 64) / 64 * 64);
+    if ((s = ig_program_run(p, in, out, &rows, ws, NULL))) return puts(ig_status_text(s)), 1;
+    if (!(s = ig_program_workspace(p, &bad, &n))) return puts("a bad dim was accepted"), 1;
+    ig_status_free(s);
+    printf("%.4f %.4f\n", y[0] + y[1], y[2] + y[3]);
+    free(ws);
+    ig_program_free(p);
+    return (void)argc, 0;
+}
+C
+cc -I"include" "$dir/rt.c" -o "$dir/rt" -L"$build" -lingot-rt && ok || bad "linking to libingot-rt alone"
+out=$("$dir/rt" "$dir/score.ingot")
+[ "$out" = "1.0000 1.0000" ] && ok || bad "the runtime alone gives: $out"
+ldd "$dir/rt" | grep -qE 'libingot\.so|LLVM' && bad "the runtime needs more than itself" || ok
+head -c 4000 "$dir/score.ingot" >"$dir/cut.ingot"
+"$dir/rt" "$dir/cut.ingot" | grep -q 'truncated' && ok || bad "a truncated file is not named as such"
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
