@@ -4,6 +4,7 @@
  * everything a run writes - workspace, tables of pointers, state handles - belongs to the module
  * object, so that objects on one code may run in different threads at once.  A run allocates its
  * results and, when it grows, the workspace. */
+#include "codegen/header.h"
 #include "codegen/target.h"
 #include "frontend/fe.h"
 #include "ir/file.h"
@@ -344,7 +345,7 @@ static ig_status module_level(const ig_module *m, const char *level, const cg_cp
                    (*out_)->name);
 }
 
-ig_status ig_module_compile(ig_module *m, const char *level) {
+static ig_status module_compile(ig_module *m, const char *level) {
     const cg_cpu *cpu;
     cg_bytes bytes = {0};
     if (atomic_load(&m->code->refs) != 1)
@@ -357,10 +358,13 @@ ig_status ig_module_compile(ig_module *m, const char *level) {
     return e;
 }
 
-ig_status ig_module_build(const ig_module *m, const char *prefix, const char *level,
-                          const char *path) {
+static ig_status module_build(const ig_module *m, const char *prefix, const char *level,
+                              const char *path) {
     const cg_cpu *cpu;
     cg_bytes object = {0};
+    if (!prefix || !cg_is_identifier(prefix))
+        return rt_fail(m->alloc, IG_INVALID, "the prefix `%s` is not a C identifier",
+                       prefix ? prefix : "");
     RT_TRY(module_level(m, level, &cpu));
     RT_TRY(cg_build(m->code->ir, m->code->entry->name, prefix, cpu, &object));
     ig_status e = rt_file_write(m->alloc, path, object.data, object.n);
@@ -368,7 +372,7 @@ ig_status ig_module_build(const ig_module *m, const char *prefix, const char *le
     return e;
 }
 
-ig_status ig_module_save(const ig_module *m, const char *path) {
+static ig_status module_save(const ig_module *m, const char *path) {
     const module_code *k = m->code;
     rt_section image = {.tag = MODULE_IMAGE_TAG, .size = k->bytes.n, .data = k->bytes.data};
     rt_str s;
@@ -417,7 +421,7 @@ static ig_status module_load(const ig_allocator *a, const void *bytes, size_t n,
     return e;
 }
 
-ig_status ig_module_load(const char *path, ig_module **out_) {
+static ig_status module_load_file(const char *path, ig_module **out_) {
     ig_session *s = ig_session_current();
     void *bytes;
     size_t n;
@@ -429,11 +433,39 @@ ig_status ig_module_load(const char *path, ig_module **out_) {
     return e ? rt_status_note(e, "in %s", path) : NULL;
 }
 
-ig_status ig_module_text(const ig_module *m, char **text_) {
+static ig_status module_text(const ig_module *m, char **text_) {
     rt_str s;
     rt_str_init(&s, m->alloc);
     ir_print(m->code->ir, &s, IR_PRINT_LOCS);
     *text_ = s.failed ? NULL : fe_text_new(m->alloc, s.data, s.n);
     rt_str_free(&s);
     return *text_ ? NULL : rt_fail_memory();
+}
+
+/* Constants are folded and numbers printed here: the caller's rounding mode must not show. */
+#define MODULE_GUARDED(call)     \
+    uint32_t fp = fe_fp_enter(); \
+    ig_status e = (call);        \
+    fe_fp_leave(fp);             \
+    return e
+
+ig_status ig_module_compile(ig_module *m, const char *level) {
+    MODULE_GUARDED(module_compile(m, level));
+}
+
+ig_status ig_module_build(const ig_module *m, const char *prefix, const char *level,
+                          const char *path) {
+    MODULE_GUARDED(module_build(m, prefix, level, path));
+}
+
+ig_status ig_module_save(const ig_module *m, const char *path) {
+    MODULE_GUARDED(module_save(m, path));
+}
+
+ig_status ig_module_load(const char *path, ig_module **out_) {
+    MODULE_GUARDED(module_load_file(path, out_));
+}
+
+ig_status ig_module_text(const ig_module *m, char **text_) {
+    MODULE_GUARDED(module_text(m, text_));
 }

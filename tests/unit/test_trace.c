@@ -1,6 +1,7 @@
 /* test_trace.c - recording functions: what becomes an argument, a constant, a weight, state; what
  * is refused; modules. */
 #include "eager.h"
+#include <fenv.h>
 #include <unistd.h>
 
 /* Run the function eagerly and by the module on the same inputs: the same bits. */
@@ -533,6 +534,13 @@ START_TEST(compiled) {
             ig_tensor *y = ig_normal(NULL, IG_f32, IG_DIMS(k, 6), 0, 1);
             SAME(mlp, w, loaded, 1, &y, 2);
         }
+        fesetround(FE_DOWNWARD);
+        e = ig_module_compile(m, NULL);
+        fesetround(FE_TONEAREST);
+        OK(e);
+        SAME(mlp, w, m, 1, &x, 2);
+        WANT_STATUS(ig_module_build(m, "not-c", NULL, path), IG_INVALID, "not-c");
+        OK(ig_module_build(m, "net", NULL, path));
         ig_exec exec = {exec_run};
         ig_module_set_exec(loaded, &exec);
         SAME(mlp, w, loaded, 1, &x, 2);
