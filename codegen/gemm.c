@@ -44,6 +44,7 @@ typedef struct gemm {
     int row;                  /* output axis of the tile's rows, -1: none */
     int rows;                 /* rows of a tile */
     bool plain;               /* the kernel's result is the contraction itself */
+    bool dots;                /* rows run along the last axis, in single elements */
     int pack;                 /* the operand read from the panels, -1: none */
     int panels;               /* packed together */
     ir_ref panel, line;       /* their memory, and where the one in use begins */
@@ -215,8 +216,9 @@ static void gemm_chains(cg_low *l, const gemm *g, int n, const gemm_ix *ix, bool
 void cg_ein_prepare(cg_low *l) {
     for (uint32_t i = 0; i < l->f->ops.n && !cg_lower_failed(l); i++) {
         const ir_op *o = &l->f->ops.data[i];
+        if (o->code != OP_ein) continue; /* `return` has no result to look at */
         ig_dtype d = cg_reg((ig_dtype)l->f->values.data[o->out0].type.dtype);
-        if (o->code == OP_ein) l->scratch[o->out0] = cg_alloc(&l->k, d, GEMM_ROWS_MAX * CG_LANES);
+        l->scratch[o->out0] = cg_alloc(&l->k, d, GEMM_ROWS_MAX * CG_LANES);
     }
 }
 
@@ -499,22 +501,31 @@ static void gemm_chunk(cg_low *l, gemm *g, cg_ix *ix) {
     cg_close_if(l, few, 0, NULL);
 }
 
-/* The rows from subscript `at` of the row axis on, operands where they lie: a whole tile, or what
- * is left one by one. */
+/* All columns of n rows, operands where they lie; or single elements, when the rows run along the
+ * last axis (see gemm_is_dots). */
+static void gemm_some_rows(cg_low *l, const gemm *g, int n, cg_ix *ix) {
+    ir_dim cols = g->type->dim[g->type->rank - 1];
+    if (g->dots)
+        gemm_tile(l, g, n, ix, (ir_ref){0});
+    else
+        gemm_direct(l, g, n, ix, cg_i64(&l->k, 0), cg_dim(&l->k, cols), cols);
+}
+
+/* The rows from subscript `at` of the row axis on: a whole tile, or what is left one by one. */
 static void gemm_rows_at(cg_low *l, const gemm *g, cg_ix *ix, ir_ref at) {
     cg_kernel *k = &l->k;
-    ir_dim rows = g->type->dim[g->row], cols = g->type->dim[g->type->rank - 1];
+    ir_dim rows = g->type->dim[g->row];
     ir_ref n = cg_dim(k, rows), end = cg_bin(k, OP_add, at, cg_i64(k, g->rows));
     bool exact = rows >= 0 && rows % g->rows == 0;
     cg_nest branch = {0};
     if (!exact) branch = cg_open_if(l, cg_cmp(k, IR_cmpop_le, end, n));
     ix[g->row] = cg_ix_uniform(at);
-    gemm_direct(l, g, g->rows, ix, cg_i64(k, 0), cg_dim(k, cols), cols);
+    gemm_some_rows(l, g, g->rows, ix);
     if (exact) return;
     cg_open_else(l, branch, 0, NULL);
     cg_nest one = cg_open_for(l, at, n, 1, 0, NULL, NULL);
     ix[g->row] = cg_ix_uniform(one.loop.index);
-    gemm_direct(l, g, 1, ix, cg_i64(k, 0), cg_dim(k, cols), cols);
+    gemm_some_rows(l, g, 1, ix);
     cg_close_for(l, one, 0, NULL);
     cg_close_if(l, branch, 0, NULL);
 }
@@ -544,6 +555,7 @@ static int gemm_rows(const cg_low *l, const gemm *g) {
     int each = bits > l->cpu->vector_bits ? bits / l->cpu->vector_bits : 1;
     int rows = (l->cpu->registers - each - 1) / each;
     int64_t most = g->type->dim[g->row];
+    if (g->dots) rows = GEMM_ROWS_MAX;
     if (rows > GEMM_ROWS_MAX) rows = GEMM_ROWS_MAX;
     if (most >= 0 && most < rows) rows = (int)most;
     return rows < 1 ? 1 : rows;
@@ -582,12 +594,25 @@ static const ir_op *gemm_find(const cg_low *l) {
     return cg_type(l, ir_op_out(found, 0))->rank ? found : NULL;
 }
 
+/* Products of rows with a vector: no operand lies contiguous along the columns, and no rows share
+ * loads.  Then chains of single elements, as many as keep the multipliers busy. */
+static bool gemm_is_dots(const gemm *g) {
+    int last = g->type->rank - 1;
+    for (int i = 0; i < g->rel->nin; i++) {
+        const ir_axes *a = &g->rel->in[i];
+        if (a->n && a->a[a->n - 1] == g->rel->out.a[last]) return false;
+    }
+    return g->row < 0;
+}
+
 static void gemm_plan(cg_low *l, gemm *g) {
     const ir_op *ret = ir_return_op(l->f);
     g->plain = ret->nin == 1 && ir_op_in(l->f, ret, 0).i == g->v.i;
     g->row = gemm_row_axis(g);
+    g->dots = gemm_is_dots(g);
+    if (g->dots) g->row = g->type->rank - 1;
     if (g->row >= 0) g->rows = gemm_rows(l, g);
-    g->pack = gemm_pack(g);
+    g->pack = g->dots ? -1 : gemm_pack(g);
     if (g->pack < 0) return;
     int64_t fit = GEMM_PANEL_BYTES / (g->k * CG_LANES * (int64_t)rt_dtype_bytes(cg_reg(g->d)));
     ir_dim cols = g->type->dim[g->type->rank - 1];
@@ -613,7 +638,7 @@ bool cg_gemm_nest(cg_low *l, ir_dim *n_) {
     gemm g = gemm_begin(l, o);
     cg_kernel *k = &l->k;
     gemm_plan(l, &g);
-    int last = g.type->rank - 1, n = g.pack >= 0 ? last + 1 : last;
+    int last = g.type->rank - 1, n = g.pack >= 0 || g.dots ? last + 1 : last;
     ir_dim dim[IG_MAX_RANK], cols = g.type->dim[last];
     cg_ix ix[IG_MAX_RANK] = {{0}};
     *n_ = 1;
@@ -621,8 +646,8 @@ bool cg_gemm_nest(cg_low *l, ir_dim *n_) {
         dim[i] = gemm_steps(l, &g, i);
         *n_ = ir_dim_mul(k->b.m, *n_, dim[i]);
     }
-    if (!last) *n_ = cols; /* one axis: the columns themselves are shared out */
-    if (!last) {
+    if (!last && !g.dots) { /* one axis: the columns themselves are shared out */
+        *n_ = cols;
         gemm_direct(l, &g, 1, ix, l->lo, l->hi, -1);
         return true;
     }

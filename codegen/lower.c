@@ -21,8 +21,22 @@
 
 /* --- Scopes and memo ------------------------------------------------------------------------ */
 
+/* Whether some subscript differs between lanes. */
+static bool lower_varies(const cg_low *l, ir_ref v, const cg_ix *ix) {
+    for (int i = 0; i < cg_type(l, v)->rank; i++) {
+        cg_ix x = ix[i].kind == CG_IX_FLAT ? l->groups.data[ix[i].r].t : ix[i];
+        if (x.kind != CG_IX_UNIFORM) return true;
+    }
+    return false;
+}
+
+/* What a memo entry is found by: a single element is the same for every number of lanes. */
+static int64_t lower_lanes_at(const cg_low *l, ir_ref v, const cg_ix *ix) {
+    return lower_varies(l, v, ix) ? l->k.lanes : 0;
+}
+
 static uint32_t lower_hash(const cg_low *l, ir_ref v, const cg_ix *ix) {
-    uint64_t h = v.i * UINT64_C(0x9e3779b97f4a7c15) + (uint64_t)l->k.lanes;
+    uint64_t h = v.i * UINT64_C(0x9e3779b97f4a7c15);
     for (int i = 0; i < cg_type(l, v)->rank; i++)
         h = (h ^ ix[i].r ^ ((uint64_t)ix[i].pos << 32)) * UINT64_C(0xff51afd7ed558ccd),
         h ^= h >> 32;
@@ -40,9 +54,10 @@ static bool lower_same_ix(const cg_ix *a, const cg_ix *b, int n) {
 /* The register of v at ix, when it was written in an open scope. */
 static ir_ref lower_known(const cg_low *l, ir_ref v, const cg_ix *ix) {
     int rank = cg_type(l, v)->rank;
+    int64_t lanes = lower_lanes_at(l, v, ix);
     for (uint32_t i = l->bucket[lower_hash(l, v, ix)]; i; i = l->memo.data[i - 1].next) {
         const cg_memo *m = &l->memo.data[i - 1];
-        if (m->v == v.i && m->lanes == l->k.lanes && lower_same_ix(m->ix, ix, rank)) return m->r;
+        if (m->v == v.i && m->lanes == lanes && lower_same_ix(m->ix, ix, rank)) return m->r;
     }
     return (ir_ref){0};
 }
@@ -50,7 +65,8 @@ static ir_ref lower_known(const cg_low *l, ir_ref v, const cg_ix *ix) {
 void cg_seed(cg_low *l, ir_ref v, const cg_ix *ix, ir_ref r) {
     if (cg_lower_failed(l)) return;
     uint32_t h = lower_hash(l, v, ix);
-    cg_memo m = {.v = v.i, .next = l->bucket[h], .bucket = h, .lanes = l->k.lanes, .r = r};
+    cg_memo m = {
+        .v = v.i, .next = l->bucket[h], .bucket = h, .lanes = lower_lanes_at(l, v, ix), .r = r};
     for (int i = 0; i < cg_type(l, v)->rank; i++) m.ix[i] = ix[i];
     if (!rt_vec_push(l->k.b.m->alloc, &l->memo, m)) {
         ir_build_error(&l->k.b, rt_fail_memory());
@@ -107,12 +123,8 @@ static void lower_wait(cg_low *l, cg_frame *f, uint32_t step, ir_ref v, const cg
     l->ret = lower_known(l, v, ix);
     if (l->ret.i) return;
     cg_frame n = {.v = v, .arg = l->args.n, .nest = l->nests.n};
-    int rank = cg_type(l, v)->rank;
-    for (int i = 0; i < rank; i++) {
-        n.ix[i] = ix[i];
-        n.vary |= (ix[i].kind == CG_IX_FLAT ? l->groups.data[ix[i].r].t : ix[i]).kind !=
-                  CG_IX_UNIFORM;
-    }
+    if (cg_type(l, v)->rank) memcpy(n.ix, ix, cg_type(l, v)->rank * sizeof *ix);
+    n.vary = lower_varies(l, v, ix);
     if (!rt_vec_push(l->k.b.m->alloc, &l->frames, n)) ir_build_error(&l->k.b, rt_fail_memory());
 }
 

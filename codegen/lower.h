@@ -126,10 +126,6 @@ ir_ref cg_ein_at(cg_low *l, const ir_op *o, const cg_ix *ix);
 void cg_plain_nest(cg_low *l, ir_dim *n_);
 bool cg_gemm_nest(cg_low *l, ir_dim *n_);
 bool cg_scan_nest(cg_low *l, ir_dim *n_);
-/* nest.c: how many trailing axes of the result may run as one, given how every operand is read;
- * *other_ is set to an axis along which an operand lies contiguous that does not along the last
- * one. */
-int cg_joint_axes(cg_low *l, ir_ref v, int *other_);
 /* What a monoid starts from, and one step of it: registers of element type d, 16-bit floats not
  * rounded. */
 ir_ref cg_identity(cg_low *l, ir_redop op, ig_dtype d);

@@ -21,6 +21,7 @@
 enum { JOINT_NONE = -1, JOINT_CUT = -2 };
 typedef struct joint_map {
     bool set;
+    bool many; /* read in different ways */
     int8_t axis[IG_MAX_RANK];
 } joint_map;
 
@@ -38,6 +39,7 @@ static void joint_read(joint_work *w, ir_ref v, const joint_map *m) {
     joint_map *old = &w->map[v.i];
     for (int i = 0; i < w->root->rank; i++) {
         bool differ = old->set && old->axis[i] != m->axis[i];
+        old->many |= differ;
         if (!differ && m->axis[i] != JOINT_CUT) continue;
         w->apart |= 1u << i;
         if (i) w->apart |= 1u << (i - 1);
@@ -145,22 +147,17 @@ static void joint_op(joint_work *w, ir_ref v) {
     for (uint32_t i = 0; o && i < o->nin; i++) joint_read(w, ir_op_in(f, o, i), &none);
 }
 
-int cg_joint_axes(cg_low *l, ir_ref v, int *other_) {
+/* How many trailing axes of v may run as one.  map: v.i + 1 entries, zeroed; *other_ is set to an
+ * axis along which an operand lies contiguous that does not along the last one. */
+static int joint_axes(cg_low *l, ir_ref v, joint_map *map, int *other_) {
     const ir_type *t = cg_type(l, v);
-    const ig_allocator *a = l->k.b.m->alloc;
-    size_t size = (size_t)(v.i + 1) * sizeof(joint_map);
-    joint_work w = {.l = l, .root = t, .map = rt_alloc_zero(a, size), .other = -1};
-    int joint = t->rank ? 1 : 0;
-    if (!w.map) {
-        ir_build_error(&l->k.b, rt_fail_memory());
-        return joint;
-    }
+    joint_work w = {.l = l, .root = t, .map = map, .other = -1};
     joint_map m = {.set = true};
+    int joint = t->rank ? 1 : 0;
     for (int i = 0; i < t->rank; i++) m.axis[i] = (int8_t)i;
     joint_read(&w, v, &m);
     for (uint32_t i = v.i; i > 0; i--)
         if (w.map[i].set) joint_op(&w, (ir_ref){i});
-    rt_free(a, w.map, size);
     if (w.other >= 0) *other_ = w.other;
     while (joint && joint < t->rank && !(w.apart >> (t->rank - 1 - joint) & 1)) joint++;
     return joint;
@@ -170,6 +167,8 @@ int cg_joint_axes(cg_low *l, ir_ref v, int *other_) {
 
 typedef struct nest_plan {
     uint32_t first, n; /* the results that share it */
+    joint_map
+        *map; /* by value of the cluster: how the last of them reads it; owned by cg_plain_nest */
     const ir_type *type;
     int outer; /* axes of the outermost loop; the others are the vector loop */
     int tile;  /* the outer axis that is walked in tiles inside the vector loop, -1: none */
@@ -247,6 +246,35 @@ static ir_dim nest_extent(cg_low *l, const ir_dim *dim, int n) {
     return d;
 }
 
+/* The subscript at which the nest reads value v, when it is the same along the inner axes. */
+static bool nest_fixed(cg_low *l, const nest_plan *p, ir_ref v, cg_ix *ix_) {
+    const joint_map *m = &p->map[v.i];
+    const ir_type *t = cg_type(l, v);
+    if (!m->set || m->many) return false;
+    for (int i = 0; i < p->type->rank; i++)
+        if (m->axis[i] == JOINT_CUT || (i >= p->outer && m->axis[i] != JOINT_NONE)) return false;
+    for (int j = 0; j < t->rank; j++) {
+        int from = 0;
+        while (from < p->outer && m->axis[from] != j) from++;
+        if (from == p->outer && t->dim[j] != 1) return false;
+        ix_[j] = from < p->outer ? p->ix[from] : cg_ix_const(l, 0);
+    }
+    return true;
+}
+
+/* Compute what does not change along the inner axes before their loop begins; inside it is known.
+ */
+static void nest_hoist(cg_low *l, const nest_plan *p) {
+    ir_ref root = nest_result(l, p->first);
+    if (p->n != 1 || p->tile >= 0) return;
+    for (uint32_t i = 1; i < root.i && !cg_lower_failed(l); i++) {
+        cg_ix ix[IG_MAX_RANK] = {{0}};
+        const ir_op *o = ir_def_op(l->f, (ir_ref){i});
+        if (o && o->code == OP_const) continue;
+        if (nest_fixed(l, p, (ir_ref){i}, ix)) cg_pull(l, (ir_ref){i}, ix);
+    }
+}
+
 /* Write the nest of results that share dims, over [lo, hi) of its outermost loop. */
 static void nest_write(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi) {
     const ir_type *t = p->type;
@@ -262,6 +290,7 @@ static void nest_write(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi) {
     }
     ir_dim inner = nest_extent(l, t->dim + p->outer, t->rank - p->outer);
     if (!p->outer) {
+        nest_hoist(l, p);
         nest_inner(l, p, lo, hi, inner);
         return;
     }
@@ -275,6 +304,7 @@ static void nest_write(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi) {
         p->to = cg_bin(&l->k, OP_min, cg_bin(&l->k, OP_add, p->from, size),
                        cg_dim(&l->k, t->dim[p->tile]));
     }
+    nest_hoist(l, p);
     nest_inner(l, p, cg_i64(&l->k, 0), cg_dim(&l->k, inner), inner);
     cg_close_for(l, row, 0, NULL);
 }
@@ -285,7 +315,9 @@ static ir_dim nest_plan_one(cg_low *l, nest_plan *p) {
     ir_module *m = l->k.b.m;
     int joint = t->rank, other = -1;
     for (uint32_t i = 0; i < p->n; i++) {
-        int j = cg_joint_axes(l, nest_result(l, p->first + i), &other);
+        ir_ref v = nest_result(l, p->first + i);
+        memset(p->map, 0, l->f->values.n * sizeof *p->map);
+        int j = joint_axes(l, v, p->map, &other);
         if (j < joint) joint = j;
     }
     p->outer = t->rank - joint;
@@ -302,13 +334,13 @@ static ir_dim nest_plan_one(cg_low *l, nest_plan *p) {
     return nest_extent(l, p->steps, p->outer);
 }
 
-void cg_plain_nest(cg_low *l, ir_dim *n_) {
+static void nest_all(cg_low *l, joint_map *map, ir_dim *n_) {
     uint32_t n = ir_return_op(l->f)->nin;
     bool alike = n <= IG_MAX_RANK;
     for (uint32_t i = 1; i < n; i++)
         alike &= ir_same_dims(cg_type(l, nest_result(l, 0)), cg_type(l, nest_result(l, i)));
     if (alike && n) {
-        nest_plan p = {.first = 0, .n = n, .type = cg_type(l, nest_result(l, 0))};
+        nest_plan p = {.first = 0, .n = n, .map = map, .type = cg_type(l, nest_result(l, 0))};
         *n_ = nest_plan_one(l, &p);
         nest_write(l, &p, l->lo, l->hi);
         return;
@@ -316,9 +348,21 @@ void cg_plain_nest(cg_low *l, ir_dim *n_) {
     *n_ = 1; /* results of different shapes: one after the other, in one part */
     cg_nest once = cg_open_for(l, l->lo, l->hi, 1, 0, NULL, NULL);
     for (uint32_t i = 0; i < n; i++) {
-        nest_plan p = {.first = i, .n = 1, .type = cg_type(l, nest_result(l, i))};
+        nest_plan p = {.first = i, .n = 1, .map = map, .type = cg_type(l, nest_result(l, i))};
         ir_dim extent = nest_plan_one(l, &p);
         nest_write(l, &p, cg_i64(&l->k, 0), cg_dim(&l->k, extent));
     }
     cg_close_for(l, once, 0, NULL);
+}
+
+void cg_plain_nest(cg_low *l, ir_dim *n_) {
+    const ig_allocator *a = l->k.b.m->alloc;
+    size_t size = l->f->values.n * sizeof(joint_map);
+    joint_map *map = rt_alloc(a, size);
+    *n_ = 1;
+    if (map)
+        nest_all(l, map, n_);
+    else
+        ir_build_error(&l->k.b, rt_fail_memory());
+    rt_free(a, map, size);
 }
