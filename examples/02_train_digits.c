@@ -2,9 +2,10 @@
  *
  *   train_digits DATA_DIR OUT_DIR [SEEDS]
  *
- * A two-layer network for the 8x8 handwritten digits, with gradients written by hand in eager ops.  Writes
- * OUT_DIR/digits.ingot (the traced `predict`, compiled), heldout.f32 (inputs for the deployed program), eager.f32
- * (what it must answer) and labels.u8.  Prints `key value` lines for examples/demo.sh. */
+ * A two-layer network for the 8x8 handwritten digits, with gradients written by hand in eager ops.
+ * Writes OUT_DIR/digits.ingot (the traced `predict`, compiled), heldout.f32 (inputs for the
+ * deployed program), eager.f32 (what it must answer) and labels.u8.  Prints `key value` lines for
+ * examples/demo.sh. */
 #include "ingot/ingot.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +34,8 @@ static void die(const char *what, ig_status s) {
     exit(1);
 }
 
-/* --- The network: plain eager C ----------------------------------------------------------------------- */
+/* --- The network: plain eager C
+ * ----------------------------------------------------------------------- */
 
 static ig_tensor *logits(const net *n, ig_tensor *x) {
     ig_tensor *h = ig_relu(ig_add(ig_matmul(x, n->w1), n->b1));
@@ -107,7 +109,8 @@ static double accuracy(const net *n, data d) {
     return right;
 }
 
-/* --- Data --------------------------------------------------------------------------------------------- */
+/* --- Data
+ * --------------------------------------------------------------------------------------------- */
 
 /* The rows whose index modulo 3 is 2 (held) or is not. */
 static data take_rows(ig_tensor *x, ig_tensor *y, bool held) {
@@ -158,7 +161,8 @@ static net train_one(int seed, int seeds, data d) {
     return n;
 }
 
-/* --- The same bits every way -------------------------------------------------------------------------- */
+/* --- The same bits every way
+ * -------------------------------------------------------------------------- */
 
 static int by_size(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;

@@ -2,8 +2,8 @@
  *
  *   deploy IN.f32 OUT.f32 [--flip-bit]
  *
- * Reads rows of 64 floats, writes rows of 10.  --flip-bit damages one bit of the answer, to prove that the demo's
- * comparison would notice. */
+ * Reads rows of 64 floats, writes rows of 10.  --flip-bit damages one bit of the answer, to prove
+ * that the demo's comparison would notice. */
 #include "digits.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +17,8 @@ static double now(clockid_t clock) {
     return 1e6 * (double)t.tv_sec + 1e-3 * (double)t.tv_nsec;
 }
 
-/* Execute this program again with the clock in its environment, so that it can tell its time to the first result. */
+/* Execute this program again with the clock in its environment, so that it can tell its time to the
+ * first result. */
 static void start_again(char **argv) {
     char ns[32];
     snprintf(ns, sizeof ns, "%.0f", 1e3 * now(CLOCK_MONOTONIC));

@@ -45,14 +45,16 @@ struct ir_dim_table {
     RT_VEC(dim_atom *) atoms;
     RT_VEC(dim_poly) polys; /* dim d < 0 is polys.data[-(d + 1)] */
     ir_index atom_ix, poly_ix;
+    bool no_memory; /* since ir_dims_lacked_memory last told */
 };
 
-/* One computation: its table and its scratch memory.  Failure is sticky. */
+/* One computation: its table and its scratch memory.  Failure is sticky; no_memory says that scratch
+ * memory was why. */
 typedef struct dim_work {
     const ir_module *m;
     ir_dim_table *t;
     rt_arena scratch;
-    bool failed;
+    bool failed, no_memory;
 } dim_work;
 
 /* --- Life ----------------------------------------------------------------------------------- */
@@ -73,6 +75,18 @@ void ir_dims_free(ir_dim_table *t) {
     ir_index_free(a, &t->poly_ix);
     rt_arena_free(&t->arena);
     rt_free(a, t, sizeof *t);
+}
+
+/* Note that memory is out; false. */
+static bool dim_no_memory(ir_dim_table *t) {
+    t->no_memory = true;
+    return false;
+}
+
+bool ir_dims_lacked_memory(const ir_module *m) {
+    bool lacked = m->dims->no_memory;
+    m->dims->no_memory = false;
+    return lacked;
 }
 
 /* --- Views and order ------------------------------------------------------------------------ */
@@ -128,11 +142,17 @@ static void dim_work_begin(dim_work *w, const ir_module *m) {
     rt_arena_init(&w->scratch, m->alloc);
 }
 
+/* Scratch memory for n items; NULL, and failed, when memory is out. */
+static void *dim_scratch(dim_work *w, uint32_t n, size_t size) {
+    void *p = rt_arena_alloc(&w->scratch, n * size);
+    if (!p) w->failed = w->no_memory = !dim_no_memory(w->t);
+    return p;
+}
+
 static bool dim_reserve(dim_work *w, dim_poly *p) {
     if (p->n < p->cap) return true;
     uint32_t cap = p->cap ? p->cap * 2 : 8;
-    ir_dim_term *term = cap <= DIM_SIZE_MAX ? rt_arena_alloc(&w->scratch, cap * sizeof *term)
-                                            : NULL;
+    ir_dim_term *term = cap <= DIM_SIZE_MAX ? dim_scratch(w, cap, sizeof *term) : NULL;
     if (!term) return false;
     if (p->n) memcpy(term, p->term, p->n * sizeof *term);
     p->term = term;
@@ -188,11 +208,8 @@ static ir_dim_term dim_mul_term(dim_work *w, const ir_dim_term *x, const ir_dim_
     if (__builtin_mul_overflow(x->coef, y->coef, &r.coef) || r.natom > DIM_SIZE_MAX)
         w->failed = true;
     if (w->failed || !r.natom) return r;
-    const ir_dim_atom **atom = rt_arena_alloc(&w->scratch, r.natom * sizeof *atom);
-    if (!atom) {
-        w->failed = true;
-        return r;
-    }
+    const ir_dim_atom **atom = dim_scratch(w, r.natom, sizeof *atom);
+    if (!atom) return r;
     for (uint32_t i = 0, j = 0, k = 0; k < r.natom; k++) {
         bool first = j == y->natom ||
                      (i < x->natom && dim_compare_atom(w->t, x->atom[i], y->atom[j]) <= 0);
@@ -259,11 +276,11 @@ static bool dim_keep(ir_dim_table *t, dim_poly *p) {
     uint64_t size = 0;
     uint32_t depth = 0;
     ir_dim_term *term = rt_arena_alloc(&t->arena, p->n * sizeof *term);
-    if (!term) return false;
+    if (!term) return dim_no_memory(t);
     for (uint32_t i = 0; i < p->n; i++) {
         uint32_t n = p->term[i].natom;
         const ir_dim_atom **atom = n ? rt_arena_alloc(&t->arena, n * sizeof *atom) : NULL;
-        if (n && !atom) return false;
+        if (n && !atom) return dim_no_memory(t);
         for (uint32_t k = 0; k < n; k++) {
             const dim_atom *a = dim_full(p->term[i].atom[k]);
             atom[k] = &a->pub;
@@ -288,8 +305,11 @@ static ir_dim dim_intern(dim_work *w, dim_poly *p) {
     while (ir_index_next(&t->poly_ix, h, &at, &id))
         if (dim_poly_eq(p, &t->polys.data[id])) return -(ir_dim)id - 1;
     dim_poly kept = *p;
-    if (!ir_index_reserve(t->alloc, &t->poly_ix) || !dim_keep(t, &kept)) return IR_DIM_BAD;
-    if (!rt_vec_push(t->alloc, &t->polys, kept)) return IR_DIM_BAD;
+    if (!dim_keep(t, &kept)) return IR_DIM_BAD;
+    if (!ir_index_reserve(t->alloc, &t->poly_ix) || !rt_vec_push(t->alloc, &t->polys, kept)) {
+        dim_no_memory(t);
+        return IR_DIM_BAD;
+    }
     ir_index_add(&t->poly_ix, h, t->polys.n - 1);
     return -(ir_dim)t->polys.n;
 }
@@ -320,21 +340,27 @@ static const ir_dim_atom *dim_atom_of(ir_dim_table *t, ir_dim_atom pub) {
         if (o->kind == pub.kind && o->sym == pub.sym && o->a == pub.a && o->b == pub.b) return o;
     }
     dim_atom *a = rt_arena_alloc(&t->arena, sizeof *a);
-    if (!a || !ir_index_reserve(t->alloc, &t->atom_ix)) return NULL;
+    if (!a || !ir_index_reserve(t->alloc, &t->atom_ix)) {
+        dim_no_memory(t);
+        return NULL;
+    }
     *a = (dim_atom){.pub = pub, .id = t->atoms.n, .depth = 1, .size = 1};
     if (pub.kind != DIM_SYM) {
         dim_measure(t, pub.a, a);
         dim_measure(t, pub.b, a);
     }
     if (a->depth > DIM_DEPTH_MAX || a->size > DIM_SIZE_MAX) return NULL;
-    if (!rt_vec_push(t->alloc, &t->atoms, a)) return NULL;
+    if (!rt_vec_push(t->alloc, &t->atoms, a)) {
+        dim_no_memory(t);
+        return NULL;
+    }
     ir_index_add(&t->atom_ix, h, a->id);
     return &a->pub;
 }
 
 /* p += atom(a, b) */
 static void dim_add_atom(dim_work *w, dim_poly *p, ir_dim_atom pub) {
-    const ir_dim_atom **list = rt_arena_alloc(&w->scratch, sizeof *list);
+    const ir_dim_atom **list = dim_scratch(w, 1, sizeof *list);
     const ir_dim_atom *atom = list && !w->failed ? dim_atom_of(w->t, pub) : NULL;
     if (!atom) {
         w->failed = true;
@@ -521,11 +547,8 @@ static bool dim_divide_term(dim_work *w, const ir_dim_term *x, const ir_dim_term
     if (y->natom > x->natom || (x->coef == INT64_MIN && y->coef == -1) || x->coef % y->coef)
         return false;
     uint32_t n = 0, j = 0;
-    const ir_dim_atom **atom = rt_arena_alloc(&w->scratch, (x->natom + 1) * sizeof *atom);
-    if (!atom) {
-        w->failed = true;
-        return false;
-    }
+    const ir_dim_atom **atom = dim_scratch(w, x->natom + 1, sizeof *atom);
+    if (!atom) return false;
     for (uint32_t i = 0; i < x->natom; i++) {
         if (j < y->natom && x->atom[i] == y->atom[j])
             j++;
@@ -691,25 +714,27 @@ static bool dim_is_nonneg(dim_work *w, const dim_poly *p, int64_t scale) {
     return false;
 }
 
-/* 1: b - a >= 0 is proved, -1: a - b >= 0 is, 0: neither. */
-static int dim_decide(const ir_module *m, ir_dim a, ir_dim b) {
-    int64_t scale[2] = {1, -1};
-    for (int i = 0; i < 2; i++) {
+/* 1: b - a >= 0 is proved, -1: a - b >= 0 is, 0: neither.  False when memory is out. */
+static bool dim_decide(const ir_module *m, ir_dim a, ir_dim b, int *order_) {
+    int scale[2] = {1, -1};
+    *order_ = 0;
+    for (int i = 0; i < 2 && !*order_; i++) {
         dim_work w;
         dim_work_begin(&w, m);
         dim_poly p = dim_load(&w, b), q = dim_load(&w, a);
         dim_add_scaled(&w, &p, &q, -1);
-        bool yes = !w.failed && dim_is_nonneg(&w, &p, scale[i]);
+        if (!w.failed && dim_is_nonneg(&w, &p, scale[i])) *order_ = scale[i];
         rt_arena_free(&w.scratch);
-        if (yes) return (int)scale[i];
+        if (w.no_memory) return false;
     }
-    return 0;
+    return true;
 }
 
 bool ir_dim_le(const ir_module *m, ir_dim a, ir_dim b) {
     if (dim_unusable(m, a, b)) return false;
     if (a == b || dim_both_const(a, b)) return a <= b;
-    return dim_decide(m, a, b) > 0;
+    int order;
+    return dim_decide(m, a, b, &order) && order > 0;
 }
 
 /* min or max: decided when one is proved not to exceed the other, else an atom with its operands
@@ -719,7 +744,8 @@ static ir_dim dim_pick(ir_module *m, ir_dim_node_kind kind, ir_dim a, ir_dim b) 
     if (dim_unusable(m, a, b)) return IR_DIM_BAD;
     if (dim_both_const(a, b)) return min == (a < b) ? a : b;
     if (a == b) return a;
-    int less = dim_decide(m, a, b);
+    int less; /* without this answer the atom might not be in normal form */
+    if (!dim_decide(m, a, b, &less)) return IR_DIM_BAD;
     if (less) return min == (less > 0) ? a : b;
     dim_work w;
     dim_poly atom = {0};
@@ -825,7 +851,9 @@ static ir_dim dim_import_atom(ir_module *to, const ir_module *from, const ir_dim
     if (a->kind == DIM_SYM) {
         if (a->sym >= from->symbols.n) return IR_DIM_BAD;
         ir_symbol s = from->symbols.data[a->sym];
-        return ir_add_symbol(to, s.name, s.lo, s.hi);
+        ir_dim d = ir_add_symbol(to, s.name, s.lo, s.hi);
+        if (d == IR_DIM_BAD) dim_no_memory(to->dims);
+        return d;
     }
     ir_dim x = ir_dim_import(to, from, a->a), y = ir_dim_import(to, from, a->b);
     switch (a->kind) {

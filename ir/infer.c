@@ -872,24 +872,22 @@ static bool infer_check_size(ir_infer *c, int k) {
     return infer_fail(c, IG_RANGE, "the result %s is too large", TYPE(&t));
 }
 
-/* Run the rule of an op whose arity fits. */
+/* Run the rule, and check the results. */
 static bool infer_run(ir_infer *c) {
-    c->nout = 0;
-    c->code = IG_OK;
-    c->message[0] = 0;
+    const ir_op_info *info = &ir_op_tab[c->op];
+    if (info->arity != IR_ARITY_V && c->nin != info->arity)
+        return infer_fail(c, IG_INVALID, "takes %d operand%s, not %d", info->arity,
+                          info->arity == 1 ? "" : "s", c->nin);
     if (!infer_tab[c->op](c)) return false;
     for (int k = 0; k < c->nout; k++)
         if (!infer_check_size(c, k)) return false;
     return true;
 }
 
-/* A dim, or a proof about one, does not say whether it failed for its value or for lack of memory:
- * a second try does.  When memory is really out, the error record finds none either and says so. */
 bool ir_infer_types(ir_infer *c) {
-    const ir_op_info *info = &ir_op_tab[c->op];
     c->nout = 0;
-    if (info->arity != IR_ARITY_V && c->nin != info->arity)
-        return infer_fail(c, IG_INVALID, "takes %d operand%s, not %d", info->arity,
-                          info->arity == 1 ? "" : "s", c->nin);
-    return infer_run(c) || (c->m && infer_run(c));
+    c->code = IG_OK;
+    c->message[0] = 0;
+    if (infer_run(c)) return true;
+    return c->m && ir_dims_lacked_memory(c->m) ? infer_fail(c, IG_MEMORY, "out of memory") : false;
 }

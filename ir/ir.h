@@ -285,6 +285,9 @@ uint32_t ir_dim_terms(const ir_module *m, ir_dim d, const ir_dim_term **out_); /
 void ir_dim_print(const ir_module *m, ir_dim d, rt_str *out);
 /* The same dim in another module (symbols matched by name, added when absent). */
 ir_dim ir_dim_import(ir_module *to, const ir_module *from, ir_dim d);
+/* Whether memory was out in one of these functions since the last question: then IR_DIM_BAD, or an order that is not
+ * proved, says nothing about the values.  Whoever is about to report these asks first. */
+bool ir_dims_lacked_memory(const ir_module *m);
 
 /* --- Types (type.c) ----------------------------------------------------------------------------------- */
 

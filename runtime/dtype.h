@@ -3,18 +3,24 @@
 #define RT_DTYPE_H
 #include "ingot/base.h"
 
-typedef struct rt_dtype_info { const char *name; uint8_t bytes; char kind; } rt_dtype_info;
+typedef struct rt_dtype_info {
+    const char *name;
+    uint8_t bytes;
+    char kind;
+} rt_dtype_info;
 extern const rt_dtype_info rt_dtype_tab[IG_DTYPE_END];
 
 static inline size_t rt_dtype_bytes(ig_dtype d) { return rt_dtype_tab[d].bytes; }
 static inline bool rt_is_float(ig_dtype d) { return rt_dtype_tab[d].kind == 'f'; }
 static inline bool rt_is_signed(ig_dtype d) { return rt_dtype_tab[d].kind == 'i'; }
-static inline bool rt_is_int(ig_dtype d) { return rt_dtype_tab[d].kind == 'i' || rt_dtype_tab[d].kind == 'u'; }
+static inline bool rt_is_int(ig_dtype d) {
+    return rt_dtype_tab[d].kind == 'i' || rt_dtype_tab[d].kind == 'u';
+}
 /* IG_NONE when there is none of that name. */
 ig_dtype rt_dtype_find(const char *name, size_t n);
 
-/* Exact widening and round-to-nearest-even narrowing, denormals kept, NaN to the positive quiet NaN,
- * in integer operations only (numerics rule 13). */
+/* Exact widening and round-to-nearest-even narrowing, denormals kept, NaN to the positive quiet
+ * NaN, in integer operations only (numerics rule 13). */
 float rt_f16_to_f32(uint16_t h);
 uint16_t rt_f32_to_f16(float x);
 float rt_bf16_to_f32(uint16_t h);

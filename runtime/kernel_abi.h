@@ -3,14 +3,16 @@
 #define RT_KERNEL_ABI_H
 #include "ingot/base.h"
 
-/* Kernels have the public type ig_kernel: bufs are the launch's buffers in order, dims the values of the module's dim
- * symbols in order, [lo, hi) the part of the outermost loop.  Every kernel sets the default floating-point environment
- * on entry when it is not set, and restores it (numerics rule 14). */
+/* Kernels have the public type ig_kernel: bufs are the launch's buffers in order, dims the values
+ * of the module's dim symbols in order, [lo, hi) the part of the outermost loop.  Every kernel sets
+ * the default floating-point environment on entry when it is not set, and restores it (numerics
+ * rule 14). */
 
 /* The host program of an image, symbol "<entry>".  Results: 0, or an rt_host_code. */
-typedef int32_t (*rt_host_fn)(const void *const *in, void *const *out, const int64_t *dims, void *ws,
-                              const ig_exec *exec, const void *const *weights);
-/* Workspace, symbol "<entry>_workspace": bytes for these dims, 64-aligned when run; overflow-checked. */
+typedef int32_t (*rt_host_fn)(const void *const *in, void *const *out, const int64_t *dims,
+                              void *ws, const ig_exec *exec, const void *const *weights);
+/* Workspace, symbol "<entry>_workspace": bytes for these dims, 64-aligned when run;
+ * overflow-checked. */
 typedef int32_t (*rt_workspace_fn)(const int64_t *dims, uint64_t *bytes_);
 
 enum rt_host_code { RT_HOST_OK = 0, RT_HOST_BAD_DIMS = 1, RT_HOST_OVERFLOW = 2 };

@@ -1,7 +1,8 @@
 /* program.c - a compiled module without its IR: an image, and the weights it is given.
  *
- * Reads three sections of the container: IMAG (native code, one a CPU level), WGHT (24 bytes a weight: name, type,
- * place and size in BLOB) and BLOB (docs/format.md).  The rest of a module is for libingot. */
+ * Reads three sections of the container: IMAG (native code, one a CPU level), WGHT (24 bytes a
+ * weight: name, type, place and size in BLOB) and BLOB (docs/format.md).  The rest of a module is
+ * for libingot. */
 #include "ingot/runtime.h"
 #include "runtime/base/container.h"
 #include "runtime/image.h"

@@ -1,4 +1,5 @@
-/* gen.c - one generator a `domain` token of ops.def; attributes with enumerated fields need none of their own. */
+/* gen.c - one generator a `domain` token of ops.def; attributes with enumerated fields need none of
+ * their own. */
 #include "tests/gen.h"
 #include <math.h>
 #include <string.h>
@@ -13,7 +14,8 @@ uint64_t gen_u64(gen *g) { /* splitmix64, S. Vigna */
 uint64_t gen_below(gen *g, uint64_t n) { return n ? gen_u64(g) % n : 0; }
 bool gen_one_in(gen *g, uint64_t n) { return gen_below(g, n) == 0; }
 
-/* --- Types and data ----------------------------------------------------------------------------------- */
+/* --- Types and data
+ * ----------------------------------------------------------------------------------- */
 
 ig_dtype gen_dtype(gen *g) {
     /* f32 and f64 often, every other type sometimes */
@@ -81,7 +83,8 @@ void gen_data(gen *g, ig_dtype dtype, int64_t n, bool positive, void *out) {
     ir_canon_nan(dtype, out, n);
 }
 
-/* --- Attributes --------------------------------------------------------------------------------------- */
+/* --- Attributes
+ * --------------------------------------------------------------------------------------- */
 
 /* Random values for enumerated and flag fields, a random element type for dtype fields. */
 static void gen_attr(gen *g, gen_op *o) {
@@ -100,7 +103,8 @@ static void gen_attr(gen *g, gen_op *o) {
     }
 }
 
-/* A random subset of the axes, increasing; at least one when the rank allows and `least` says so. */
+/* A random subset of the axes, increasing; at least one when the rank allows and `least` says so.
+ */
 static ir_axes gen_axes(gen *g, int rank, bool least) {
     ir_axes a = {0};
     for (int i = 0; i < rank; i++)
@@ -115,7 +119,8 @@ static ir_dims gen_dims_of(const ir_type *t) {
     return d;
 }
 
-/* --- One generator a domain: in[0] has a type already, which may be changed ----------------------------- */
+/* --- One generator a domain: in[0] has a type already, which may be changed
+ * ----------------------------- */
 
 static bool gen_in_any(gen *g, gen_op *o) {
     (void)g;
@@ -299,7 +304,8 @@ static bool gen_in_cumred(gen *g, gen_op *o) {
     return true;
 }
 
-/* Random plain-subscript relations: the first operand's axes get variables, the second shares some of them. */
+/* Random plain-subscript relations: the first operand's axes get variables, the second shares some
+ * of them. */
 static bool gen_in_ein(gen *g, gen_op *o) {
     ir_rel *r = &((ir_attr_ein *)&o->attr)->rel;
     int64_t extent[IR_EIN_VARS];
@@ -355,7 +361,8 @@ static bool gen_in_ein(gen *g, gen_op *o) {
     return true;
 }
 
-/* --- Instances ---------------------------------------------------------------------------------------- */
+/* --- Instances
+ * ---------------------------------------------------------------------------------------- */
 
 typedef bool (*gen_fn)(gen *, gen_op *);
 static const gen_fn gen_tab[OP_END] = {

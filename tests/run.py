@@ -93,7 +93,7 @@ def main():
         run(t, [os.path.join(BUILD, "tests", t)])
     # Leaks are judged where nothing foreign leaks: LLVM keeps its tables until exit.
     asan = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
-            "LSAN_OPTIONS": "suppressions=tests/lsan.supp:print_suppressions=0", "IG_TEST_QUICK": "1"}
+            "LSAN_OPTIONS": "suppressions=tests/lsan.supp:print_suppressions=0:use_tls=0", "IG_TEST_QUICK": "1"}
     for t in programs(ASAN):
         run(t + " (asan, ubsan)", [os.path.join(ASAN, "tests", t)], asan)
     for script in sorted(os.listdir("tests/scripts")):

@@ -12,7 +12,8 @@
 static const ig_allocator *A(void) { return ig_allocator_default(); }
 static bool ways_always(void) { return true; }
 
-/* --- Outputs ------------------------------------------------------------------------------------------ */
+/* --- Outputs
+ * ------------------------------------------------------------------------------------------ */
 
 size_t way_bytes(const ir_tensor *t) {
     int64_t n = 1;
@@ -53,13 +54,15 @@ int way_compare(int n, ir_tensor *want, ir_tensor *got, int64_t *element_) {
     return -1;
 }
 
-/* --- The reference ------------------------------------------------------------------------------------ */
+/* --- The reference
+ * ------------------------------------------------------------------------------------ */
 
 static ig_status ways_reference(const way_case *c, ir_tensor *out) {
     return ir_ref_run(c->f, A(), c->symbols, c->nin, c->in, c->nout, out);
 }
 
-/* --- Eager: every op through the one function behind the public calls --------------------------------- */
+/* --- Eager: every op through the one function behind the public calls
+ * --------------------------------- */
 
 static ig_dims ways_dims(int rank, const int64_t *dim) {
     ig_dims d = {rank, {0}};
@@ -105,7 +108,8 @@ static ig_status ways_eager(const way_case *c, ir_tensor *out) {
     return s;
 }
 
-/* --- Compiled ----------------------------------------------------------------------------------------- */
+/* --- Compiled
+ * ----------------------------------------------------------------------------------------- */
 
 /* Call the host program of an image. */
 static ig_status ways_call(const way_case *c, rt_host_fn run, rt_workspace_fn workspace,
@@ -180,7 +184,8 @@ static ig_status ways_saved(const way_case *c, ir_tensor *out) {
 #include "codegen/cpus.def"
 #undef CPU
 
-/* --- Deployed: object -> shared library by the C compiler -> dlopen ------------------------------------- */
+/* --- Deployed: object -> shared library by the C compiler -> dlopen
+ * ------------------------------------- */
 
 typedef int (*ways_run_fn)(const void *const *, void *const *, const int64_t *, void *,
                            const ig_exec *);

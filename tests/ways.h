@@ -1,4 +1,5 @@
-/* ways.h - the ways to run a tensor function.  All of them must give the reference's bytes (docs/numerics). */
+/* ways.h - the ways to run a tensor function.  All of them must give the reference's bytes
+ * (docs/numerics). */
 #ifndef TESTS_WAYS_H
 #define TESTS_WAYS_H
 #include "codegen/target.h"

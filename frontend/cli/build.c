@@ -8,7 +8,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* The level to build for: by name, `host`, or the baseline of this architecture for the module's class. */
+/* The level to build for: by name, `host`, or the baseline of this architecture for the module's
+ * class. */
 static ig_status build_target(const ir_module *m, const char *name, const cg_cpu **out_) {
     const cg_cpu *cpu = NULL;
     if (name && strcmp(name, "host")) {

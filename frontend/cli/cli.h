@@ -20,8 +20,15 @@ ig_status cli_load(const char *path, ir_module **out_);
 /* The function a module is about: the named one, else its only function, else the last one. */
 ig_status cli_entry(const ir_module *m, const char *name, const ir_func **out_);
 
-/* A small option reader: --name VALUE, --name=VALUE, -n VALUE, flags; everything else is positional. */
-typedef struct cli_option { const char *name; char letter; bool takes_value; const char *value; bool given; } cli_option;
+/* A small option reader: --name VALUE, --name=VALUE, -n VALUE, flags; everything else is
+ * positional. */
+typedef struct cli_option {
+    const char *name;
+    char letter;
+    bool takes_value;
+    const char *value;
+    bool given;
+} cli_option;
 /* Compacts positional arguments to argv[1..]; their number, or -1 after printing a usage error. */
 int cli_options(int argc, char **argv, cli_option *options, int n);
 

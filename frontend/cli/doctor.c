@@ -1,4 +1,5 @@
-/* doctor.c - `ingot doctor`: what this machine offers, what is missing, and a self-test of every level. */
+/* doctor.c - `ingot doctor`: what this machine offers, what is missing, and a self-test of every
+ * level. */
 #include "codegen/target.h"
 #include "frontend/cli/cli.h"
 #include "runtime/image.h"

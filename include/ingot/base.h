@@ -1,4 +1,5 @@
-/* ingot/base.h - what every other public header needs: element types, errors, the allocator, the executor. */
+/* ingot/base.h - what every other public header needs: element types, errors, the allocator, the
+ * executor. */
 #ifndef INGOT_BASE_H
 #define INGOT_BASE_H
 
@@ -11,8 +12,8 @@ extern "C" {
 #endif
 
 #if defined(__GNUC__) || defined(__clang__)
-#define IG_API __attribute__((visibility("default")))
-#define IG_MUST_USE __attribute__((warn_unused_result))
+#define IG_API          __attribute__((visibility("default")))
+#define IG_MUST_USE     __attribute__((warn_unused_result))
 #define IG_PRINTF(f, a) __attribute__((format(printf, f, a)))
 #else
 #define IG_API
@@ -20,8 +21,8 @@ extern "C" {
 #define IG_PRINTF(f, a)
 #endif
 
-#define IG_VERSION_MAJOR 0
-#define IG_VERSION_MINOR 1
+#define IG_VERSION_MAJOR  0
+#define IG_VERSION_MINOR  1
 #define IG_VERSION_STRING "0.1.0"
 
 /* The largest number of dimensions of a tensor. */
@@ -36,7 +37,8 @@ typedef enum ig_dtype {
     IG_DTYPE_END = 14
 } ig_dtype;
 
-/* --- Errors ------------------------------------------------------------------------------------------- */
+/* --- Errors
+ * ------------------------------------------------------------------------------------------- */
 
 typedef enum ig_code {
     IG_OK = 0,
@@ -52,13 +54,14 @@ typedef enum ig_code {
     IG_INTERNAL     /* a contradiction inside the library: a defect */
 } ig_code;
 
-/* A status is a pointer: NULL is success, anything else an error record that the receiver owns and frees
- * with ig_status_free.  Ignoring one is a compiler warning. */
+/* A status is a pointer: NULL is success, anything else an error record that the receiver owns and
+ * frees with ig_status_free.  Ignoring one is a compiler warning. */
 typedef struct ig_status_rec *ig_status;
 
 /* The class of an error; IG_OK for NULL. */
 IG_API ig_code ig_status_code(ig_status s);
-/* The whole report: `file:line: op: message`, then one line a context.  "ok" for NULL; lives as long as s. */
+/* The whole report: `file:line: op: message`, then one line a context.  "ok" for NULL; lives as
+ * long as s. */
 IG_API const char *ig_status_text(ig_status s);
 /* The user's source file (NULL when unknown) and line (0 when unknown). */
 IG_API const char *ig_status_file(ig_status s);
@@ -68,10 +71,12 @@ IG_API const char *ig_status_op(ig_status s);
 /* Free an error record; NULL is allowed. */
 IG_API void ig_status_free(ig_status s);
 
-/* --- Memory ------------------------------------------------------------------------------------------- */
+/* --- Memory
+ * ------------------------------------------------------------------------------------------- */
 
-/* One function allocates (ptr NULL), resizes and frees (new_size 0).  `align` is a power of two; it is the
- * same for all calls on one block.  Returns NULL on failure, and then the old block is unchanged. */
+/* One function allocates (ptr NULL), resizes and frees (new_size 0).  `align` is a power of two; it
+ * is the same for all calls on one block.  Returns NULL on failure, and then the old block is
+ * unchanged. */
 typedef struct ig_allocator {
     void *(*resize)(void *user, void *ptr, size_t old_size, size_t new_size, size_t align);
     void *user;
@@ -80,18 +85,19 @@ typedef struct ig_allocator {
 /* The C library's allocator. */
 IG_API const ig_allocator *ig_allocator_default(void);
 
-/* --- Compiled kernels --------------------------------------------------------------------------------- */
+/* --- Compiled kernels
+ * --------------------------------------------------------------------------------- */
 
 /* A compiled kernel works on the part [lo, hi) of its outermost loop. */
 typedef void (*ig_kernel)(void *const *bufs, const int64_t *dims, int64_t lo, int64_t hi);
 
-/* An executor runs a kernel over [0, n), in any split and in any order, and returns when all is done.
- * A NULL executor is serial.  The result never depends on the split. */
+/* An executor runs a kernel over [0, n), in any split and in any order, and returns when all is
+ * done. A NULL executor is serial.  The result never depends on the split. */
 #ifndef IG_EXEC_DEFINED
 #define IG_EXEC_DEFINED
 typedef struct ig_exec {
-    void (*run)(const struct ig_exec *self, ig_kernel kernel, void *const *bufs, const int64_t *dims,
-                int64_t n);
+    void (*run)(const struct ig_exec *self, ig_kernel kernel, void *const *bufs,
+                const int64_t *dims, int64_t n);
 } ig_exec;
 #endif
 

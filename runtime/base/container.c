@@ -14,7 +14,8 @@
 
 static const uint8_t container_magic[8] = {'I', 'N', 'G', 'O', 'T', 0x0d, 0x0a, 0x1a};
 
-/* --- Bounds-checked reading --------------------------------------------------------------------------- */
+/* --- Bounds-checked reading
+ * --------------------------------------------------------------------------- */
 
 const void *rt_read_bytes(rt_reader *r, uint64_t n) {
     if (r->failed || n > (uint64_t)(r->end - r->at)) {
@@ -53,7 +54,8 @@ void rt_write_u8(rt_str *s, uint8_t x) { container_write_le(s, x, 1); }
 void rt_write_u32(rt_str *s, uint32_t x) { container_write_le(s, x, 4); }
 void rt_write_u64(rt_str *s, uint64_t x) { container_write_le(s, x, 8); }
 
-/* --- The container ------------------------------------------------------------------------------------ */
+/* --- The container
+ * ------------------------------------------------------------------------------------ */
 
 /* Read one table entry and check its range and hash. */
 static ig_status container_section(const ig_allocator *a, rt_reader *r, const uint8_t *file,
@@ -162,7 +164,8 @@ ig_status rt_container_write(const ig_allocator *a, const rt_section *section, u
     return failed ? rt_fail_memory() : NULL;
 }
 
-/* --- Whole files -------------------------------------------------------------------------------------- */
+/* --- Whole files
+ * -------------------------------------------------------------------------------------- */
 
 /* Read exactly n bytes; false with errno set, or with errno 0 at an early end. */
 static bool container_read_all(int fd, uint8_t *p, size_t n) {

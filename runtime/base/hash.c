@@ -1,4 +1,5 @@
-/* hash.c - a multiply-fold hash (the wyhash construction of Wang Yi, simplified): 8 bytes a step. */
+/* hash.c - a multiply-fold hash (the wyhash construction of Wang Yi, simplified): 8 bytes a step.
+ */
 #include "runtime/base/hash.h"
 
 static uint64_t hash_fold(uint64_t a, uint64_t b) {

@@ -12,16 +12,17 @@ ig_status rt_status_op(ig_status s, const char *op);
 /* Add a context line.  Return s. */
 ig_status rt_status_note(ig_status s, const char *fmt, ...) IG_PRINTF(2, 3);
 
-#define RT_TRY(expr)                                                                                       \
-    do {                                                                                                   \
-        ig_status rt_try_ = (expr);                                                                        \
-        if (rt_try_) return rt_try_;                                                                       \
+#define RT_TRY(expr)                 \
+    do {                             \
+        ig_status rt_try_ = (expr);  \
+        if (rt_try_) return rt_try_; \
     } while (0)
 
-/* An internal contradiction: a debug build stops here with the text, a release build returns INTERNAL. */
-#define ig_assert(alloc, cond)                                                                             \
-    do {                                                                                                   \
-        if (!(cond)) return rt_internal((alloc), #cond, __FILE__, __LINE__);                               \
+/* An internal contradiction: a debug build stops here with the text, a release build returns
+ * INTERNAL. */
+#define ig_assert(alloc, cond)                                               \
+    do {                                                                     \
+        if (!(cond)) return rt_internal((alloc), #cond, __FILE__, __LINE__); \
     } while (0)
 ig_status rt_internal(const ig_allocator *a, const char *cond, const char *file, int line);
 #endif

@@ -62,7 +62,8 @@ void rt_str_free(rt_str *s) {
     rt_str_init(s, s->alloc);
 }
 
-/* Add a number's text, with ".0" when it would read as an integer; the locale's point becomes '.'. */
+/* Add a number's text, with ".0" when it would read as an integer; the locale's point becomes '.'.
+ */
 static void str_number(rt_str *s, char *text) {
     for (char *c = text; *c; c++)
         if (*c == ',') *c = '.';

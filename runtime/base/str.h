@@ -18,8 +18,8 @@ void rt_str_printf(rt_str *s, const char *fmt, ...) IG_PRINTF(2, 3);
 void rt_str_vprintf(rt_str *s, const char *fmt, va_list ap);
 const char *rt_str_text(const rt_str *s); /* never NULL */
 void rt_str_free(rt_str *s);
-/* Shortest decimal that reads back as the same f32 / f64; `inf`, `-inf`, `nan`; always has '.', 'e' or a
- * name, so that it never reads as an integer. */
+/* Shortest decimal that reads back as the same f32 / f64; `inf`, `-inf`, `nan`; always has '.', 'e'
+ * or a name, so that it never reads as an integer. */
 void rt_str_f32(rt_str *s, float x);
 void rt_str_f64(rt_str *s, double x);
 #endif

@@ -18,13 +18,14 @@ typedef struct fuzz_case {
 bool fuzz_generate(gen *g, fuzz_case *out_);
 void fuzz_free(fuzz_case *c);
 way_case fuzz_way_case(const fuzz_case *c);
-/* A program that returns one value of c, with the values of `cut` (by value number, may be NULL) turned into
- * parameters that hold what the reference computes. */
+/* A program that returns one value of c, with the values of `cut` (by value number, may be NULL)
+ * turned into parameters that hold what the reference computes. */
 bool fuzz_extract(const fuzz_case *c, ir_ref target, const bool *cut, fuzz_case *out_);
 uint32_t fuzz_ops(const fuzz_case *c); /* without const and return */
 
 /* shrink.c */
-/* -1: the way gives the reference's bytes; else the first differing output, and why (an error, or NULL). */
+/* -1: the way gives the reference's bytes; else the first differing output, and why (an error, or
+ * NULL). */
 int fuzz_differs(const fuzz_case *c, const way *w, int64_t *element_, char *why, size_t size);
 /* Make a differing case smaller while it differs; the first differing op by name. */
 void fuzz_shrink(fuzz_case *c, const way *w, const char **op_);

@@ -1,7 +1,9 @@
-/* main.c - the differential fuzzer: `fuzz [--programs N] [--seed S] [--ways a,b] [--standard] [--plants]`.
+/* main.c - the differential fuzzer: `fuzz [--programs N] [--seed S] [--ways a,b] [--standard]
+ * [--plants]`.
  *
- * --standard: 10,000 programs on reference, eager and compiled, 500 on every way.  --plants (only in the build that
- * has them): every planted miscompile must be found and shrunk to at most 10 ops. */
+ * --standard: 10,000 programs on reference, eager and compiled, 500 on every way.  --plants (only
+ * in the build that has them): every planted miscompile must be found and shrunk to at most 10 ops.
+ */
 #include "runtime/base/plant.h"
 #include "tests/fuzz/fuzz.h"
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* program.c - random tensor programs: every op of the table that has a generator, operands adapted to fit. */
+/* program.c - random tensor programs: every op of the table that has a generator, operands adapted
+ * to fit. */
 #include "tests/fuzz/fuzz.h"
 #include "runtime/base/log.h"
 #include <string.h>

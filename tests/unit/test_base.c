@@ -1,4 +1,5 @@
-/* test_base.c - runtime/base: allocation, arenas, vectors, strings, hashes, status, the container. */
+/* test_base.c - runtime/base: allocation, arenas, vectors, strings, hashes, status, the container.
+ */
 #include "runtime/base/arena.h"
 #include "runtime/base/container.h"
 #include "runtime/base/hash.h"
@@ -61,9 +62,18 @@ END_TEST
 START_TEST(floats_print_shortest) {
     rt_str s;
     rt_str_init(&s, A());
-    static const struct { float x; const char *text; } cases[] = {
-        {0.1f, "0.1"}, {1.0f, "1.0"}, {-0.0f, "-0.0"}, {16777216.0f, "16777216.0"}, {1e10f, "1e+10"},
-        {INFINITY, "inf"}, {-INFINITY, "-inf"}, {1e-45f, "1e-45"}, {3.4028235e38f, "3.4028235e+38"}};
+    static const struct {
+        float x;
+        const char *text;
+    } cases[] = {{0.1f, "0.1"},
+                 {1.0f, "1.0"},
+                 {-0.0f, "-0.0"},
+                 {16777216.0f, "16777216.0"},
+                 {1e10f, "1e+10"},
+                 {INFINITY, "inf"},
+                 {-INFINITY, "-inf"},
+                 {1e-45f, "1e-45"},
+                 {3.4028235e38f, "3.4028235e+38"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         s.n = 0;
         rt_str_f32(&s, cases[i].x);
@@ -99,7 +109,8 @@ START_TEST(status_reports) {
     s = rt_status_at(s, "other.c", 99); /* the first place stays */
     ck_assert_str_eq(ig_status_text(s), "mlp.c:12: add: dims differ: 3 != 4");
     s = rt_status_note(s, "while tracing %s", "predict");
-    ck_assert_str_eq(ig_status_text(s), "mlp.c:12: add: dims differ: 3 != 4\n  while tracing predict");
+    ck_assert_str_eq(ig_status_text(s),
+                     "mlp.c:12: add: dims differ: 3 != 4\n  while tracing predict");
     ck_assert_int_eq(ig_status_code(s), IG_SHAPE);
     ig_status_free(s);
     ck_assert_int_eq(ig_status_code(rt_fail_memory()), IG_MEMORY);
@@ -108,8 +119,9 @@ START_TEST(status_reports) {
 END_TEST
 
 static rt_str container_sample(void) {
-    rt_section in[2] = {{.tag = {'A', 'A', 'A', 'A'}, .data = (const uint8_t *)"hello", .size = 5},
-                        {.tag = {'B', 'B', 'B', 'B'}, .flags = 1, .data = (const uint8_t *)"", .size = 0}};
+    rt_section in[2] = {
+        {.tag = {'A', 'A', 'A', 'A'}, .data = (const uint8_t *)"hello", .size = 5},
+        {.tag = {'B', 'B', 'B', 'B'}, .flags = 1, .data = (const uint8_t *)"", .size = 0}};
     rt_str file;
     rt_str_init(&file, A());
     ck_assert_ptr_null(rt_container_write(A(), in, 2, &file));
@@ -128,7 +140,8 @@ START_TEST(container_reads_back) {
 }
 END_TEST
 
-/* Every truncation and every flipped bit is noticed (padding between sections carries no meaning). */
+/* Every truncation and every flipped bit is noticed (padding between sections carries no meaning).
+ */
 START_TEST(container_notices_damage) {
     rt_str file = container_sample();
     rt_container c;

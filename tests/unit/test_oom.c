@@ -1,5 +1,6 @@
-/* test_oom.c - the n-th allocation fails, for every n: each scenario must give an error or succeed, and leak nothing.
- * The number of allocation points is printed for every scenario; 0 would mean that the sweep sweeps nothing. */
+/* test_oom.c - the n-th allocation fails, for every n: each scenario must give an error or succeed,
+ * and leak nothing. The number of allocation points is printed for every scenario; 0 would mean
+ * that the sweep sweeps nothing. */
 #include "codegen/target.h"
 #include "frontend/fe.h"
 #include "ir/file.h"
@@ -9,9 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- An allocator that fails once, at the n-th request, and counts what is alive ------------------------ */
+/* --- An allocator that fails once, at the n-th request, and counts what is alive
+ * ------------------------ */
 
-typedef struct oom { long at, fail; size_t live; } oom;
+typedef struct oom {
+    long at, fail;
+    size_t live;
+} oom;
 
 static void *oom_resize(void *user, void *p, size_t old_size, size_t new_size, size_t align) {
     oom *o = user;
@@ -32,8 +37,10 @@ static void oom_sweep(const char *name, oom_scenario run) {
         ig_status s = run(&a);
         bool reached = o.at > n;
         if (s && ig_status_code(s) != IG_MEMORY)
-            ck_abort_msg("%s: allocation %ld failed, and the error is not about memory: %s", name, n, ig_status_text(s));
-        if (!reached && s) ck_abort_msg("%s fails without a failing allocation: %s", name, ig_status_text(s));
+            ck_abort_msg("%s: allocation %ld failed, and the error is not about memory: %s", name,
+                         n, ig_status_text(s));
+        if (!reached && s)
+            ck_abort_msg("%s fails without a failing allocation: %s", name, ig_status_text(s));
         ig_status_free(s);
         if (o.live) ck_abort_msg("%s: %zu bytes leak when allocation %ld fails", name, o.live, n);
         if (!reached) break;
@@ -44,7 +51,8 @@ static void oom_sweep(const char *name, oom_scenario run) {
     ck_assert_msg(points > 0, "%s allocates nothing: the sweep proves nothing", name);
 }
 
-/* --- Scenarios ---------------------------------------------------------------------------------------- */
+/* --- Scenarios
+ * ---------------------------------------------------------------------------------------- */
 
 static const char oom_text[] =
     "module m class fma {\n"
@@ -151,8 +159,10 @@ static ig_status oom_session(const ig_allocator *a, ig_status (*body)(void)) {
     ig_session *before = ig_session_use(s);
     ig_status st = body();
     ig_status kept = ig_error_take();
-    if (st) ig_status_free(kept);
-    else st = kept;
+    if (st)
+        ig_status_free(kept);
+    else
+        st = kept;
     ig_session_free(s);
     ig_session_use(before);
     return st;
@@ -185,7 +195,8 @@ static void oom_traced(void *user, ig_tensor *const *in, ig_tensor **out) {
 }
 
 static ig_status oom_trace_body(void) {
-    ig_tensor *w[2] = {ig_name(ig_ones(IG_f32, IG_DIMS(3, 40)), "w"), ig_zeros(IG_f32, IG_DIMS(40))};
+    ig_tensor *w[2] = {ig_name(ig_ones(IG_f32, IG_DIMS(3, 40)), "w"),
+                       ig_zeros(IG_f32, IG_DIMS(40))};
     ig_tensor *x = ig_ones(IG_f32, IG_DIMS(2, 3)), *y;
     ig_trace_options opt = {.name = "t", .dims = "[B,3]; B in 1..64"};
     ig_module *m = NULL;
@@ -196,8 +207,8 @@ static ig_status oom_trace_body(void) {
 }
 static ig_status scenario_trace(const ig_allocator *a) { return oom_session(a, oom_trace_body); }
 
-#define SWEEP(name)                                                                                \
-    START_TEST(sweep_##name) { oom_sweep(#name, scenario_##name); }                                \
+#define SWEEP(name)                                                 \
+    START_TEST(sweep_##name) { oom_sweep(#name, scenario_##name); } \
     END_TEST
 SWEEP(text)
 SWEEP(file)
