@@ -1,4 +1,5 @@
-/* header.c - the C header that goes with a deployment object: all that a second program needs to know. */
+/* header.c - the C header that goes with a deployment object: all that a second program needs to
+ * know. */
 #include "codegen/header.h"
 #include <ctype.h>
 #include <string.h>

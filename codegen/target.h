@@ -6,9 +6,9 @@
 
 typedef struct cg_cpu {
     const char *name;
-    uint32_t arch;          /* rt_image_arch */
+    uint32_t arch; /* rt_image_arch */
     ir_class class;
-    uint64_t feature;       /* RT_CPU_* the host must have */
+    uint64_t feature; /* RT_CPU_* the host must have */
     const char *triple, *cpu, *features;
     int vector_bits, registers;
 } cg_cpu;
@@ -17,29 +17,41 @@ const cg_cpu *cg_cpu_find(const char *name);
 /* The best level of this machine that serves a class; NULL when there is none. */
 const cg_cpu *cg_cpu_host(ir_class cls);
 bool cg_cpu_runs_here(const cg_cpu *cpu);
-/* Whether a module of this class may be built for the target: an fma target also emits nofma modules. */
+/* Whether a module of this class may be built for the target: an fma target also emits nofma
+ * modules. */
 bool cg_cpu_serves(const cg_cpu *cpu, ir_class cls);
 
-/* lower.c: a planned module (after memplan) -> kernels, the host program "<entry>" and "<entry>_workspace".
- * Dumped under IG_DUMP=kernel.
+/* lower.c: a planned module (after memplan) -> kernels, the host program "<entry>" and
+ * "<entry>_workspace". Dumped under IG_DUMP=kernel.
  *
- * kernel @k(%b0: mem<f32>, ..., %lo: i64[], %hi: i64[])         operands in order, results, constants; ends in `return`
- * host   @entry() : launch ops name kernels: launch (mem..., n) callee=@k ; returns an i32 rt_host_code
- * host   @entry_workspace() : returns i64 bytes and i32 code */
-/* The weights of the planned module keep their numbers (and are borrowed from it, which must outlive the result); a
- * constant that needs memory becomes a weight after them whose name begins with a dot.  Nobody passes those in: an image
- * holds them in its read-only data, as a deployment object holds all weights. */
+ * kernel @k(%b0: mem<f32>, ..., %lo: i64[], %hi: i64[])         operands in order, results,
+ * constants; ends in `return` host   @entry() : launch ops name kernels: launch (mem..., n)
+ * callee=@k ; returns an i32 rt_host_code host   @entry_workspace() : returns i64 bytes and i32
+ * code */
+/* The weights of the planned module keep their numbers (and are borrowed from it, which must
+ * outlive the result); a constant that needs memory becomes a weight after them whose name begins
+ * with a dot.  Nobody passes those in: an image holds them in its read-only data, as a deployment
+ * object holds all weights. */
 static inline bool cg_weight_is_const(const char *name) { return name[0] == '.'; }
-ig_status cg_lower(const ir_module *planned, const char *entry, const cg_cpu *cpu, ir_module **out_);
+ig_status cg_lower(const ir_module *planned, const char *entry, const cg_cpu *cpu,
+                   ir_module **out_);
 
 /* compile.c */
-typedef struct cg_bytes { void *data; size_t n; const ig_allocator *alloc; } cg_bytes; /* owned */
+typedef struct cg_bytes {
+    void *data;
+    size_t n;
+    const ig_allocator *alloc;
+} cg_bytes; /* owned */
 void cg_bytes_free(cg_bytes *b);
 /* Module as recorded -> image for this machine or another: passes, lowering, LLVM, linking. */
 ig_status cg_compile(const ir_module *m, const char *entry, const cg_cpu *cpu, cg_bytes *image_);
-/* Module -> relocatable object with the deployment entry points <prefix>_run and <prefix>_workspace; weights inside. */
-ig_status cg_build(const ir_module *m, const char *entry, const char *prefix, const cg_cpu *cpu, cg_bytes *object_);
+/* Module -> relocatable object with the deployment entry points <prefix>_run and
+ * <prefix>_workspace; weights inside. */
+ig_status cg_build(const ir_module *m, const char *entry, const char *prefix, const cg_cpu *cpu,
+                   cg_bytes *object_);
 
-/* link.c: ELF object as LLVM emits it -> image; refuses what leaves a relocation or an undefined symbol. */
-ig_status cg_link(const ig_allocator *a, const void *elf, size_t n, const cg_cpu *cpu, cg_bytes *image_);
+/* link.c: ELF object as LLVM emits it -> image; refuses what leaves a relocation or an undefined
+ * symbol. */
+ig_status cg_link(const ig_allocator *a, const void *elf, size_t n, const cg_cpu *cpu,
+                  cg_bytes *image_);
 #endif
