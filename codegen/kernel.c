@@ -198,7 +198,10 @@ ir_ref cg_dim(cg_kernel *k, ir_dim d) {
     if (d >= 0) return cg_i64(k, d);
     if (cg_failed(k)) return (ir_ref){0};
     if (d == IR_DIM_BAD) {
-        ir_build_error(&k->b, rt_fail(k->b.m->alloc, IG_RANGE, "a size overflows or is negative"));
+        const ir_module *m = k->b.m;
+        ir_build_error(&k->b, ir_dims_lacked_memory(m)
+                                  ? rt_fail_memory()
+                                  : rt_fail(m->alloc, IG_RANGE, "a size overflows or is negative"));
         return (ir_ref){0};
     }
     for (uint32_t i = 0; i < k->dims.n; i++)

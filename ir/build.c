@@ -525,14 +525,8 @@ uint32_t *ir_count_uses(const ir_func *f, const ig_allocator *a) {
     return uses;
 }
 
-/* A dim of one module in another; it was valid there, so only memory can lack, perhaps once. */
-static ir_dim build_import_dim(ir_module *to, const ir_module *from, ir_dim d) {
-    ir_dim r = ir_dim_import(to, from, d);
-    return r == IR_DIM_BAD ? ir_dim_import(to, from, d) : r;
-}
-
 ir_type ir_import_type(ir_module *to, const ir_module *from, ir_type t) {
-    for (int i = 0; i < t.rank; i++) t.dim[i] = build_import_dim(to, from, t.dim[i]);
+    for (int i = 0; i < t.rank; i++) t.dim[i] = ir_dim_import(to, from, t.dim[i]);
     return t;
 }
 
@@ -547,14 +541,14 @@ void ir_import_attr(ir_module *to, const ir_module *from, ir_attr a, ir_attr_any
         ir_type *type = at;
         ir_places *places = at;
         switch (info->field[k].kind) {
-        case FIELD_dim: *dim = build_import_dim(to, from, *dim); break;
+        case FIELD_dim: *dim = ir_dim_import(to, from, *dim); break;
         case FIELD_dims:
-            for (int i = 0; i < dims->n; i++) dims->d[i] = build_import_dim(to, from, dims->d[i]);
+            for (int i = 0; i < dims->n; i++) dims->d[i] = ir_dim_import(to, from, dims->d[i]);
             break;
         case FIELD_type: *type = ir_import_type(to, from, *type); break;
         case FIELD_places:
             for (int i = 0; i < places->n; i++)
-                places->p[i].at = build_import_dim(to, from, places->p[i].at);
+                places->p[i].at = ir_dim_import(to, from, places->p[i].at);
             break;
         default: break;
         }

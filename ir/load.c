@@ -202,7 +202,8 @@ static bool load_dim_term(loader *l, bool *minus_, ir_dim *out_) {
         if (kind == DIM_SYM) {
             if (!load_index(l, &l->r, l->m->symbols.n, "dim symbol", &sym)) return false;
             const ir_symbol *y = &l->m->symbols.data[sym];
-            atom = ir_add_symbol(l->m, y->name, y->lo, y->hi);
+            if ((atom = ir_add_symbol(l->m, y->name, y->lo, y->hi)) == IR_DIM_BAD)
+                return load_no_memory(l);
         } else if (!load_atom_op(l, kind, &atom)) {
             return false;
         }
@@ -230,21 +231,17 @@ static bool load_poly(loader *l, ir_dim *out_) {
     return true;
 }
 
-/* The polynomials; one that succeeds at the second attempt failed for want of memory. */
 static bool load_polys(loader *l) {
     uint32_t n;
     ir_dim d;
     if (!load_count(l, &l->r, 16, &n)) return false;
     if (!rt_vec_reserve(l->alloc, &l->dims, n)) return load_no_memory(l);
     for (uint32_t i = 0; i < n; i++) {
-        rt_reader start = l->r;
         if (!load_poly(l, &d)) return false;
-        if (d == IR_DIM_BAD) {
-            l->r = start;
-            if (!load_poly(l, &d)) return false;
-            if (d != IR_DIM_BAD) return load_no_memory(l);
-            return load_fail(l, IG_FORMAT, "dim %u is not in normal form", i);
-        }
+        if (d == IR_DIM_BAD)
+            return ir_dims_lacked_memory(l->m)
+                       ? load_no_memory(l)
+                       : load_fail(l, IG_FORMAT, "dim %u is not in normal form", i);
         l->dims.data[l->dims.n++] = d;
     }
     return true;

@@ -311,15 +311,12 @@ static bool read_dim_sum(ir_reader *r, int depth, ir_dim *out_) {
     return true;
 }
 
-/* A dim; one that succeeds at the second attempt failed for want of memory. */
 static bool read_dim(ir_reader *r, ir_dim *out_) {
     ir_read_space(r);
     size_t at = r->at;
-    for (int attempt = 0; attempt < 2; attempt++) {
-        r->at = at;
-        if (!read_dim_sum(r, 0, out_)) return false;
-        if (*out_ != IR_DIM_BAD) return attempt == 0 || ir_read_no_memory(r);
-    }
+    if (!read_dim_sum(r, 0, out_)) return false;
+    if (*out_ != IR_DIM_BAD) return true;
+    if (ir_dims_lacked_memory(r->m)) return ir_read_no_memory(r);
     r->tok = at;
     return ir_read_fail(r, "the dim is negative, too large or too complicated");
 }

@@ -446,8 +446,7 @@ static void verify_types(verifier *v, const ir_op *o) {
                   .attr = ir_attr_get(v->m, o->attr),
                   .out = out};
     if (!ir_infer_types(&c)) {
-        if (c.code == IG_MEMORY ||
-            ir_infer_types(&c)) /* a second attempt tells want of memory apart */
+        if (c.code == IG_MEMORY)
             v->no_memory = true;
         else
             verify_bad(v, ir_rule_invariant((ir_opcode)o->code, o->nin), "%s", c.message);

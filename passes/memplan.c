@@ -61,6 +61,12 @@ static bool plan_fail(plan *p, ig_status s) {
     return false;
 }
 
+/* A size is not known: memory is out, or it is too large. */
+static bool plan_fail_size(plan *p, const char *what) {
+    if (ir_dims_lacked_memory(p->out)) return plan_fail(p, rt_fail_memory());
+    return plan_fail(p, rt_fail(p->alloc, IG_RANGE, "@%s: %s is too large", p->f->name, what));
+}
+
 /* --- Sizes ---------------------------------------------------------------------------------- */
 
 static ir_dim plan_round(ir_module *m, ir_dim bytes) {
@@ -124,8 +130,7 @@ static void plan_fill_lives(plan *p) {
 }
 
 static bool plan_add_block(plan *p, plan_block b) {
-    if (b.bytes == IR_DIM_BAD)
-        return plan_fail(p, rt_fail(p->alloc, IG_RANGE, "@%s: a value is too large", p->f->name));
+    if (b.bytes == IR_DIM_BAD) return plan_fail_size(p, "a value");
     if (rt_vec_push(p->alloc, &p->blocks, b) && rt_vec_push(p->alloc, &p->slot_of, 0)) return true;
     return plan_fail(p, rt_fail_memory());
 }
@@ -278,8 +283,9 @@ static void plan_place_symbolic(plan *p, ir_dim end) {
     }
     for (uint32_t i = 0; i < p->blocks.n; i++)
         if (p->slot_of.data[i]) p->blocks.data[i].at = p->slots.data[p->slot_of.data[i] - 1].at;
-    if (end == IR_DIM_BAD)
-        plan_fail(p, rt_fail(p->alloc, IG_RANGE, "@%s: the workspace is too large", p->f->name));
+    if (end == IR_DIM_BAD) plan_fail_size(p, "the workspace");
+    if (ir_dims_lacked_memory(p->out))
+        plan_fail(p, rt_fail_memory()); /* an order was not found, and a slot may be too small */
 }
 
 /* --- Emission ------------------------------------------------------------------------------- */
