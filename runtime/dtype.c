@@ -37,6 +37,8 @@ const char *ig_dtype_name(ig_dtype d) {
     return rt_dtype_tab[(unsigned)d < IG_DTYPE_END ? d : IG_NONE].name;
 }
 
+const char *ig_version(void) { return IG_VERSION_STRING; }
+
 size_t ig_dtype_size(ig_dtype d) {
     return rt_dtype_tab[(unsigned)d < IG_DTYPE_END ? d : IG_NONE].bytes;
 }
