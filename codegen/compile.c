@@ -6,6 +6,7 @@
  * library's only global state beside the thread-local stream pointer.  It is looked for in
  * IG_LLVM_PLUGIN (a path), then beside the library that holds this code, then where the loader
  * looks.  A failed attempt is not remembered, so that installing the plug-in helps at once. */
+#include "codegen/header.h"
 #include "codegen/llvm/plugin.h"
 #include "passes/pass.h"
 #include "runtime/base/log.h"
@@ -167,6 +168,8 @@ ig_status cg_build(const ir_module *m, const char *entry, const char *prefix, co
     void *object;
     size_t n;
     *object_ = (cg_bytes){0};
+    if (!cg_is_identifier(prefix))
+        return rt_fail(m->alloc, IG_INVALID, "`%s` cannot begin the name of a C function", prefix);
     RT_TRY(compile_target(m, &cpu));
     RT_TRY(compile_object(m, entry, prefix, cpu, &object, &n));
     object_->data = rt_alloc(m->alloc, n);

@@ -30,7 +30,7 @@ static ir_ref ew_int_div(cg_kernel *k, ir_opcode op, ig_dtype d, ir_ref x, ir_re
     if (rt_is_signed(d)) {
         ir_ref most = cg_cmp(k, IR_cmpop_eq, x, cg_int(k, d, ew_int_min(d)));
         ir_ref minus = cg_cmp(k, IR_cmpop_eq, y, cg_int(k, d, -1));
-        unsafe = cg_bit(k, IR_bitop_or, by_zero, cg_bit(k, IR_bitop_and, most, minus));
+        unsafe = cg_bit(k, IR_bitop_bor, by_zero, cg_bit(k, IR_bitop_band, most, minus));
     }
     ir_ref r = cg_bin(k, op, x, cg_select(k, unsafe, one, y));
     if (RT_PLANTED(wrong_division_by_zero)) return r;
@@ -50,10 +50,10 @@ static ir_ref ew_shift(cg_kernel *k, const ir_attr_shop *a, ig_dtype d, ir_ref x
 
 static ir_ref ew_cmp_bool(cg_kernel *k, ir_cmpop op, ir_ref x, ir_ref y) {
     switch (op) {
-    case IR_cmpop_eq: return cg_un(k, OP_not, cg_bit(k, IR_bitop_xor, x, y));
-    case IR_cmpop_ne: return cg_bit(k, IR_bitop_xor, x, y);
-    case IR_cmpop_lt: return cg_bit(k, IR_bitop_and, cg_un(k, OP_not, x), y);
-    default: return cg_bit(k, IR_bitop_or, cg_un(k, OP_not, x), y);
+    case IR_cmpop_eq: return cg_un(k, OP_lnot, cg_bit(k, IR_bitop_bxor, x, y));
+    case IR_cmpop_ne: return cg_bit(k, IR_bitop_bxor, x, y);
+    case IR_cmpop_lt: return cg_bit(k, IR_bitop_band, cg_un(k, OP_lnot, x), y);
+    default: return cg_bit(k, IR_bitop_bor, cg_un(k, OP_lnot, x), y);
     }
 }
 
@@ -66,11 +66,11 @@ static ir_ref ew_sticky_f64(cg_kernel *k, ig_dtype d, ir_ref x) {
     ir_ref small = cg_cmp(k, IR_cmpop_le, x, top);
     if (rt_is_signed(d)) {
         ir_ref above = cg_cmp(k, IR_cmpop_le, cg_int(k, d, -(INT64_C(1) << 53)), x);
-        small = cg_bit(k, IR_bitop_and, small, above);
+        small = cg_bit(k, IR_bitop_band, small, above);
     }
-    ir_ref lost = cg_cmp(k, IR_cmpop_ne, cg_bit(k, IR_bitop_and, x, cg_int(k, d, 0x7ff)), zero);
-    ir_ref kept = cg_bit(k, IR_bitop_and, x, cg_int(k, d, -0x800));
-    kept = cg_bit(k, IR_bitop_or, kept, cg_select(k, lost, cg_int(k, d, 0x800), zero));
+    ir_ref lost = cg_cmp(k, IR_cmpop_ne, cg_bit(k, IR_bitop_band, x, cg_int(k, d, 0x7ff)), zero);
+    ir_ref kept = cg_bit(k, IR_bitop_band, x, cg_int(k, d, -0x800));
+    kept = cg_bit(k, IR_bitop_bor, kept, cg_select(k, lost, cg_int(k, d, 0x800), zero));
     return cg_cast(k, cg_select(k, small, x, kept), IG_f64);
 }
 
@@ -123,10 +123,10 @@ static ir_ref ew_u64(cg_kernel *k, int64_t x) { return cg_int(k, IG_u64, x); }
 /* Magnitude bits -> exponent (denormals 1) and significand, both u64. */
 static void ew_split(cg_kernel *k, const ew_float *f, ir_ref mag, ir_ref *exp_, ir_ref *sig_) {
     ir_ref e = cg_shift(k, IR_shop_right, mag, f->mant);
-    ir_ref m = cg_bit(k, IR_bitop_and, mag, ew_u64(k, (INT64_C(1) << f->mant) - 1));
+    ir_ref m = cg_bit(k, IR_bitop_band, mag, ew_u64(k, (INT64_C(1) << f->mant) - 1));
     ir_ref normal = cg_cmp(k, IR_cmpop_ne, e, ew_u64(k, 0));
     *exp_ = cg_select(k, normal, e, ew_u64(k, 1));
-    *sig_ = cg_select(k, normal, cg_bit(k, IR_bitop_or, m, ew_u64(k, INT64_C(1) << f->mant)), m);
+    *sig_ = cg_select(k, normal, cg_bit(k, IR_bitop_bor, m, ew_u64(k, INT64_C(1) << f->mant)), m);
 }
 
 /* (sig << d) mod by, `chunk` bits at a time: sig, by < 2^(mant + 1), and mant + 1 + chunk <= 64. */
@@ -165,20 +165,21 @@ static ir_ref ew_float_rem(cg_kernel *k, ig_dtype d, ir_ref x, ir_ref y) {
     ew_float f = d == IG_f32 ? (ew_float){IG_u32, 23, 255, 40} : (ew_float){IG_u64, 52, 2047, 11};
     int64_t inf_bits = f.exps << f.mant, nan_bits = inf_bits | INT64_C(1) << (f.mant - 1);
     int64_t sign_bit = (int64_t)(UINT64_C(1) << (ew_width(f.u) - 1));
+    int64_t mag_bits = (int64_t)((UINT64_C(1) << (ew_width(f.u) - 1)) - 1);
     ir_ref ux = cg_cast(k, cg_bits(k, x, f.u), IG_u64), uy = cg_cast(k, cg_bits(k, y, f.u), IG_u64);
-    ir_ref ax = cg_bit(k, IR_bitop_and, ux, ew_u64(k, sign_bit - 1)), inf = ew_u64(k, inf_bits);
-    ir_ref ay = cg_bit(k, IR_bitop_and, uy, ew_u64(k, sign_bit - 1));
+    ir_ref ax = cg_bit(k, IR_bitop_band, ux, ew_u64(k, mag_bits)), inf = ew_u64(k, inf_bits);
+    ir_ref ay = cg_bit(k, IR_bitop_band, uy, ew_u64(k, mag_bits));
     ir_ref bad =
-        cg_bit(k, IR_bitop_or, cg_cmp(k, IR_cmpop_le, inf, ax), cg_cmp(k, IR_cmpop_lt, inf, ay));
-    bad = cg_bit(k, IR_bitop_or, bad, cg_cmp(k, IR_cmpop_eq, ay, ew_u64(k, 0)));
-    ir_ref small = cg_cmp(k, IR_cmpop_lt, ax, ay), stop = cg_bit(k, IR_bitop_or, bad, small);
+        cg_bit(k, IR_bitop_bor, cg_cmp(k, IR_cmpop_le, inf, ax), cg_cmp(k, IR_cmpop_lt, inf, ay));
+    bad = cg_bit(k, IR_bitop_bor, bad, cg_cmp(k, IR_cmpop_eq, ay, ew_u64(k, 0)));
+    ir_ref small = cg_cmp(k, IR_cmpop_lt, ax, ay), stop = cg_bit(k, IR_bitop_bor, bad, small);
     ir_ref ex, ey, mx, my;
     ew_split(k, &f, ax, &ex, &mx);
     ew_split(k, &f, ay, &ey, &my);
     ir_ref shift = cg_select(k, stop, ew_u64(k, 0), cg_bin(k, OP_sub, ex, ey));
     ir_ref r = ew_long_rem(k, &f, mx, shift, cg_select(k, stop, ew_u64(k, 1), my));
     ir_ref bits = cg_select(k, small, ax, ew_join(k, &f, r, ey));
-    bits = cg_bit(k, IR_bitop_or, bits, cg_bit(k, IR_bitop_and, ux, ew_u64(k, sign_bit)));
+    bits = cg_bit(k, IR_bitop_bor, bits, cg_bit(k, IR_bitop_band, ux, ew_u64(k, sign_bit)));
     bits = cg_select(k, bad, ew_u64(k, nan_bits), bits);
     return cg_bits(k, cg_cast(k, bits, f.u), d);
 }
@@ -312,7 +313,7 @@ static ir_ref ew_same(cg_kernel *k, ir_opcode op, const void *attr, ig_dtype d, 
     case OP_max:
     case OP_min:
         if (d != IG_bool) break;
-        return cg_bit(k, op == OP_max ? IR_bitop_or : IR_bitop_and, in[0], in[1]);
+        return cg_bit(k, op == OP_max ? IR_bitop_bor : IR_bitop_band, in[0], in[1]);
     case OP_shift: return ew_shift(k, attr, d, in[0], in[1]);
     case OP_fma:
         if (k->b.m->class == IR_CLASS_FMA) break;

@@ -371,7 +371,7 @@ static void gemm_pack_columns(cg_low *l, const gemm *g, cg_ix *ix, ir_ref col, i
     cg_nest column = cg_open_for(l, zero, cols, 1, 0, NULL, NULL);
     ix[g->type->rank - 1] = cg_ix_uniform(cg_bin(k, OP_add, col, column.loop.index));
     ir_ref panel = cg_shift(k, IR_shop_right, column.loop.index, __builtin_ctz(CG_LANES));
-    ir_ref lane = cg_bit(k, IR_bitop_and, column.loop.index, cg_i64(k, CG_LANES - 1));
+    ir_ref lane = cg_bit(k, IR_bitop_band, column.loop.index, cg_i64(k, CG_LANES - 1));
     cg_nest nest = cg_open_for(l, zero, size, 1, 0, NULL, NULL);
     ir_ref x = gemm_packed(l, g, cg_ix_uniform(nest.loop.index), ix);
     cg_store(k, g->panel, cg_bin(k, OP_add, gemm_line(l, g, panel, nest.loop.index), lane), x);
@@ -412,7 +412,7 @@ static ir_ref gemm_columns(cg_low *l, const gemm *g, int n, cg_ix *ix, ir_ref fr
     int last = g->type->rank - 1;
     ir_ref end = to;
     if (lanes) {
-        ir_ref whole = cg_bit(k, IR_bitop_and, cg_bin(k, OP_sub, to, from), cg_i64(k, -lanes));
+        ir_ref whole = cg_bit(k, IR_bitop_band, cg_bin(k, OP_sub, to, from), cg_i64(k, -lanes));
         end = cg_bin(k, OP_add, from, whole);
     }
     cg_nest nest = cg_open_for(l, from, end, lanes ? lanes : 1, 0, NULL, NULL);

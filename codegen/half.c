@@ -14,7 +14,7 @@
 
 static ir_ref half_u32(cg_kernel *k, int64_t x) { return cg_int(k, IG_u32, x); }
 static ir_ref half_and(cg_kernel *k, ir_ref x, int64_t m) {
-    return cg_bit(k, IR_bitop_and, x, half_u32(k, m));
+    return cg_bit(k, IR_bitop_band, x, half_u32(k, m));
 }
 static ir_ref half_add(cg_kernel *k, ir_ref x, int64_t m) {
     return cg_bin(k, OP_add, x, half_u32(k, m));
@@ -29,7 +29,7 @@ static ir_ref half_unpack_f16(cg_kernel *k, ir_ref h) {
     ir_ref r = cg_select(k, cg_cmp(k, IR_cmpop_eq, e, half_u32(k, 0x0f800000)), top, base);
     r = cg_select(k, cg_cmp(k, IR_cmpop_eq, e, half_u32(k, 0)), low, r);
     ir_ref sign = cg_shift(k, IR_shop_left, half_and(k, h, 0x8000), 16);
-    return cg_bits(k, cg_bit(k, IR_bitop_or, r, sign), IG_f32);
+    return cg_bits(k, cg_bit(k, IR_bitop_bor, r, sign), IG_f32);
 }
 
 static ir_ref half_pack_f16(cg_kernel *k, ir_ref bits) {
@@ -42,7 +42,7 @@ static ir_ref half_pack_f16(cg_kernel *k, ir_ref bits) {
     ir_ref low = cg_bin(k, OP_sub, cg_bits(k, sum, IG_u32), half_u32(k, 0x3f000000));
     ir_ref r = cg_select(k, cg_cmp(k, IR_cmpop_lt, mag, half_u32(k, 113 << 23)), low, mid);
     r = cg_select(k, cg_cmp(k, IR_cmpop_le, half_u32(k, 0x47800000), mag), half_u32(k, 0x7c00), r);
-    r = cg_bit(k, IR_bitop_or, r, half_and(k, cg_shift(k, IR_shop_right, bits, 16), 0x8000));
+    r = cg_bit(k, IR_bitop_bor, r, half_and(k, cg_shift(k, IR_shop_right, bits, 16), 0x8000));
     return cg_select(k, cg_cmp(k, IR_cmpop_lt, half_u32(k, 0x7f800000), mag), half_u32(k, HALF_NAN),
                      r);
 }
@@ -90,6 +90,6 @@ ir_ref cg_to_odd(cg_kernel *k, ir_ref x) {
     ir_ref bits = cg_bits(k, near, IG_u32), one = half_u32(k, 1), zero = half_u32(k, 0);
     ir_ref over = cg_cmp(k, IR_cmpop_lt, cg_un(k, OP_abs, x), cg_un(k, OP_abs, back));
     bits = cg_bin(k, OP_sub, bits, cg_select(k, over, one, zero));
-    bits = cg_bit(k, IR_bitop_or, bits, cg_select(k, cg_cmp(k, IR_cmpop_ne, back, x), one, zero));
+    bits = cg_bit(k, IR_bitop_bor, bits, cg_select(k, cg_cmp(k, IR_cmpop_ne, back, x), one, zero));
     return cg_bits(k, bits, IG_f32);
 }

@@ -81,7 +81,7 @@ static bool host_add_atoms(host *h) {
 /* --- Checks --------------------------------------------------------------------------------- */
 
 static ir_ref host_or(host *h, ir_ref x, ir_ref y) {
-    return x.i ? cg_bit(&h->k, IR_bitop_or, x, y) : y;
+    return x.i ? cg_bit(&h->k, IR_bitop_bor, x, y) : y;
 }
 
 static void host_check_symbols(host *h) {

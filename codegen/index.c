@@ -73,7 +73,7 @@ cg_ix cg_ix_div(cg_low *l, cg_ix x, ir_dim d, bool rem) {
     }
     ir_ref v = cg_ix_value(l, x), r;
     if (d > 1 && !(d & (d - 1))) {
-        r = rem ? cg_bit(k, IR_bitop_and, v, cg_i64(k, d - 1))
+        r = rem ? cg_bit(k, IR_bitop_band, v, cg_i64(k, d - 1))
                 : cg_shift(k, IR_shop_right, v, __builtin_ctzll((unsigned long long)d));
     } else {
         ir_ref by = cg_dim(k, d);

@@ -219,15 +219,15 @@ static void lower_rng(cg_low *l, cg_frame *f) {
     ir_ref in[4] = {f->tmp[0], key1, cg_cast(k, block, IG_u32),
                     cg_cast(k, cg_shift(k, IR_shop_right, block, 32), IG_u32)};
     cg_philox(k, in, w);
-    ir_ref low = cg_cmp(k, IR_cmpop_eq, cg_bit(k, IR_bitop_and, i, cg_int(k, IG_u64, 1)),
+    ir_ref low = cg_cmp(k, IR_cmpop_eq, cg_bit(k, IR_bitop_band, i, cg_int(k, IG_u64, 1)),
                         cg_int(k, IG_u64, 0));
     if (wide) {
         ir_ref lo = cg_cast(k, cg_select(k, low, w[0], w[2]), IG_u64);
         ir_ref hi = cg_cast(k, cg_select(k, low, w[1], w[3]), IG_u64);
-        lower_give(l, cg_bit(k, IR_bitop_or, lo, cg_shift(k, IR_shop_left, hi, 32)));
+        lower_give(l, cg_bit(k, IR_bitop_bor, lo, cg_shift(k, IR_shop_left, hi, 32)));
         return;
     }
-    ir_ref two = cg_cmp(k, IR_cmpop_eq, cg_bit(k, IR_bitop_and, i, cg_int(k, IG_u64, 2)),
+    ir_ref two = cg_cmp(k, IR_cmpop_eq, cg_bit(k, IR_bitop_band, i, cg_int(k, IG_u64, 2)),
                         cg_int(k, IG_u64, 0));
     lower_give(l, cg_select(k, two, cg_select(k, low, w[0], w[1]), cg_select(k, low, w[2], w[3])));
 }
@@ -317,7 +317,7 @@ typedef struct lower_window {
 } lower_window;
 
 static ir_ref lower_and(cg_low *l, ir_ref x, ir_ref y) {
-    return !x.i ? y : cg_bit(&l->k, IR_bitop_and, x, y);
+    return !x.i ? y : cg_bit(&l->k, IR_bitop_band, x, y);
 }
 
 /* Some lane, or every lane. */
@@ -350,8 +350,8 @@ static void lower_window_axis(cg_low *l, lower_window *w, int axis, cg_ix t, ir_
 
 static void lower_window_end(cg_low *l, lower_window *w) {
     if (!w->vary) return;
-    w->all = lower_lanes(l, IR_bitop_and, w->inside);
-    w->any = lower_lanes(l, IR_bitop_or, w->inside);
+    w->all = lower_lanes(l, IR_bitop_band, w->inside);
+    w->any = lower_lanes(l, IR_bitop_bor, w->inside);
 }
 
 /* Subscripts that are valid in every lane, given that some lane is inside. */
@@ -385,7 +385,7 @@ static lower_window lower_pad_window(cg_low *l, const cg_frame *f) {
 enum { PAD_VALUE, PAD_OPEN, PAD_FAST, PAD_SLOW, PAD_PLAIN };
 
 /* Deeper than this, a straddling vector is not worth a second copy of the operand's code. */
-#define LOWER_FAST_DEPTH 3
+#define LOWER_FAST_DEPTH 2
 
 /* Open the branch that reads the operand of a pad. */
 static void lower_pad_open(cg_low *l, cg_frame *f) {

@@ -213,7 +213,7 @@ static void nest_cell(cg_low *l, nest_plan *p, cg_ix t) {
 /* Steps of `lanes` over [lo, hi), as many as fit; where they end. */
 static ir_ref nest_vectors(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi, int64_t lanes) {
     cg_kernel *k = &l->k;
-    ir_ref whole = cg_bit(k, IR_bitop_and, cg_bin(k, OP_sub, hi, lo), cg_i64(k, -lanes));
+    ir_ref whole = cg_bit(k, IR_bitop_band, cg_bin(k, OP_sub, hi, lo), cg_i64(k, -lanes));
     ir_ref end = cg_bin(k, OP_add, lo, whole);
     cg_nest v = cg_open_for(l, lo, end, lanes, 0, NULL, NULL);
     k->lanes = lanes;

@@ -41,7 +41,7 @@ static int64_t reduce_int_end(ig_dtype d, bool low) {
 
 ir_ref cg_identity(cg_low *l, ir_redop op, ig_dtype d) {
     ig_dtype r = cg_reg(d);
-    bool low = op == IR_redop_max || op == IR_redop_or || op == IR_redop_argmax;
+    bool low = op == IR_redop_max || op == IR_redop_any || op == IR_redop_argmax;
     if (op == IR_redop_sum || op == IR_redop_prod) return cg_int(&l->k, r, op == IR_redop_prod);
     if (d == IG_bool) return cg_int(&l->k, r, !low);
     if (rt_is_float(r)) return cg_flt(&l->k, r, low ? -(double)INFINITY : (double)INFINITY);
@@ -51,7 +51,7 @@ ir_ref cg_identity(cg_low *l, ir_redop op, ig_dtype d) {
 ir_ref cg_monoid(cg_low *l, ir_redop op, ig_dtype d, ir_ref x, ir_ref y) {
     static const ir_opcode code[] = {
         [IR_redop_sum] = OP_add, [IR_redop_prod] = OP_mul, [IR_redop_max] = OP_max,
-        [IR_redop_min] = OP_min, [IR_redop_and] = OP_min,  [IR_redop_or] = OP_max,
+        [IR_redop_min] = OP_min, [IR_redop_all] = OP_min,  [IR_redop_any] = OP_max,
     };
     ir_ref in[2] = {x, y};
     return cg_ew(&l->k, code[op], NULL, cg_reg(d), 2, in);
@@ -109,7 +109,7 @@ static ir_ref reduce_across(cg_low *l, const reduce_work *w, ir_ref lo, ir_ref h
     cg_kernel *k = &l->k;
     ir_ref acc = cg_splat(k, cg_identity(l, w->op, w->d), IR_LANES), in, x;
     if (w->count < 0 || w->count >= IR_LANES) {
-        ir_ref whole = cg_bit(k, IR_bitop_and, cg_bin(k, OP_sub, hi, lo), cg_i64(k, -IR_LANES));
+        ir_ref whole = cg_bit(k, IR_bitop_band, cg_bin(k, OP_sub, hi, lo), cg_i64(k, -IR_LANES));
         ir_ref end = cg_bin(k, OP_add, lo, whole);
         cg_nest nest = cg_open_for(l, lo, end, IR_LANES, 1, &acc, &in);
         x = reduce_element(l, w, cg_ix_aligned(nest.loop.index), IR_LANES);
@@ -141,7 +141,7 @@ static ir_ref reduce_along(cg_low *l, const reduce_work *w, ir_ref lo, ir_ref hi
     ir_ref lane[IR_LANES], id = cg_identity(l, w->op, w->d);
     for (int j = 0; j < IR_LANES; j++) reduce_set(l, w, cg_i64(k, j), id);
     cg_nest nest = cg_open_for(l, lo, hi, 1, 0, NULL, NULL);
-    ir_ref t = nest.loop.index, at = cg_bit(k, IR_bitop_and, t, cg_i64(k, IR_LANES - 1));
+    ir_ref t = nest.loop.index, at = cg_bit(k, IR_bitop_band, t, cg_i64(k, IR_LANES - 1));
     ir_ref x = reduce_element(l, w, cg_ix_uniform(t), k->lanes);
     reduce_set(l, w, at, cg_monoid(l, w->op, w->d, reduce_get(l, w, at), x));
     cg_close_for(l, nest, 0, NULL);
@@ -166,7 +166,7 @@ static ir_ref reduce_ctz(cg_low *l, ir_ref x) {
 /* Push the partial of block b: combine with the trees of the trailing ones of b. */
 static void reduce_push(cg_low *l, const reduce_work *w, ir_ref b, ir_ref partial) {
     cg_kernel *k = &l->k;
-    ir_ref level = reduce_ctz(l, cg_un(k, OP_not, b)), in;
+    ir_ref level = reduce_ctz(l, cg_un(k, OP_lnot, b)), in;
     partial = cg_splat(k, partial, w->width > 1 ? w->width : 0);
     cg_nest nest = cg_open_for(l, cg_i64(k, 0), level, 1, 1, &partial, &in);
     ir_ref r = cg_monoid(l, w->op, w->d, reduce_get(l, w, reduce_level(l, nest.loop.index)), in);
@@ -184,7 +184,7 @@ static ir_ref reduce_take(cg_low *l, const reduce_work *w, ir_ref n) {
     cg_nest nest = cg_open_for(l, cg_bin(k, OP_add, low, one), top, 1, 1, &r, &in);
     ir_ref by[2] = {n, nest.loop.index};
     ir_ref bit = ir_emit(&k->b, OP_shift, &(ir_attr_shop){.op = IR_shop_right}, 2, by);
-    bit = cg_bit(k, IR_bitop_and, bit, one);
+    bit = cg_bit(k, IR_bitop_band, bit, one);
     cg_nest branch = cg_open_if(l, cg_cmp(k, IR_cmpop_eq, bit, one));
     r = cg_monoid(l, w->op, w->d, reduce_get(l, w, reduce_level(l, nest.loop.index)), in);
     cg_open_else(l, branch, 1, &r);
@@ -221,8 +221,8 @@ static ir_ref reduce_beats(cg_low *l, const reduce_work *w, ig_dtype r, ir_ref x
     ir_ref better = w->op == IR_redop_argmax ? cg_cmp(k, IR_cmpop_lt, best, x)
                                              : cg_cmp(k, IR_cmpop_lt, x, best);
     if (!rt_is_float(r)) return better;
-    better = cg_bit(k, IR_bitop_or, better, cg_cmp(k, IR_cmpop_ne, x, x));
-    return cg_bit(k, IR_bitop_and, better, cg_cmp(k, IR_cmpop_eq, best, best));
+    better = cg_bit(k, IR_bitop_bor, better, cg_cmp(k, IR_cmpop_ne, x, x));
+    return cg_bit(k, IR_bitop_band, better, cg_cmp(k, IR_cmpop_eq, best, best));
 }
 
 static ir_ref reduce_arg(cg_low *l, const reduce_work *w) {

@@ -45,7 +45,7 @@ static ir_ref scan_step(cg_low *l, const scan_work *w, ir_ref t, ir_ref x, const
     ir_redop op = (ir_redop)w->a->op;
     ir_ref block = cg_i64(k, IR_CUMRED_BLOCK), zero = cg_i64(k, 0);
     ir_ref start =
-        cg_cmp(k, IR_cmpop_eq, cg_bit(k, IR_bitop_and, t, cg_i64(k, IR_CUMRED_BLOCK - 1)), zero);
+        cg_cmp(k, IR_cmpop_eq, cg_bit(k, IR_bitop_band, t, cg_i64(k, IR_CUMRED_BLOCK - 1)), zero);
     int lanes = cg_lanes_of(k, in[0]);
     x = cg_splat(k, x, lanes);
     out[1] = in[1];
@@ -124,7 +124,7 @@ static void scan_columns(cg_low *l, const scan_work *w, cg_ix *ix) {
     ir_dim extent = w->type->dim[last];
     ir_ref n = cg_dim(k, extent), end = cg_i64(k, 0);
     if (extent < 0 || extent >= CG_LANES) {
-        end = cg_bit(k, IR_bitop_and, n, cg_i64(k, -CG_LANES));
+        end = cg_bit(k, IR_bitop_band, n, cg_i64(k, -CG_LANES));
         cg_nest v = cg_open_for(l, cg_i64(k, 0), end, CG_LANES, 0, NULL, NULL);
         k->lanes = CG_LANES;
         ix[last] = cg_ix_aligned(v.loop.index);
