@@ -266,7 +266,9 @@ ig_tensor *fe_error(fe_call *c, ig_code code, const char *fmt, ...) {
     va_start(ap, fmt);
     rt_str_vprintf(&s, fmt, ap);
     va_end(ap);
-    ig_status e = s.failed ? rt_fail_memory() : rt_fail(fe_alloc(c), code, "%s", rt_str_text(&s));
+    const ir_module *m = fe_module(c); /* a dim that memory lacked for is not the user's mistake */
+    bool lacked = s.failed || (m && ir_dims_lacked_memory(m));
+    ig_status e = lacked ? rt_fail_memory() : rt_fail(fe_alloc(c), code, "%s", rt_str_text(&s));
     rt_str_free(&s);
     return fe_error_status(c, e);
 }

@@ -290,6 +290,7 @@ ig_tensor *ig_copy_at(const ig_site *site, ig_arg x) {
 
 ig_tensor *ig_name(ig_tensor *t, const char *name) {
     FE_ENTER(t ? t->site : NULL, "name");
+    ig_tensor *r = fe_poison(c);
     if (fe_is_usable(c, t, 0)) {
         size_t n = name ? strlen(name) : 0;
         char *copy = NULL;
@@ -302,10 +303,11 @@ ig_tensor *ig_name(ig_tensor *t, const char *name) {
             memcpy(copy, name, n + 1);
             tensor_free_name(t->session, t->name);
             t->name = copy;
+            r = t;
         }
     }
     fe_exit(c);
-    return t;
+    return r;
 }
 
 /* --- Reading ------------------------------------------------------------------------------- */

@@ -36,6 +36,7 @@ typedef struct trace_job {
     ir_module *module;     /* owned until it is handed over */
     RT_VEC(ir_type) types; /* of the arguments */
     trace_run first, second;
+    ig_status earlier; /* borrowed: the error the stream had before the trace */
 } trace_job;
 
 #define trace_alloc(j)           fe_alloc((j)->c)
@@ -246,14 +247,24 @@ static void trace_call(trace_job *j, fe_call *c, ig_tensor *const *in, ig_tensor
     s->missing = missing;
 }
 
+/* A result is missing: for an error of the run, for an earlier one (what the function captured is
+ * poison), or the function did not set it. */
+static void trace_bad_result(trace_job *j, fe_call *c, int i, const ig_tensor *t) {
+    if (c->s->error) return;
+    if (t && j->earlier)
+        fe_error(c, ig_status_code(j->earlier),
+                 "the function left result %d poison, for an earlier error: %s", i,
+                 ig_status_text(j->earlier));
+    else
+        fe_error(c, IG_TRACE, "the function left result %d %s", i, t ? "poison" : "NULL");
+}
+
 /* The values that are results, and the last values of assigned handles. */
 static bool trace_take_results(trace_job *j, fe_call *c, trace_run *r, ig_tensor *const *out) {
     uint32_t val;
     for (int i = 0; i < j->nout; i++) {
         if (!out[i] || fe_is_poison(out[i])) {
-            if (!c->s->error)
-                fe_error(c, IG_TRACE, "the function left result %d %s", i,
-                         out[i] ? "poison" : "NULL");
+            trace_bad_result(j, c, i, out[i]);
             return false;
         }
         if (!fe_is_usable(c, out[i], i) || !rec_value_of(c, &r->rec, out[i], &val)) return false;
@@ -313,6 +324,7 @@ static ig_status trace_run_once(trace_job *j, trace_run *r, bool other) {
     rec_init(&r->rec, s->session, j->module, r->binding.data);
     if (!room) return fe_status(j->c, rt_fail_memory());
     s->error = NULL;
+    j->earlier = before;
     if (fe_enter(&c, j->c->site, "trace")) {
         trace_run_in(j, &c, r, other, room, room + j->nin);
         fe_exit(&c);

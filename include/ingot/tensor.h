@@ -279,7 +279,7 @@ IG_API ig_tensor *ig_eye_at(const ig_site *site, ig_dtype dtype, int64_t n, int6
 /* A new handle with the value of x. */
 IG_API ig_tensor *ig_copy_at(const ig_site *site, ig_arg x);
 /* Name a tensor: a trace that captures it makes it the weight of that name.  The name is copied.
- * Returns t. */
+ * Returns t, or poison after an error. */
 IG_API ig_tensor *ig_name(ig_tensor *t, const char *name);
 
 #define ig_tensor_from(...) \
