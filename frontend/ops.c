@@ -57,7 +57,7 @@ static ig_tensor *ops_unary(const ig_site *site, const char *name, ir_opcode op,
     ROW(cos, cos, NULL)                                             \
     ROW(tanh, tanh, NULL)                                           \
     ROW(erf, erf, NULL)                                             \
-    ROW(not, not, NULL)                                             \
+    ROW(not, lnot, NULL)                                            \
     ROW(floor, rint, &(ir_attr_rmode){.mode = IR_rmode_floor})      \
     ROW(ceil, rint, &(ir_attr_rmode){.mode = IR_rmode_ceil})        \
     ROW(round, rint, &(ir_attr_rmode){.mode = IR_rmode_even})       \
@@ -198,9 +198,9 @@ static ig_tensor *ops_binary(const ig_site *site, const char *name, ir_opcode op
     ROW(le, cmp, CMP(le), x, y)   \
     ROW(gt, cmp, CMP(lt), y, x)   \
     ROW(ge, cmp, CMP(le), y, x)   \
-    ROW(and, bit, BIT(and), x, y) \
-    ROW(or, bit, BIT(or), x, y)   \
-    ROW(xor, bit, BIT(xor), x, y) \
+    ROW(and, bit, BIT(band), x, y) \
+    ROW(or, bit, BIT(bor), x, y)   \
+    ROW(xor, bit, BIT(bxor), x, y) \
     ROW(shl, shift, &(ir_attr_shop){.op = IR_shop_left}, x, y)
 
 #define BINARY(name, op, attr, first, second)                            \

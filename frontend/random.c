@@ -174,8 +174,8 @@ ig_tensor *ig_permutation_at(const ig_site *site, ig_tensor *rng, int64_t n) {
     ir_dims d = {.n = 1, .d = {n}};
     ig_tensor *word =
         fe_convert(c, random_shift(c, random_bits(c, rng, IR_width_u64, &d), 1), IG_i64);
-    word = fe_bit(c, IR_bitop_and, word, fe_int(c, IG_i64, INT64_MAX - (low - 1)));
-    word = fe_bit(c, IR_bitop_or, word, fe_iota(c, IG_i64, &d, 0));
+    word = fe_bit(c, IR_bitop_band, word, fe_int(c, IG_i64, INT64_MAX - (low - 1)));
+    word = fe_bit(c, IR_bitop_bor, word, fe_iota(c, IG_i64, &d, 0));
     if (!fe_is_poison(word)) word = fe_sort_words(c, word);
-    return fe_leave(c, fe_bit(c, IR_bitop_and, word, fe_int(c, IG_i64, low - 1)));
+    return fe_leave(c, fe_bit(c, IR_bitop_band, word, fe_int(c, IG_i64, low - 1)));
 }

@@ -79,7 +79,7 @@ static ig_tensor *reduce_plain(const ig_site *site, const char *name, ir_redop o
 }
 
 #define REDUCE_ROWS(ROW) \
-    ROW(sum, sum) ROW(prod, prod) ROW(max, max) ROW(min, min) ROW(all, and) ROW(any, or)
+    ROW(sum, sum) ROW(prod, prod) ROW(max, max) ROW(min, min) ROW(all, all) ROW(any, any)
 #define REDUCE(name, op)                                                     \
     ig_tensor *ig_##name##_at(const ig_site *site, ig_arg x, ig_axes axes) { \
         return reduce_plain(site, #name, IR_redop_##op, x, axes);            \

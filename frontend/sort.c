@@ -37,14 +37,14 @@ static ig_tensor *sort_fold_sign(fe_call *c, ig_tensor *bits) {
     if (fe_is_poison(bits)) return bits;
     int64_t top = (int64_t)(8 * rt_dtype_bytes((ig_dtype)bits->dtype)) - 1;
     ig_tensor *sign = sort_shift(c, IR_shop_arith, bits, top);
-    return fe_bit(c, IR_bitop_xor, bits, sort_shift(c, IR_shop_right, sign, 1));
+    return fe_bit(c, IR_bitop_bxor, bits, sort_shift(c, IR_shop_right, sign, 1));
 }
 
 /* Unsigned bits as a signed integer of the same order; its own inverse. */
 static ig_tensor *sort_flip_top(fe_call *c, ig_tensor *bits) {
     if (fe_is_poison(bits)) return bits;
     int64_t least = (int64_t)(UINT64_MAX << (8 * rt_dtype_bytes((ig_dtype)bits->dtype) - 1));
-    return fe_bit(c, IR_bitop_xor, bits, fe_int(c, (ig_dtype)bits->dtype, least));
+    return fe_bit(c, IR_bitop_bxor, bits, fe_int(c, (ig_dtype)bits->dtype, least));
 }
 
 static ig_tensor *sort_key(fe_call *c, ig_tensor *x, bool descending) {
@@ -52,11 +52,11 @@ static ig_tensor *sort_key(fe_call *c, ig_tensor *x, bool descending) {
     ig_tensor *key = d == IG_bool ? fe_convert(c, x, s) : sort_bitcast(c, x, s);
     if (rt_is_float(d)) key = sort_fold_sign(c, key);
     if (rt_is_int(d) && !rt_is_signed(d)) key = sort_flip_top(c, key);
-    return descending ? fe_op1(c, OP_not, NULL, key) : key;
+    return descending ? fe_op1(c, OP_lnot, NULL, key) : key;
 }
 
 static ig_tensor *sort_unkey(fe_call *c, ig_tensor *key, ig_dtype d, bool descending) {
-    if (descending) key = fe_op1(c, OP_not, NULL, key);
+    if (descending) key = fe_op1(c, OP_lnot, NULL, key);
     if (rt_is_float(d)) key = sort_fold_sign(c, key);
     if (rt_is_int(d) && !rt_is_signed(d)) key = sort_flip_top(c, key);
     return d == IG_bool ? fe_convert(c, key, d) : sort_bitcast(c, key, d);
@@ -95,8 +95,8 @@ static void sort_exchange(fe_call *c, sort_words *w, ir_dim rows, int64_t n, int
     ig_tensor *at = sort_halves(c, w->at, rows, n, size);
     ig_tensor *p = sort_half(c, at, 0, false), *q = sort_half(c, at, 1, mirror);
     ig_tensor *tie =
-        fe_bit(c, IR_bitop_and, fe_cmp(c, IR_cmpop_eq, a, b), fe_cmp(c, IR_cmpop_lt, q, p));
-    ig_tensor *swap = fe_bit(c, IR_bitop_or, fe_cmp(c, IR_cmpop_lt, b, a), tie);
+        fe_bit(c, IR_bitop_band, fe_cmp(c, IR_cmpop_eq, a, b), fe_cmp(c, IR_cmpop_lt, q, p));
+    ig_tensor *swap = fe_bit(c, IR_bitop_bor, fe_cmp(c, IR_cmpop_lt, b, a), tie);
     w->key = sort_join(c, fe_select(c, swap, b, a), fe_select(c, swap, a, b), mirror);
     w->at = sort_join(c, fe_select(c, swap, q, p), fe_select(c, swap, p, q), mirror);
 }
@@ -166,7 +166,7 @@ static bool sort_rows(fe_call *c, ig_tensor *x, int64_t n, bool descending, ig_t
     if (fe_is_poison(w.key) || (w.at && fe_is_poison(w.at))) return false;
     ig_tensor *key = fe_cut(c, fe_reshape(c, w.key, &shape), 1, 0, n);
     *at_ = w.at ? fe_cut(c, fe_reshape(c, w.at, &shape), 1, 0, n)
-                : fe_bit(c, IR_bitop_and, key, fe_int(c, IG_i64, UINT32_MAX));
+                : fe_bit(c, IR_bitop_band, key, fe_int(c, IG_i64, UINT32_MAX));
     if (!w.at) key = sort_shift(c, IR_shop_arith, key, 32);
     if (fe_is_poison(key)) return false;
     *sorted_ = sort_unkey(c, fe_convert(c, key, sort_signed(d)), d, descending);

@@ -167,8 +167,8 @@ static ir_ref fold_rint(const fold *x) {
     return fold_none;
 }
 
-static ir_ref fold_not(const fold *x) {
-    const ir_op *o = fold_def(x, x->in[0], OP_not);
+static ir_ref fold_lnot(const fold *x) {
+    const ir_op *o = fold_def(x, x->in[0], OP_lnot);
     return o ? fold_in(x, o, 0) : fold_none;
 }
 
@@ -237,13 +237,13 @@ static ir_ref fold_maxmin(const fold *x) {
 static ir_ref fold_bit(const fold *x) {
     ir_bitop op = (ir_bitop)((const ir_attr_bitop *)x->attr)->op;
     if (x->in[0].i == x->in[1].i)
-        return op == IR_bitop_xor ? fold_make_int(x, *fold_type(x, 0), 0) : x->in[0];
+        return op == IR_bitop_bxor ? fold_make_int(x, *fold_type(x, 0), 0) : x->in[0];
     for (int k = 0; k < 2; k++) {
         ir_ref me = x->in[k], other = x->in[1 - k];
-        if (fold_is(x, k, 0)) return op == IR_bitop_and ? me : other;
+        if (fold_is(x, k, 0)) return op == IR_bitop_band ? me : other;
         if (!fold_is_ones(x, k)) continue;
-        if (op == IR_bitop_xor) return ir_emit1(x->b, OP_not, NULL, other);
-        return op == IR_bitop_and ? other : me;
+        if (op == IR_bitop_bxor) return ir_emit1(x->b, OP_lnot, NULL, other);
+        return op == IR_bitop_band ? other : me;
     }
     return fold_none;
 }
@@ -267,7 +267,7 @@ static ir_ref fold_cmp_bool(const fold *x, ir_cmpop op) {
         const void *e = fold_splat(x, x->in[k]);
         if (!e) continue;
         bool same = (fold_int(IG_bool, e) == 1) == (op == IR_cmpop_eq);
-        return same ? x->in[1 - k] : ir_emit1(x->b, OP_not, NULL, x->in[1 - k]);
+        return same ? x->in[1 - k] : ir_emit1(x->b, OP_lnot, NULL, x->in[1 - k]);
     }
     return fold_none;
 }
@@ -299,7 +299,7 @@ static ir_ref fold_select(const fold *x) {
     if (p) return fold_int(IG_bool, p) ? x->in[1] : x->in[2];
     if (fold_type(x, 1)->dtype != IG_bool) return fold_none;
     if (fold_is(x, 1, 1) && fold_is(x, 2, 0)) return x->in[0];
-    if (fold_is(x, 1, 0) && fold_is(x, 2, 1)) return ir_emit1(x->b, OP_not, NULL, x->in[0]);
+    if (fold_is(x, 1, 0) && fold_is(x, 2, 1)) return ir_emit1(x->b, OP_lnot, NULL, x->in[0]);
     return fold_none;
 }
 

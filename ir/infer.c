@@ -291,7 +291,7 @@ static bool type_bits(ir_infer *c) {
         return infer_fail(c, IG_DTYPE,
                           "%s: integers or bool are needed; compare, convert or bitcast first",
                           TYPE(&c->in[0]));
-    if (c->op == OP_bit && ((const ir_attr_bitop *)c->attr)->op > IR_bitop_xor)
+    if (c->op == OP_bit && ((const ir_attr_bitop *)c->attr)->op > IR_bitop_bxor)
         return infer_fail(c, IG_INVALID, "there is no such bit operation");
     return infer_one(c, c->in[0]);
 }
@@ -544,13 +544,13 @@ static bool infer_check_redop(ir_infer *c, unsigned op, const ir_type *x) {
     static const char *const need[] = {
         [IR_redop_sum] = "integers or floats",
         [IR_redop_prod] = "integers or floats",
-        [IR_redop_and] = "bool",
-        [IR_redop_or] = "bool",
+        [IR_redop_all] = "bool",
+        [IR_redop_any] = "bool",
     };
     bool ok = true;
     if (op > IR_redop_argmin) return infer_fail(c, IG_INVALID, "there is no such reduction");
     if (op == IR_redop_sum || op == IR_redop_prod) ok = infer_is_num(x);
-    if (op == IR_redop_and || op == IR_redop_or) ok = infer_is_bool(x);
+    if (op == IR_redop_all || op == IR_redop_any) ok = infer_is_bool(x);
     if (ok) return true;
     return infer_fail(c, IG_DTYPE, "%s of %s: %s needed; convert first",
                       ir_enum_names(FIELD_redop)[op], TYPE(x), need[op]);

@@ -15,6 +15,8 @@
  *     integer in the low bits: one addition instead of a saturating conversion, and 64-bit integers
  *     need no instruction of their own.
  *  5. Constants are exact in the type that they are used in.
+ *  6. No two arguments of one call emit: C leaves their order open, and the order of ops is part of
+ *     a body's printed form and hash.
  *
  * exp: n = rint(x / ln 2), r = x - n ln 2 in two steps (Cody and Waite), e^r = 1 + r (1 + r c(r))
  * with a minimax c, and the result is scaled by 2^(n/2) twice: the second product rounds into the
@@ -124,7 +126,8 @@ double math_ln2_lo(const math_fmt *f) {
     return f->real == IG_f64 ? 0x1.473de6af278edp-34 : 0x1.7f7d1cp-20;
 }
 
-ir_ref math_exp_tail(ir_builder *b, ir_ref r) {
+/* e^r = 1 + r + r^2 c(r) for |r| <= ln(2)/2; gives c(r). */
+static ir_ref math_exp_tail(ir_builder *b, ir_ref r) {
     /* e^r to 2^-27.9 and 2^-56.3 */
     static const double f32[] = {0x1.fffffep-2, 0x1.555480p-3, 0x1.5556a4p-5, 0x1.1247bap-7,
                                  0x1.6c33ecp-10};
@@ -142,6 +145,16 @@ ir_ref math_exp_tail(ir_builder *b, ir_ref r) {
     return wide ? math_poly(b, r, f64, MATH_N(f64)) : math_poly(b, r, f32, MATH_N(f32));
 }
 
+ir_ref math_exp_factor(ir_builder *b, ir_ref r) {
+    ir_ref c = math_exp_tail(b, r);
+    return math_fma(b, c, r, math_k(b, r, 1));
+}
+
+ir_ref math_exp_rest(ir_builder *b, ir_ref r, ir_ref low) {
+    ir_ref c = math_exp_tail(b, r), z = math_mul(b, r, r);
+    return math_fma(b, z, c, math_fma(b, low, r, low));
+}
+
 ir_ref math_exp(ir_builder *b, ir_ref x) {
     const math_fmt *f = math_format(b, x);
     bool wide = f->real == IG_f64;
@@ -151,7 +164,7 @@ ir_ref math_exp(ir_builder *b, ir_ref x) {
     ir_ref n = math_round(b, x, math_log2e(f), 2 * f->bias, &bits);
     ir_ref r = math_fmak(b, n, -math_ln2_hi(f), x);
     r = math_fmak(b, n, -math_ln2_lo(f), r);
-    ir_ref q = math_fma(b, math_exp_tail(b, r), r, math_k(b, r, 1));
+    ir_ref q = math_exp_factor(b, r);
     /* n = (n >> 1) + (n - (n >> 1)), each with its own bias */
     ir_ref half = math_shr(b, bits, 1);
     ir_ref s1 = math_pow2(b, half, f), s2 = math_pow2(b, math_sub(b, bits, half), f);
@@ -167,8 +180,7 @@ ir_ref math_expm1(ir_builder *b, ir_ref x) {
     ir_ref lo = math_mulk(b, n, math_ln2_lo(f));
     ir_ref r = math_sub(b, h, lo);
     ir_ref rl = math_sub(b, math_sub(b, h, r), lo);
-    /* e^(r + rl) - 1 = r + p */
-    ir_ref p = math_fma(b, math_mul(b, r, r), math_exp_tail(b, r), math_fma(b, rl, r, rl));
+    ir_ref p = math_exp_rest(b, r, rl);
     /* half of 2^n (r + p) + (2^n - 1), so that n = 128 has a scale */
     ir_ref s = math_pow2(b, bits, f);
     ir_ref t = math_fma(b, s, r, math_subk(b, s, 0.5));
@@ -195,8 +207,8 @@ ir_ref math_split(ir_builder *b, ir_ref x, bool denormals, ir_ref *e_) {
     ir_ref i = math_cast(b, x, f->uint);
     ir_ref u =
         math_add(b, i, math_ik(b, i, one - off)); /* exponent and fraction cut at sqrt(1/2) */
-    ir_ref e = math_or(b, math_shr(b, u, f->mant),
-                       math_ik(b, u, (uint64_t)(f->bias + f->mant) << f->mant));
+    ir_ref e = math_shr(b, u, f->mant);
+    e = math_or(b, e, math_ik(b, u, (uint64_t)(f->bias + f->mant) << f->mant));
     *e_ = math_sub(b, math_cast(b, e, f->real), bias);
     ir_ref m = math_and(b, u, math_ik(b, u, (UINT64_C(1) << f->mant) - 1));
     return math_subk(b, math_cast(b, math_add(b, m, math_ik(b, m, off)), f->real), 1);
@@ -209,7 +221,8 @@ static ir_ref math_log_f32(ir_builder *b, ir_ref e, ir_ref f, ir_ref small) {
                                0x1.99a010p-3,  -0x1.5471f8p-3, 0x1.22d99ap-3,
                                -0x1.0d8822p-3, 0x1.056166p-3,  -0x1.38b66ap-4};
     const math_fmt *t = math_format(b, f);
-    ir_ref y = math_fma(b, math_mul(b, f, f), math_poly(b, f, q, MATH_N(q)), small);
+    ir_ref z = math_mul(b, f, f);
+    ir_ref y = math_fma(b, z, math_poly(b, f, q, MATH_N(q)), small);
     return math_fmak(b, e, math_ln2_hi(t), math_add(b, f, y));
 }
 
@@ -234,7 +247,8 @@ static ir_ref math_log_core(ir_builder *b, ir_ref e, ir_ref f, ir_ref small) {
 
 /* y where low < x < inf; -inf at low, inf at inf, NaN below and for NaN. */
 static ir_ref math_log_edges(ir_builder *b, ir_ref x, double low, ir_ref y) {
-    ir_ref edge = math_selectk(b, math_eqk(b, x, low), -INFINITY, math_k(b, x, NAN));
+    ir_ref edge = math_k(b, x, NAN);
+    edge = math_selectk(b, math_eqk(b, x, low), -INFINITY, edge);
     y = math_select(b, math_gtk(b, x, low), y, edge);
     return math_select(b, math_eqk(b, x, INFINITY), x, y);
 }
@@ -249,8 +263,8 @@ ir_ref math_log1p(ir_builder *b, ir_ref x) {
     const math_fmt *t = math_format(b, x);
     ir_ref one = math_k(b, x, 1), e;
     ir_ref u = math_add(b, x, one), v = math_sub(b, u, one);
-    ir_ref c =
-        math_add(b, math_sub(b, one, math_sub(b, u, v)), math_sub(b, x, v)); /* 1 + x = u + c */
+    ir_ref c = math_sub(b, one, math_sub(b, u, v));
+    c = math_add(b, c, math_sub(b, x, v)); /* 1 + x = u + c */
     ir_ref f = math_split(b, u, false, &e);
     ir_ref y = math_log_core(b, e, f, math_fmak(b, e, math_ln2_lo(t), math_div(b, c, u)));
     y = math_select(b, math_ltk(b, math_abs(b, x), t->real == IG_f64 ? 0x1p-54 : 0x1p-25), x, y);
@@ -271,7 +285,7 @@ static ir_ref math_mul_wide(ir_builder *b, ir_ref x, uint32_t k, ir_ref *lo_) {
 void ir_philox_emit(ir_builder *b, const ir_ref in[4], ir_ref out_[4]) {
     enum { ROUNDS = 10 };
     ir_ref k0 = in[0], k1 = in[1];
-    ir_ref x[4] = {in[2], in[3], math_ik(b, in[2], 0), math_ik(b, in[3], 0)};
+    ir_ref zero = math_ik(b, in[2], 0), x[4] = {in[2], in[3], zero, zero};
     for (int i = 0; i < ROUNDS; i++) {
         ir_ref lo0, lo1;
         ir_ref hi0 = math_mul_wide(b, x[0], UINT32_C(0xD2511F53), &lo0);

@@ -41,7 +41,7 @@ static inline ir_ref math_div(ir_builder *b, ir_ref x, ir_ref y) {
     return ir_emit2(b, OP_div, NULL, x, y);
 }
 static inline ir_ref math_neg(ir_builder *b, ir_ref x) { return ir_emit1(b, OP_neg, NULL, x); }
-static inline ir_ref math_not(ir_builder *b, ir_ref x) { return ir_emit1(b, OP_not, NULL, x); }
+static inline ir_ref math_not(ir_builder *b, ir_ref x) { return ir_emit1(b, OP_lnot, NULL, x); }
 static inline ir_ref math_abs(ir_builder *b, ir_ref x) { return ir_emit1(b, OP_abs, NULL, x); }
 static inline ir_ref math_fma(ir_builder *b, ir_ref x, ir_ref y, ir_ref z) {
     return ir_emit3(b, OP_fma, NULL, x, y, z);
@@ -89,13 +89,13 @@ static inline ir_ref math_bit(ir_builder *b, ir_bitop op, ir_ref x, ir_ref y) {
     return ir_emit2(b, OP_bit, &a, x, y);
 }
 static inline ir_ref math_and(ir_builder *b, ir_ref x, ir_ref y) {
-    return math_bit(b, IR_bitop_and, x, y);
+    return math_bit(b, IR_bitop_band, x, y);
 }
 static inline ir_ref math_or(ir_builder *b, ir_ref x, ir_ref y) {
-    return math_bit(b, IR_bitop_or, x, y);
+    return math_bit(b, IR_bitop_bor, x, y);
 }
 static inline ir_ref math_xor(ir_builder *b, ir_ref x, ir_ref y) {
-    return math_bit(b, IR_bitop_xor, x, y);
+    return math_bit(b, IR_bitop_bxor, x, y);
 }
 static inline ir_ref math_shift(ir_builder *b, ir_shop op, ir_ref x, ir_ref n) {
     ir_attr_shop a = {.op = (uint8_t)op};
@@ -144,8 +144,9 @@ ir_ref math_pow(ir_builder *b, ir_ref x, ir_ref y); /* math_pow.c */
 
 /* --- Shared reductions (math.c) --------------------------------------------------------------- */
 
-/* e^r = 1 + r + r^2 c(r) for |r| <= ln(2)/2; gives c(r). */
-ir_ref math_exp_tail(ir_builder *b, ir_ref r);
+/* For |r| <= ln(2)/2: q with e^r = 1 + r q, and p with e^(r + low) = 1 + r + p. */
+ir_ref math_exp_factor(ir_builder *b, ir_ref r);
+ir_ref math_exp_rest(ir_builder *b, ir_ref r, ir_ref low);
 /* Round x * k to an integer n: *bits_ is an integer with n + bias in its low bits (NULL: not
  * wanted), the result is n. */
 ir_ref math_round(ir_builder *b, ir_ref x, double k, int bias, ir_ref *bits_);

@@ -33,7 +33,8 @@ static ir_ref pow_f32(ir_builder *b, ir_ref a, ir_ref y) {
     ir_ref log2 = math_fma(b, s, math_poly(b, math_mul(b, s, s), l, MATH_N(l)), e);
     ir_ref x = math_clamp(b, math_mul(b, y, log2), -200, 200);
     ir_ref n = math_round(b, x, 1, t->bias, &bits);
-    return math_mul(b, math_poly(b, math_sub(b, x, n), p, MATH_N(p)), math_pow2(b, bits, t));
+    ir_ref scale = math_pow2(b, bits, t);
+    return math_mul(b, math_poly(b, math_sub(b, x, n), p, MATH_N(p)), scale);
 }
 
 /* log2 a as hi (26 bits) + lo. */
@@ -48,11 +49,13 @@ static ir_ref pow_log2(ir_builder *b, ir_ref a, ir_ref *lo_) {
     ir_ref v = math_addk(b, f, 2), vh = pow_cut(b, v), vl = math_sub(b, f, math_subk(b, vh, 2));
     ir_ref inv = math_div(b, math_k(b, f, 1), v);
     ir_ref s = math_mul(b, f, inv), sh = pow_cut(b, s);
-    ir_ref sl = math_sub(b, math_sub(b, f, math_mul(b, sh, vh)), math_mul(b, sh, vl));
+    ir_ref sl = math_sub(b, f, math_mul(b, sh, vh));
+    sl = math_sub(b, sl, math_mul(b, sh, vl));
     sl = math_mul(b, inv, sl);
     /* 3 + s^2 + s^4 l */
     ir_ref z = math_mul(b, s, s), zh = math_mul(b, sh, sh);
-    ir_ref r = math_mul(b, math_mul(b, z, z), math_poly(b, z, l, MATH_N(l)));
+    ir_ref r = math_mul(b, z, z);
+    r = math_mul(b, r, math_poly(b, z, l, MATH_N(l)));
     r = math_fma(b, sl, math_add(b, sh, s), r);
     ir_ref th = pow_cut(b, math_add(b, math_addk(b, zh, 3), r));
     ir_ref tl = math_sub(b, r, math_sub(b, math_subk(b, th, 3), zh));
@@ -81,8 +84,7 @@ static ir_ref pow_exp2(ir_builder *b, ir_ref h, ir_ref l) {
     ir_ref w = math_mulk(b, math_add(b, math_sub(b, d, dh), dl), ln2);
     w = math_fmak(b, dh, ln2_lo, w);
     ir_ref z = math_add(b, u, w), zl = math_sub(b, w, math_sub(b, z, u));
-    /* e^(z + zl) = 1 + z + p */
-    ir_ref p = math_fma(b, math_mul(b, z, z), math_exp_tail(b, z), math_fma(b, zl, z, zl));
+    ir_ref p = math_exp_rest(b, z, zl);
     ir_ref half = math_shr(b, bits, 1);
     ir_ref s1 = math_pow2(b, half, t), s2 = math_pow2(b, math_sub(b, bits, half), t);
     return math_mul(b, math_fma(b, math_add(b, z, p), s1, s1), s2);
@@ -91,7 +93,8 @@ static ir_ref pow_exp2(ir_builder *b, ir_ref h, ir_ref l) {
 static ir_ref pow_f64(ir_builder *b, ir_ref a, ir_ref y) {
     ir_ref lo, hi = pow_log2(b, a, &lo);
     ir_ref yh = pow_cut(b, y);
-    ir_ref l = math_fma(b, math_sub(b, y, yh), hi, math_mul(b, y, lo));
+    ir_ref l = math_mul(b, y, lo);
+    l = math_fma(b, math_sub(b, y, yh), hi, l);
     return pow_exp2(b, math_mul(b, yh, hi), l);
 }
 
@@ -106,8 +109,9 @@ static ir_ref pow_edges(ir_builder *b, ir_ref x, ir_ref y, ir_ref p) {
     ir_ref zero = math_k(b, x, 0), one = math_k(b, x, 1), inf = math_k(b, x, INFINITY);
     ir_ref endless = math_eq(b, ay, inf);
     /* a is 0 or infinite, or y is infinite: 0 or infinity */
-    ir_ref edge = math_or(b, math_or(b, math_eq(b, a, zero), math_eq(b, a, inf)), endless);
-    ir_ref shrinks = math_xor(b, math_lt(b, a, one), math_lt(b, y, zero));
+    ir_ref edge = math_or(b, math_eq(b, a, zero), endless), shrinks = math_lt(b, a, one);
+    edge = math_or(b, edge, math_eq(b, a, inf));
+    shrinks = math_xor(b, shrinks, math_lt(b, y, zero));
     p = math_select(b, edge, math_select(b, shrinks, zero, inf), p);
     /* an odd y keeps the sign of x */
     ir_ref whole = math_eq(b, pow_rint(b, y), y), half = math_mulk(b, y, 0.5);
@@ -115,19 +119,22 @@ static ir_ref pow_edges(ir_builder *b, ir_ref x, ir_ref y, ir_ref p) {
     ir_ref sign = math_sign(b, x);
     p = math_flip(b, p, math_select(b, odd, sign, math_ik(b, sign, 0)));
     /* a negative finite x has only powers of whole numbers */
-    ir_ref below = math_and(b, math_lt(b, x, zero), math_lt(b, a, inf));
-    ir_ref fine = math_and(b, math_eq(b, x, x), math_eq(b, y, y));
+    ir_ref below = math_lt(b, x, zero), fine = math_eq(b, x, x);
+    below = math_and(b, below, math_lt(b, a, inf));
+    fine = math_and(b, fine, math_eq(b, y, y));
     fine = math_and(b, fine, math_or(b, whole, math_not(b, below)));
     p = math_select(b, fine, p, math_k(b, x, NAN));
     /* 1 whatever the other operand is, even NaN */
-    ir_ref unit = math_or(b, math_eq(b, y, zero), math_eq(b, x, one));
-    unit = math_or(b, unit, math_and(b, math_eq(b, a, one), endless));
+    ir_ref unit = math_and(b, math_eq(b, a, one), endless);
+    unit = math_or(b, unit, math_eq(b, y, zero));
+    unit = math_or(b, unit, math_eq(b, x, one));
     return math_select(b, unit, one, p);
 }
 
 ir_ref math_pow(ir_builder *b, ir_ref x, ir_ref y) {
     ir_ref a = math_abs(b, x);
     if (math_format(b, x)->real == IG_f64) return pow_edges(b, x, y, pow_f64(b, a, y));
-    ir_ref p = pow_f32(b, math_convert(b, a, IG_f64), math_convert(b, y, IG_f64));
+    ir_ref wide = math_convert(b, a, IG_f64);
+    ir_ref p = pow_f32(b, wide, math_convert(b, y, IG_f64));
     return pow_edges(b, x, y, math_convert(b, p, IG_f32));
 }

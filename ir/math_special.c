@@ -28,7 +28,7 @@ static special_exp special_exp_parts(ir_builder *b, ir_ref x, int k) {
     r = math_fmak(b, n, -math_ln2_lo(f), r);
     e.s = math_pow2(b, bits, f);
     e.rs = math_mul(b, r, e.s);
-    e.q = math_fma(b, math_exp_tail(b, r), r, math_k(b, r, 1));
+    e.q = math_exp_factor(b, r);
     return e;
 }
 
@@ -44,7 +44,8 @@ static ir_ref special_tanh_f32(ir_builder *b, ir_ref a, ir_ref den) {
                                -0x1.963d0ap-8};
     ir_ref one = math_k(b, a, 1), z = math_mul(b, a, a);
     ir_ref far = math_sub(b, one, math_div(b, math_k(b, a, 2), den));
-    ir_ref near = math_fma(b, math_mul(b, a, z), math_poly(b, z, p, MATH_N(p)), a);
+    ir_ref cube = math_mul(b, a, z);
+    ir_ref near = math_fma(b, cube, math_poly(b, z, p, MATH_N(p)), a);
     return math_select(b, math_ltk(b, a, 0x1.19999ap-1), near, far);
 }
 
@@ -55,10 +56,12 @@ static ir_ref special_tanh_f64(ir_builder *b, ir_ref a, ir_ref den) {
     static const double q[] = {1, 0x1.d89255b32d8d1p-2, 0x1.7d99aa88d7a94p-6,
                                0x1.b11c36a4555fbp-13};
     ir_ref z = math_mul(b, a, a), near = math_ltk(b, a, 0.625);
-    ir_ref num = math_mul(b, math_mul(b, a, z), math_poly(b, z, p, MATH_N(p)));
+    ir_ref num = math_mul(b, a, z);
+    num = math_mul(b, num, math_poly(b, z, p, MATH_N(p)));
     num = math_select(b, near, num, math_k(b, a, -2));
     den = math_select(b, near, math_poly(b, z, q, MATH_N(q)), den);
-    return math_add(b, math_select(b, near, a, math_k(b, a, 1)), math_div(b, num, den));
+    ir_ref base = math_select(b, near, a, math_k(b, a, 1));
+    return math_add(b, base, math_div(b, num, den));
 }
 
 ir_ref math_tanh(ir_builder *b, ir_ref x) {
@@ -104,7 +107,8 @@ ir_ref math_erf(ir_builder *b, ir_ref x) {
     g = wide ? math_poly(b, g, special_erf_f64, MATH_N(special_erf_f64))
              : math_poly(b, g, special_erf_f32, MATH_N(special_erf_f32));
     special_exp e = special_exp_parts(b, g, 1);
-    ir_ref far = math_fma(b, math_neg(b, e.q), e.rs, math_sub(b, math_k(b, x, 1), e.s));
+    ir_ref far = math_sub(b, math_k(b, x, 1), e.s);
+    far = math_fma(b, math_neg(b, e.q), e.rs, far);
     far = math_flip(b, far, math_sign(b, x));
     return math_select(b, math_ltk(b, a, wide ? 1 : 0x1.d70a3ep-1), near, far);
 }

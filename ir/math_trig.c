@@ -75,7 +75,8 @@ static trig_turn trig_far_f32(ir_builder *b, ir_ref x) {
             c[i] = math_select(b, here, c[i], math_k(b, w, trig_turns[k][i]));
     }
     /* multiples of 2^-52 up to 1/2: the sum is exact */
-    ir_ref u = math_add(b, trig_frac(b, math_mul(b, w, c[0])), trig_frac(b, math_mul(b, w, c[1])));
+    ir_ref u = trig_frac(b, math_mul(b, w, c[0]));
+    u = math_add(b, u, trig_frac(b, math_mul(b, w, c[1])));
     ir_ref v = math_mul(b, w, c[2]);
     ir_ref n = math_round(b, math_add(b, u, v), 4, 0, &bits);
     u = math_add(b, math_fmak(b, n, -0.25, u), v);
@@ -109,9 +110,10 @@ static void trig_window(ir_builder *b, ir_ref at, ir_ref out_[3]) {
     }
     ir_ref shift = math_and(b, at, math_ik(b, at, 63));
     ir_ref back = math_sub(b, math_ik(b, at, 64), shift); /* a shift by 64 gives 0 */
-    for (int k = 0; k < 3; k++)
-        out_[k] = math_or(b, math_shift(b, IR_shop_left, w[k], shift),
-                          math_shift(b, IR_shop_right, w[k + 1], back));
+    for (int k = 0; k < 3; k++) {
+        out_[k] = math_shift(b, IR_shop_left, w[k], shift);
+        out_[k] = math_or(b, out_[k], math_shift(b, IR_shop_right, w[k + 1], back));
+    }
 }
 
 static ir_ref trig_low(ir_builder *b, ir_ref x) {
@@ -122,9 +124,10 @@ static ir_ref trig_low(ir_builder *b, ir_ref x) {
 static ir_ref trig_mul_high(ir_builder *b, ir_ref x, ir_ref y) {
     ir_ref x0 = trig_low(b, x), x1 = math_shr(b, x, 32), y0 = trig_low(b, y),
            y1 = math_shr(b, y, 32);
-    ir_ref mid = math_add(b, math_mul(b, x0, y1), math_shr(b, math_mul(b, x0, y0), 32));
-    ir_ref mid2 = math_add(b, math_mul(b, x1, y0), trig_low(b, mid));
-    ir_ref high = math_add(b, math_mul(b, x1, y1), math_shr(b, mid, 32));
+    ir_ref mid = math_mul(b, x0, y1), mid2 = math_mul(b, x1, y0), high = math_mul(b, x1, y1);
+    mid = math_add(b, mid, math_shr(b, math_mul(b, x0, y0), 32));
+    mid2 = math_add(b, mid2, trig_low(b, mid));
+    high = math_add(b, high, math_shr(b, mid, 32));
     return math_add(b, high, math_shr(b, mid2, 32));
 }
 
@@ -152,17 +155,19 @@ static void trig_to_real(ir_builder *b, ir_ref hi, ir_ref lo, trig_turn *u) {
 
 static trig_turn trig_far_f64(ir_builder *b, ir_ref x) {
     ir_ref i = math_cast(b, math_abs(b, x), IG_u64), w[3];
-    ir_ref m = math_or(b, math_and(b, i, math_ik(b, i, (UINT64_C(1) << 52) - 1)),
-                       math_ik(b, i, UINT64_C(1) << 52));
-    ir_ref at = math_sub(b, math_shr(b, i, 52), math_ik(b, i, 1023 + 52 - TRIG_PAD));
+    ir_ref m = math_and(b, i, math_ik(b, i, (UINT64_C(1) << 52) - 1)), at = math_shr(b, i, 52);
+    m = math_or(b, m, math_ik(b, i, UINT64_C(1) << 52));
+    at = math_sub(b, at, math_ik(b, i, 1023 + 52 - TRIG_PAD));
     trig_window(b, at, w);
     /* 128 bits of m w modulo 1 turn */
     ir_ref mid = math_mul(b, m, w[1]), lo = math_add(b, mid, trig_mul_high(b, m, w[2]));
-    ir_ref hi = math_add(b, math_mul(b, m, w[0]), trig_mul_high(b, m, w[1]));
+    ir_ref hi = math_mul(b, m, w[0]);
+    hi = math_add(b, hi, trig_mul_high(b, m, w[1]));
     hi = math_add(b, hi, math_convert(b, math_lt(b, lo, mid), IG_u64));
     /* quarter turns of |x|: the nearest count, and the rest as a signed fraction */
     ir_ref n = math_shr(b, math_add(b, hi, math_ik(b, hi, UINT64_C(1) << 61)), 62);
-    hi = math_or(b, math_shl(b, hi, 2), math_shr(b, lo, 62));
+    hi = math_shl(b, hi, 2);
+    hi = math_or(b, hi, math_shr(b, lo, 62));
     trig_turn u;
     trig_to_real(b, hi, math_shl(b, lo, 2), &u);
     u.r = math_add(b, u.r, math_sub(b, x, x)); /* NaN for infinities */
@@ -170,7 +175,8 @@ static trig_turn trig_far_f64(ir_builder *b, ir_ref x) {
     ir_ref sign = math_sign(b, x), zero = math_ik(b, n, 0);
     u.r = math_flip(b, u.r, sign);
     u.t = math_flip(b, u.t, sign);
-    u.bits = math_select(b, math_eq(b, sign, zero), n, math_sub(b, zero, n));
+    ir_ref minus = math_sub(b, zero, n);
+    u.bits = math_select(b, math_eq(b, sign, zero), n, minus);
     return u;
 }
 
@@ -214,7 +220,8 @@ static ir_ref trig_sincos(ir_builder *b, ir_ref x, uint64_t quarter) {
     if (quarter) u.bits = math_add(b, u.bits, math_ik(b, u.bits, quarter));
     ir_ref s = math_mul(b, u.r, u.r), one = math_ik(b, u.bits, 1);
     ir_ref odd = math_eq(b, math_and(b, u.bits, one), one);
-    ir_ref y = math_select(b, odd, trig_cos(b, s), trig_sin(b, &u, s));
+    ir_ref even = trig_sin(b, &u, s);
+    ir_ref y = math_select(b, odd, trig_cos(b, s), even);
     ir_ref sign = math_shl(b, math_and(b, u.bits, math_ik(b, u.bits, 2)), wide ? 62 : 30);
     y = math_flip(b, y, sign);
     return quarter ? y : math_select(b, math_eqk(b, x, 0), x, y); /* keep -0 */
@@ -235,15 +242,17 @@ static ir_ref trig_atan2(ir_builder *b, ir_ref y, ir_ref x, const double *p, int
     q = math_selectk(b, math_eq(b, num, den), 1, q); /* both infinite */
     q = math_select(b, math_eqk(b, den, 0), num, q); /* both 0, or NaN over 0 */
     ir_ref z = math_mul(b, q, q);
-    ir_ref a = math_fma(b, math_mul(b, q, z), math_poly(b, z, p, n), q);
+    ir_ref a = math_mul(b, q, z);
+    a = math_fma(b, a, math_poly(b, z, p, n), q);
     /* steep, left: 0 + a, pi - a, pi / 2 - a, pi / 2 + a */
     ir_ref sign = math_sign(b, x);
     ir_ref left = math_cmp(b, IR_cmpop_ne, sign, math_ik(b, sign, 0));
     ir_ref base = math_selectk(b, steep, half, math_selectk(b, left, 2 * half, zero));
     ir_ref low = math_selectk(b, steep, half_lo, math_selectk(b, left, 2 * half_lo, zero));
-    ir_ref down = math_bit(b, IR_bitop_xor, steep, left);
+    ir_ref down = math_xor(b, steep, left);
     a = math_select(b, down, math_neg(b, a), a);
-    return math_flip(b, math_add(b, base, math_add(b, low, a)), math_sign(b, y));
+    a = math_add(b, base, math_add(b, low, a));
+    return math_flip(b, a, math_sign(b, y));
 }
 
 ir_ref math_atan2(ir_builder *b, ir_ref y, ir_ref x) {

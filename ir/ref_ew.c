@@ -56,9 +56,9 @@ static int ew_key(const ir_ew *e) {
     EW_2(EW_KEY(OP_cmp, IR_cmpop_lt), uint8_t, x < y)  \
     EW_2(EW_KEY(OP_cmp, IR_cmpop_le), uint8_t, x <= y)
 #define EW_BITS()                                  \
-    EW_2(EW_KEY(OP_bit, IR_bitop_and), ew_T, (x) & (y)) \
-    EW_2(EW_KEY(OP_bit, IR_bitop_or), ew_T, x | y) \
-    EW_2(EW_KEY(OP_bit, IR_bitop_xor), ew_T, x ^ y)
+    EW_2(EW_KEY(OP_bit, IR_bitop_band), ew_T, (x) & (y)) \
+    EW_2(EW_KEY(OP_bit, IR_bitop_bor), ew_T, x | y) \
+    EW_2(EW_KEY(OP_bit, IR_bitop_bxor), ew_T, x ^ y)
 #define EW_BEGIN(name, T)                            \
     static bool ew_##name(const ir_ew *e, int key) { \
         typedef T ew_T;                              \
@@ -73,7 +73,7 @@ static int ew_key(const ir_ew *e) {
 /* --- bool ------------------------------------------------------------------------------------- */
 
 EW_BEGIN(b, uint8_t)
-EW_1(EW_KEY(OP_not, 0), ew_T, !x)
+EW_1(EW_KEY(OP_lnot, 0), ew_T, !x)
 EW_2(EW_KEY(OP_max, 0), ew_T, x | y)
 EW_2(EW_KEY(OP_min, 0), ew_T, (x) & (y))
 EW_BITS()
@@ -97,7 +97,7 @@ EW_END()
     EW_BEGIN(name, T)                                                                              \
     EW_1(EW_KEY(OP_neg, 0), T, (W)0 - (W)x)                                                        \
     EW_1(EW_KEY(OP_abs, 0), T, EW_ABS_##kind(T, W))                                                \
-    EW_1(EW_KEY(OP_not, 0), T, ~x)                                                                 \
+    EW_1(EW_KEY(OP_lnot, 0), T, ~x)                                                                 \
     EW_1(EW_KEY(OP_bitcount, IR_count_pop), T, __builtin_popcountll((U)x))                         \
     EW_1(EW_KEY(OP_bitcount, IR_count_clz), T, x ? __builtin_clzll((U)x) - (64 - (bits)) : (bits)) \
     EW_1(EW_KEY(OP_bitcount, IR_count_ctz), T, x ? __builtin_ctzll((U)x) : (bits))                 \

@@ -77,9 +77,9 @@ typedef union reduce_cell {
     case IR_redop_sum: loop(T, REDUCE_SUM_##T);   \
     case IR_redop_prod: loop(T, REDUCE_PROD_##T); \
     case IR_redop_max:                            \
-    case IR_redop_or: loop(T, REDUCE_MAX_##T);    \
+    case IR_redop_any: loop(T, REDUCE_MAX_##T);    \
     case IR_redop_min:                            \
-    case IR_redop_and: loop(T, REDUCE_MIN_##T);   \
+    case IR_redop_all: loop(T, REDUCE_MIN_##T);   \
     default: break;                               \
     }
 
@@ -134,8 +134,8 @@ static void reduce_carry(ig_dtype acc, int op, reduce_cell carry, void *x, int64
  * integer type d. */
 static reduce_cell reduce_identity(ig_dtype d, int op) {
     ig_dtype acc = ir_ref_acc(d);
-    bool low = op == IR_redop_max || op == IR_redop_or,
-         high = op == IR_redop_min || op == IR_redop_and;
+    bool low = op == IR_redop_max || op == IR_redop_any,
+         high = op == IR_redop_min || op == IR_redop_all;
     double x = op == IR_redop_prod ? 1 : low ? -(double)INFINITY : high ? (double)INFINITY : 0;
     uint64_t raw = 0;
     reduce_cell id = {0};

@@ -286,7 +286,7 @@ static bool gen_in_dupdate(gen *g, gen_op *o) {
 static bool gen_in_reduce(gen *g, gen_op *o) {
     ir_attr_reduce *a = (ir_attr_reduce *)&o->attr;
     bool one = a->op == IR_redop_argmax || a->op == IR_redop_argmin;
-    if (a->op == IR_redop_and || a->op == IR_redop_or) o->in[0].dtype = IG_bool;
+    if (a->op == IR_redop_all || a->op == IR_redop_any) o->in[0].dtype = IG_bool;
     if (one && !o->in[0].rank) return false;
     a->axes = gen_axes(g, o->in[0].rank, true);
     if (one) a->axes.n = 1;

@@ -156,7 +156,7 @@ static LLVMValueRef ew_fma(const ew *w) {
 
 static LLVMValueRef ew_bit(const ew *w) {
     static const LLVMOpcode op[] = {
-        [IR_bitop_and] = LLVMAnd, [IR_bitop_or] = LLVMOr, [IR_bitop_xor] = LLVMXor};
+        [IR_bitop_band] = LLVMAnd, [IR_bitop_bor] = LLVMOr, [IR_bitop_bxor] = LLVMXor};
     const ir_attr_bitop *a = w->e->host->attr_get(w->e->m, w->op->attr);
     return LLVMBuildBinOp(w->b, op[a->op], w->x[0], w->x[1], "");
 }
@@ -257,7 +257,7 @@ LLVMValueRef emit_elementwise(emit *e, const ir_op *op, const LLVMValueRef *x) {
     case OP_abs: return ew_abs(&w);
     case OP_rint: return ew_rint(&w);
     case OP_sqrt: return ew_sqrt(&w);
-    case OP_not: return LLVMBuildNot(e->b, x[0], "");
+    case OP_lnot: return LLVMBuildNot(e->b, x[0], "");
     case OP_bitcount: return ew_bitcount(&w);
     case OP_add: return ew_ring(&w, LLVMAdd, LLVMFAdd);
     case OP_sub: return ew_ring(&w, LLVMSub, LLVMFSub);

@@ -194,10 +194,10 @@ START_TEST(integer_identities) {
     IS(neg, E2(mul, i, ones));
     IS(neg, E2(sub, zero, i));
     IS(div, E2(div, i, i));
-    SAME(ir_emit2(&b, OP_bit, A(bitop, IR_bitop_and), i, ones), i);
-    SAME(ir_emit2(&b, OP_bit, A(bitop, IR_bitop_or), zero, i), i);
-    ck_assert_double_eq(splat(ir_emit2(&b, OP_bit, A(bitop, IR_bitop_xor), i, i)), 0);
-    IS(not, ir_emit2(&b, OP_bit, A(bitop, IR_bitop_xor), i, ones));
+    SAME(ir_emit2(&b, OP_bit, A(bitop, IR_bitop_band), i, ones), i);
+    SAME(ir_emit2(&b, OP_bit, A(bitop, IR_bitop_bor), zero, i), i);
+    ck_assert_double_eq(splat(ir_emit2(&b, OP_bit, A(bitop, IR_bitop_bxor), i, i)), 0);
+    IS(lnot, ir_emit2(&b, OP_bit, A(bitop, IR_bitop_bxor), i, ones));
     SAME(ir_emit2(&b, OP_shift, A(shop, IR_shop_left), i, zero), i);
     ck_assert_double_eq(splat(ir_emit2(&b, OP_shift, A(shop, IR_shop_right), i, ones)), 0);
     IS(shift, ir_emit2(&b, OP_shift, A(shop, IR_shop_arith), i, ones));
@@ -205,7 +205,7 @@ START_TEST(integer_identities) {
     ck_assert_double_eq(splat(E2(max, i, ir_const_like(&b, i, INT32_MAX))), INT32_MAX);
     ck_assert_double_eq(splat(ir_emit2(&b, OP_cmp, A(cmpop, IR_cmpop_eq), i, i)), 1);
     SAME(ir_emit2(&b, OP_cmp, A(cmpop, IR_cmpop_ne), p, ir_const_like(&b, p, 0)), p);
-    IS(not, ir_emit2(&b, OP_cmp, A(cmpop, IR_cmpop_eq), p, ir_const_like(&b, p, 0)));
+    IS(lnot, ir_emit2(&b, OP_cmp, A(cmpop, IR_cmpop_eq), p, ir_const_like(&b, p, 0)));
     SAME(ir_emit3(&b, OP_select, NULL, p, i, i), i);
     SAME(ir_emit3(&b, OP_select, NULL, ir_const_like(&b, p, 1), i, j), i);
     SAME(ir_emit3(&b, OP_select, NULL, p, ir_const_like(&b, p, 1), ir_const_like(&b, p, 0)), p);

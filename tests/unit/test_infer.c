@@ -100,8 +100,8 @@ START_TEST(elementwise) {
     GIVES(OP_neg, NULL, "u8[]", "u8[]");
     GIVES(OP_max, NULL, "bool[3] bool[3]", "bool[3]");
     GIVES(OP_exp, NULL, "bf16[0]", "bf16[0]");
-    GIVES(OP_not, NULL, "bool[2]", "bool[2]");
-    GIVES(OP_bit, A(bitop, IR_bitop_xor), "i64[2] i64[2]", "i64[2]");
+    GIVES(OP_lnot, NULL, "bool[2]", "bool[2]");
+    GIVES(OP_bit, A(bitop, IR_bitop_bxor), "i64[2] i64[2]", "i64[2]");
     GIVES(OP_cmp, A(cmpop, IR_cmpop_lt), "f16[B] f16[B]", "bool[B]");
     GIVES(OP_select, NULL, "bool[2] f32[2] f32[2]", "f32[2]");
     GIVES(OP_fma, NULL, "f64[1] f64[1] f64[1]", "f64[1]");
@@ -116,7 +116,7 @@ START_TEST(elementwise) {
     SAYS(OP_add, NULL, "mem<f32> mem<f32>", "load from it");
     SAYS(OP_add, NULL, "vec<4 x f32> f32[]", "lanes");
     SAYS(OP_exp, NULL, "i32[2]", "floats are needed");
-    SAYS(OP_not, NULL, "f32[2]", "integers or bool");
+    SAYS(OP_lnot, NULL, "f32[2]", "integers or bool");
     SAYS(OP_shift, NULL, "f32[2] f32[2]", "integers are needed");
     SAYS(OP_shift, A(shop, 77), "i32[2] i32[2]", "no such shift");
     SAYS(OP_cmp, A(cmpop, 4), "f32[2] f32[2]", "no such comparison");
@@ -226,10 +226,10 @@ START_TEST(reductions) {
     GIVES(OP_reduce, A(reduce, IR_redop_sum, AXES(0, 2)), "f16[2,B,3]", "f16[B]");
     GIVES(OP_reduce, A(reduce, IR_redop_max), "bool[2]", "bool[2]");
     GIVES(OP_reduce, A(reduce, IR_redop_argmax, AXES(1)), "f32[2,3]", "i64[2]");
-    GIVES(OP_reduce, A(reduce, IR_redop_or, AXES(0)), "bool[B]", "bool[]");
+    GIVES(OP_reduce, A(reduce, IR_redop_any, AXES(0)), "bool[B]", "bool[]");
     SAYS(OP_reduce, A(reduce, IR_redop_sum, AXES(0)), "bool[B]",
          "sum of bool[B]: integers or floats");
-    SAYS(OP_reduce, A(reduce, IR_redop_and, AXES(0)), "f32[B]", "and of f32[B]: bool needed");
+    SAYS(OP_reduce, A(reduce, IR_redop_all, AXES(0)), "f32[B]", "and of f32[B]: bool needed");
     SAYS(OP_reduce, A(reduce, IR_redop_argmin, AXES(0, 1)), "f32[2,2]", "exactly one axis");
     SAYS(OP_reduce, A(reduce, IR_redop_argmin, AXES(0)), "f32[0]", "which is empty");
     SAYS(OP_reduce, A(reduce, 8, AXES(0)), "f32[2]", "no such reduction");

@@ -215,7 +215,7 @@ static void build_case(ir_module *m, const ewcase *c) {
     ir_ref lo = ir_param(&b, ir_scalar_type(IG_i64), "lo"),
            hi = ir_param(&b, ir_scalar_type(IG_i64), "hi");
     ir_ref n = ir_emit2(&b, OP_sub, NULL, hi, lo);
-    n = ir_emit2(&b, OP_bit, &(ir_attr_bitop){.op = IR_bitop_and}, n, ir_const_i(&b, IG_i64, -16));
+    n = ir_emit2(&b, OP_bit, &(ir_attr_bitop){.op = IR_bitop_band}, n, ir_const_i(&b, IG_i64, -16));
     ir_ref mid = ir_emit2(&b, OP_add, NULL, lo, n);
     build_loop(&b, c, mem, lo, mid, 16);
     build_loop(&b, c, mem, mid, hi, 0);
@@ -370,7 +370,7 @@ static const char *const loops_text =
     "    %s, %n = for %lo, %hi, %z, %z kind=par step=1 : i64[], i64[] (%i: i64[], %a: i64[], %b: "
     "i64[]) {\n"
     "      %t = for %z, %i, %a kind=seq step=2 : i64[] (%j: i64[], %c: i64[]) {\n"
-    "        %odd = bit %i, %one op=and : i64[]\n"
+    "        %odd = bit %i, %one op=band : i64[]\n"
     "        %p = cmp %odd, %z op=ne : bool[]\n"
     "        %q = kif %p : i64[] {\n"
     "          %r = mul %j, %i : i64[]\n"
@@ -464,7 +464,7 @@ static const char *const memory_text =
     "    %c6 = const type=i64[] data=[6] : i64[]\n"
     "    store %y, %c6, %w\n"
     "    %p = cmp %g, %g op=lt : vec<8 x bool>\n"
-    "    %q = not %p : vec<8 x bool>\n"
+    "    %q = lnot %p : vec<8 x bool>\n"
     "    store %flags, %z, %q\n"
     "    %f = load %flags, %at lanes=8 : vec<8 x bool>\n"
     "    %c8 = const type=i64[] data=[8] : i64[]\n"

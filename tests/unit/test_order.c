@@ -68,10 +68,10 @@ START_TEST(reduce_identities_and_types) {
     a.op = IR_redop_min;
     run(OP_reduce, &a, 1, &none, SCALAR(IG_i8, &i));
     ck_assert_int_eq(i, 127);
-    a.op = IR_redop_and;
+    a.op = IR_redop_all;
     run(OP_reduce, &a, 1, &nothing, SCALAR(IG_bool, &b));
     ck_assert_int_eq(b, 1);
-    a.op = IR_redop_or;
+    a.op = IR_redop_any;
     run(OP_reduce, &a, 1, &nothing, SCALAR(IG_bool, &b));
     ck_assert_int_eq(b, 0);
     int8_t wrap[] = {100, 100, 100};
