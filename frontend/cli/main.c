@@ -14,8 +14,8 @@ const cli_command cli_commands[] = {
     {"opt", "opt MODULE [--passes a,b,c] [--locs]", "run passes and print the result", cli_opt},
     {"check", "check MODULE...", "read and verify modules", cli_check},
     {"run", "run MODULE [IN.npy...] [-o OUT.npy] [--reference]", "run on .npy inputs", cli_run},
-    {"build", "build MODULE -o DIR [--cpu LEVEL] [--name N]", "native object and header",
-     cli_build},
+    {"build", "build MODULE -o DIR [--cpu LEVEL] [--name N] [--entry F]",
+     "native object and header", cli_build},
     {"ops", "ops [--json]", "list the operations", cli_ops},
     {"doctor", "doctor", "this machine, libraries, self-test", cli_doctor},
     {NULL, NULL, NULL, NULL},
@@ -42,12 +42,12 @@ int cli_usage(const char *command, const char *fmt, ...) {
 static void cli_help(FILE *out) {
     fputs("ingot " IG_VERSION_STRING " - tensor code in C, cast into native code\n\n", out);
     for (const cli_command *c = cli_commands; c->name; c++)
-        fprintf(out, "  ingot %-52s %s\n", c->usage, c->doc);
-    fputs(
-        "\nMODULE is an .ingot file or IR text; `-` reads standard input.  --entry NAME chooses a\n"
-        "function when a module has several.  Exit: 0 done, 1 failed, 2 wrong usage.\n"
-        "Environment: IG_DUMP=pass,kernel,llvm,asm   IG_LOG=pass,licence,slow,leak   IG_NAN=1\n",
-        out);
+        fprintf(out, "  ingot %-58s %s\n", c->usage, c->doc);
+    fputs("\nMODULE is an .ingot file or IR text; `-` reads standard input.  Exit: 0 done, 1 "
+          "failed, 2 wrong\n"
+          "usage.  Environment: IG_DUMP=fuse,kernel,llvm,asm  IG_LOG=pass,fusion,licence,leak  "
+          "IG_NAN=1\n",
+          out);
 }
 
 /* The option that argv[i] spells, or NULL; *value_ is what follows '='. */

@@ -229,7 +229,7 @@ START_TEST(reductions) {
     GIVES(OP_reduce, A(reduce, IR_redop_any, AXES(0)), "bool[B]", "bool[]");
     SAYS(OP_reduce, A(reduce, IR_redop_sum, AXES(0)), "bool[B]",
          "sum of bool[B]: integers or floats");
-    SAYS(OP_reduce, A(reduce, IR_redop_all, AXES(0)), "f32[B]", "and of f32[B]: bool needed");
+    SAYS(OP_reduce, A(reduce, IR_redop_all, AXES(0)), "f32[B]", "all of f32[B]: bool needed");
     SAYS(OP_reduce, A(reduce, IR_redop_argmin, AXES(0, 1)), "f32[2,2]", "exactly one axis");
     SAYS(OP_reduce, A(reduce, IR_redop_argmin, AXES(0)), "f32[0]", "which is empty");
     SAYS(OP_reduce, A(reduce, 8, AXES(0)), "f32[2]", "no such reduction");
