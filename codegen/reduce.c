@@ -146,6 +146,9 @@ static ir_ref reduce_along(cg_low *l, const reduce_work *w, ir_ref lo, ir_ref hi
     reduce_set(l, w, at, cg_monoid(l, w->op, w->d, reduce_get(l, w, at), x));
     cg_close_for(l, nest, 0, NULL);
     for (int j = 0; j < IR_LANES; j++) lane[j] = reduce_get(l, w, cg_i64(k, j));
+    for (int j = 1; j < IR_LANES && RT_PLANTED(reordered_lanes); j++)
+        lane[0] = cg_monoid(l, w->op, w->d, lane[0], lane[j]);
+    if (RT_PLANTED(reordered_lanes)) return lane[0];
     for (int step = IR_LANES / 2; step; step /= 2)
         for (int j = 0; j < step; j++) lane[j] = cg_monoid(l, w->op, w->d, lane[j], lane[j + step]);
     return lane[0];
