@@ -23,6 +23,9 @@ void cg_bytes_free(cg_bytes *b) {
 
 /* --- The plug-in ---------------------------------------------------------------------------- */
 
+#ifndef IG_LIBDIR
+#define IG_LIBDIR "lib" /* the build says where libraries are installed, below the prefix */
+#endif
 #define PLUGIN_FILE "libingot-llvm.so"
 
 static pthread_mutex_t plugin_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -47,11 +50,11 @@ static void *plugin_open(const ig_allocator *a, const char *dir, size_t n, const
     return so;
 }
 
-/* Beside this library: installed, in a build folder, or next to a program that links it statically.
- */
+/* Beside this library or program; one folder up, for the tests; or where the libraries of an
+ * installed program are. */
 static void *plugin_beside(const ig_allocator *a) {
-    static const char *const place[] = {PLUGIN_FILE, "codegen/llvm/" PLUGIN_FILE, "../" PLUGIN_FILE,
-                                        "../codegen/llvm/" PLUGIN_FILE};
+    static const char *const place[] = {PLUGIN_FILE, "../" PLUGIN_FILE,
+                                        "../" IG_LIBDIR "/" PLUGIN_FILE};
     static const char here = 0;
     Dl_info info;
     if (!dladdr(&here, &info) || !info.dli_fname) return NULL;
