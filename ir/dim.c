@@ -48,8 +48,8 @@ struct ir_dim_table {
     bool no_memory; /* since ir_dims_lacked_memory last told */
 };
 
-/* One computation: its table and its scratch memory.  Failure is sticky; no_memory says that scratch
- * memory was why. */
+/* One computation: its table and its scratch memory.  Failure is sticky; no_memory says that
+ * scratch memory was why. */
 typedef struct dim_work {
     const ir_module *m;
     ir_dim_table *t;

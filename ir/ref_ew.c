@@ -97,7 +97,7 @@ EW_END()
     EW_BEGIN(name, T)                                                                              \
     EW_1(EW_KEY(OP_neg, 0), T, (W)0 - (W)x)                                                        \
     EW_1(EW_KEY(OP_abs, 0), T, EW_ABS_##kind(T, W))                                                \
-    EW_1(EW_KEY(OP_lnot, 0), T, ~x)                                                                 \
+    EW_1(EW_KEY(OP_lnot, 0), T, ~x)                                                                \
     EW_1(EW_KEY(OP_bitcount, IR_count_pop), T, __builtin_popcountll((U)x))                         \
     EW_1(EW_KEY(OP_bitcount, IR_count_clz), T, x ? __builtin_clzll((U)x) - (64 - (bits)) : (bits)) \
     EW_1(EW_KEY(OP_bitcount, IR_count_ctz), T, x ? __builtin_ctzll((U)x) : (bits))                 \
