@@ -17,7 +17,7 @@ only = sys.argv[sys.argv.index("--only") + 1] if "--only" in sys.argv else None
 if only in args:
     args.remove(only)
 BUILD, ASAN = args[0], args[1]
-LIMIT = 600  # seconds for one program; a hang is a failure
+LIMIT = 1800  # seconds for one program; a hang is a failure
 
 totals = {"passed": 0, "failed": 0, "skipped": 0}
 failures = []
