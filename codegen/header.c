@@ -43,7 +43,7 @@ static void header_ports(const ir_func *f, rt_str *out) {
             state);
 }
 
-static void header_dims(const ir_module *m, const char *prefix, rt_str *out) {
+static void header_dims(const ir_module *m, rt_str *out) {
     if (!m->symbols.n) {
         rt_str_puts(out, " * There are no dynamic dims: `dims` may be NULL.\n");
         return;
@@ -52,7 +52,6 @@ static void header_dims(const ir_module *m, const char *prefix, rt_str *out) {
     for (uint32_t k = 0; k < m->symbols.n; k++)
         rt_str_printf(out, " *   dims[%u]  %s in %lld..%lld\n", k, m->symbols.data[k].name,
                       (long long)m->symbols.data[k].lo, (long long)m->symbols.data[k].hi);
-    (void)prefix;
 }
 
 /* Constants a caller wants: sizes of static buffers, counts. */
@@ -92,7 +91,7 @@ ig_status cg_header(const ir_module *m, const char *entry, const char *prefix, c
     rt_str_printf(out, "/* %s.h - @%s of module %s, compiled for %s (%s) by Ingot %s.\n *\n",
                   prefix, entry, m->name, cpu->name, cpu->triple, IG_VERSION_STRING);
     header_ports(f, out);
-    header_dims(m, prefix, out);
+    header_dims(m, out);
     rt_str_puts(
         out,
         " *\n * Re-entrant; allocates nothing; needs nothing but memcpy, memset and memmove. */\n");

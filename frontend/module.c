@@ -114,22 +114,13 @@ static ig_status module_code_new(const ig_allocator *alloc, ir_module *ir, modul
 /* Take over an image; map it when it is for this machine. */
 static ig_status module_code_set_image(module_code *k, cg_bytes *bytes, bool map) {
     rt_image *image = NULL;
-    rt_str name;
+    rt_image_entry code = {NULL, NULL};
     ig_status e = map ? rt_image_load(k->alloc, bytes->data, bytes->n, &image) : NULL;
-    rt_str_init(&name, k->alloc);
-    rt_str_printf(&name, "%s_workspace", k->entry->name);
-    rt_host_fn run = NULL;
-    rt_workspace_fn workspace = NULL;
-    if (!e && name.failed) e = rt_fail_memory();
-    if (!e && map) { /* an object pointer to code: POSIX allows the conversion, ISO C has no word
-                        for it */
-        void *p = rt_image_find(image, k->entry->name), *q = rt_image_find(image, name.data);
-        memcpy(&run, &p, sizeof p);
-        memcpy(&workspace, &q, sizeof q);
-        if (!run || !workspace)
+    if (!e && map) {
+        code = rt_image_find_entry(image, k->entry->name);
+        if (!code.run)
             e = rt_fail(k->alloc, IG_FORMAT, "the image has no function %s", k->entry->name);
     }
-    rt_str_free(&name);
     if (e) {
         rt_image_free(image);
         return e;
@@ -138,8 +129,8 @@ static ig_status module_code_set_image(module_code *k, cg_bytes *bytes, bool map
     k->bytes = *bytes;
     *bytes = (cg_bytes){0};
     k->image = image;
-    k->run = run;
-    k->workspace = workspace;
+    k->run = code.run;
+    k->workspace = code.workspace;
     memcpy(k->level, ((const rt_image_header *)k->bytes.data)->level, sizeof k->level);
     k->level[sizeof k->level - 1] = 0;
     return NULL;

@@ -233,17 +233,18 @@ void *rt_image_find(const rt_image *img, const char *name) {
     return NULL;
 }
 
-rt_image_entry rt_image_find_entry(const rt_image *img, const char *suffix) {
-    size_t n = strlen(suffix);
+rt_image_entry rt_image_find_entry(const rt_image *img, const char *entry) {
+    static const char suffix[] = "_workspace";
     for (uint32_t i = 0; i < img->head.nsym; i++) {
-        const char *other = img->str + img->sym[i].name;
-        size_t k = strlen(other);
-        if (k <= n || strcmp(other + k - n, suffix)) continue;
+        const char *name = img->str + img->sym[i].name;
+        size_t n = strlen(name);
+        if (entry && strcmp(name, entry)) continue;
         for (uint32_t j = 0; j < img->head.nsym; j++) {
-            const char *name = img->str + img->sym[j].name;
-            if (strlen(name) != k - n || memcmp(name, other, k - n)) continue;
-            uint8_t *text = img->base + img->head.text_off;
-            return (rt_image_entry){text + img->sym[j].off, text + img->sym[i].off};
+            const char *other = img->str + img->sym[j].name;
+            if (strncmp(other, name, n) || strcmp(other + n, suffix)) continue;
+            uintptr_t text = (uintptr_t)img->base + img->head.text_off;
+            return (rt_image_entry){(rt_host_fn)(text + img->sym[i].off),
+                                    (rt_workspace_fn)(text + img->sym[j].off)};
         }
     }
     return (rt_image_entry){NULL, NULL};

@@ -9,22 +9,22 @@
 #include "runtime/base/status.h"
 #include "runtime/kernel_abi.h"
 
-#define RT_IMAGE_MAGIC "IGIMAGE"
+#define RT_IMAGE_MAGIC   "IGIMAGE"
 #define RT_IMAGE_VERSION 1u
-#define RT_IMAGE_PAGE 4096u
+#define RT_IMAGE_PAGE    4096u
 
 enum rt_image_arch { RT_ARCH_X86_64 = 1, RT_ARCH_AARCH64 = 2 };
 
 typedef struct rt_image_header {
-    char magic[8];             /* RT_IMAGE_MAGIC with its NUL */
+    char magic[8]; /* RT_IMAGE_MAGIC with its NUL */
     uint32_t version, arch;
-    char level[16];            /* name of the cpu level (codegen/cpus.def), NUL-padded */
-    uint64_t features;         /* RT_CPU_* bits the code needs */
-    uint64_t size;             /* of the whole image */
+    char level[16];    /* name of the cpu level (codegen/cpus.def), NUL-padded */
+    uint64_t features; /* RT_CPU_* bits the code needs */
+    uint64_t size;     /* of the whole image */
     uint64_t sym_off, str_off, str_size, data_off, data_size, text_off, text_size;
     uint32_t nsym;
-    uint32_t unwind_size;      /* of the DWARF call frames (.eh_frame) that the data begins with */
-    uint64_t hash;             /* rt_image_hash: over everything else */
+    uint32_t unwind_size; /* of the DWARF call frames (.eh_frame) that the data begins with */
+    uint64_t hash;        /* rt_image_hash: over everything else */
 } rt_image_header;
 
 /* A function: off in the text, name in the strings. */
@@ -40,9 +40,13 @@ ig_status rt_image_load(const ig_allocator *a, const void *bytes, size_t n, rt_i
 void rt_image_free(rt_image *img);
 /* Address of a symbol, or NULL. */
 void *rt_image_find(const rt_image *img, const char *name);
-/* The pair of symbols "<name>" and "<name><suffix>": the first there is, or NULLs. */
-typedef struct rt_image_entry { void *run, *other; } rt_image_entry;
-rt_image_entry rt_image_find_entry(const rt_image *img, const char *suffix);
+/* The host program "<entry>" with its "<entry>_workspace" (entry NULL: the first there is); NULLs
+ * when the image has none. */
+typedef struct rt_image_entry {
+    rt_host_fn run;
+    rt_workspace_fn workspace;
+} rt_image_entry;
+rt_image_entry rt_image_find_entry(const rt_image *img, const char *entry);
 const char *rt_image_level(const rt_image *img);
 /* The hash of an image of n bytes, at least a header. */
 uint64_t rt_image_hash(const void *image, size_t n);

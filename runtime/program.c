@@ -10,7 +10,6 @@
 
 #define PROGRAM_MAX_FILE     ((size_t)1 << 40)
 #define PROGRAM_WEIGHT_BYTES 24u
-#define PROGRAM_SUFFIX       "_workspace"
 
 struct ig_program {
     const ig_allocator *alloc; /* borrowed */
@@ -45,11 +44,10 @@ static ig_status program_image(ig_program *p, const rt_container *file) {
                    : rt_fail(p->alloc, IG_UNSUPPORTED,
                              "the file holds no native code: save it after ig_module_compile");
     ig_status_free(why);
-    rt_image_entry entry = rt_image_find_entry(p->image, PROGRAM_SUFFIX);
-    if (!entry.run || !entry.other)
-        return rt_fail(p->alloc, IG_FORMAT, "the native code has no entry point");
-    p->run = (rt_host_fn)(uintptr_t)entry.run;
-    p->workspace = (rt_workspace_fn)(uintptr_t)entry.other;
+    rt_image_entry entry = rt_image_find_entry(p->image, NULL);
+    if (!entry.run) return rt_fail(p->alloc, IG_FORMAT, "the native code has no entry point");
+    p->run = entry.run;
+    p->workspace = entry.workspace;
     return NULL;
 }
 

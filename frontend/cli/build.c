@@ -66,7 +66,7 @@ static ig_status build_write(const ig_allocator *a, const char *dir, const char 
 
 static ig_status build_all(const ir_module *m, const char *entry_name, const char *dir,
                            const char *prefix, const char *level) {
-    const cg_cpu *cpu;
+    const cg_cpu *cpu = NULL;
     const ir_func *entry;
     RT_TRY(build_target(m, level, &cpu));
     RT_TRY(cli_entry(m, entry_name, &entry));

@@ -23,7 +23,7 @@ static ig_status doctor_level(const ir_module *m, const cg_cpu *cpu, const float
     float got[DOCTOR_N] = {0};
     ig_status s = cg_compile(m, "f", cpu, &image);
     if (!s) s = rt_image_load(m->alloc, image.data, image.n, &loaded);
-    rt_host_fn run = s ? NULL : (rt_host_fn)(uintptr_t)rt_image_find(loaded, "f");
+    rt_host_fn run = s ? NULL : rt_image_find_entry(loaded, "f").run;
     if (!s && !run) s = rt_fail(m->alloc, IG_INTERNAL, "the image has no entry");
     static _Alignas(64) char ws[65536];
     const void *in[2] = {x, w};
