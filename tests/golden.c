@@ -5,11 +5,14 @@
  *     ; parse           parse and print
  *     ; verify          parse and verify: the error, or `ok`
  *     ; run: fold,dce   run passes and print
+ *     ; run: lower      lower a planned module to kernels; also last in a list of passes, and with
+ *                       a target, `fuse,memplan,lower v4` (v3 unless named)
  *     ; exec @f         run by the reference on the input's lines `; in f32[2] = [1.0, 2.0]`
  *
  * With ` locs` at the end of its first line a file prints with locations.  Line numbers in errors
  * are those of the file.  Whatever is printed is parsed and printed again, which must give the same
  * bytes.  IG_BLESS=1 rewrites the expected parts. */
+#include "codegen/target.h"
 #include "ir/ir.h"
 #include "ir/text.h"
 #include "passes/pass.h"
@@ -67,16 +70,31 @@ static void golden_verify(const ir_module *m, rt_str *out) {
         rt_str_puts(out, "ok\n");
 }
 
-static void golden_run(const ir_module *m, const char *passes, rt_str *out, unsigned flags) {
-    ir_module *done = NULL;
+/* Cut `lower` or `lower LEVEL` off the end of a list of passes: the target, or NULL. */
+static const cg_cpu *golden_target(char *passes) {
+    char *last = strrchr(passes, ',');
+    char *word = last ? last + 1 : passes;
+    size_t n = strlen("lower");
+    if (strncmp(word, "lower", n) || (word[n] && word[n] != ' ')) return NULL;
+    const cg_cpu *cpu = cg_cpu_find(word[n] ? word + n + 1 : "v3");
+    if (cpu) *(last ? last : passes) = 0;
+    return cpu; /* of an unknown level nothing is cut: there is no pass of that name */
+}
+
+static void golden_run(const ir_module *m, char *passes, rt_str *out, unsigned flags) {
+    ir_module *planned = NULL, *lowered = NULL;
+    const cg_cpu *cpu = golden_target(passes);
     ig_status s = ir_verify(m);
-    if (!s) s = pass_run_list(passes, m, &done);
-    if (s) {
+    if (!s && *passes) s = pass_run_list(passes, m, &planned);
+    const ir_module *done = planned ? planned : m;
+    if (!s && cpu) s = cg_lower(done, done->funcs.data[done->funcs.n - 1]->name, cpu, &lowered);
+    if (!s && cpu) s = ir_verify(lowered);
+    if (s)
         golden_error(out, s);
-        return;
-    }
-    golden_print(done, out, flags);
-    ir_module_free(done);
+    else
+        golden_print(lowered ? lowered : done, out, flags);
+    ir_module_free(lowered);
+    ir_module_free(planned);
 }
 
 /* The lines `; in type = data` of the input as a module whose weights are the inputs. */
