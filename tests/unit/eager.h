@@ -2,6 +2,7 @@
 #ifndef TESTS_EAGER_H
 #define TESTS_EAGER_H
 #include "ingot/ingot.h"
+#include "tests/unit/suite.h"
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -110,11 +111,7 @@ static inline void eager_end(void) {
 }
 
 static inline int eager_main(Suite *s) {
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return suite_run(s);
 }
 
 #endif

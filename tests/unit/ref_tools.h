@@ -3,6 +3,7 @@
 #ifndef TESTS_REF_TOOLS_H
 #define TESTS_REF_TOOLS_H
 #include "ir/ref.h"
+#include "tests/unit/suite.h"
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,10 +51,6 @@ static inline int run_suite(TCase *t) {
     Suite *s = suite_create("ref");
     tcase_set_timeout(t, 60);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }
 #endif

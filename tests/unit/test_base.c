@@ -5,6 +5,7 @@
 #include "runtime/base/hash.h"
 #include "runtime/base/str.h"
 #include "runtime/base/vec.h"
+#include "tests/unit/suite.h"
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
@@ -174,9 +175,5 @@ int main(void) {
     tcase_add_test(t, container_reads_back);
     tcase_add_test(t, container_notices_damage);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

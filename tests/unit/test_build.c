@@ -1,6 +1,7 @@
 /* test_build.c - the builder: numbering, sticky errors, value numbering, identities, regions,
  * copies. */
 #include "ir/ir.h"
+#include "tests/unit/suite.h"
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
@@ -236,6 +237,10 @@ END_TEST
 
 static ir_ref reshape(ir_ref r, ir_attr_dims a) { return ir_emit1(&b, OP_reshape, &a, r); }
 static ir_ref perm(ir_ref r, ir_attr_perm a) { return ir_emit1(&b, OP_transpose, &a, r); }
+#define SHAPE(...) \
+    (ir_attr_dims) { .dims = DIMS(__VA_ARGS__) }
+#define PERM(...) \
+    (ir_attr_perm) { .perm = AXES(__VA_ARGS__) }
 static ir_ref slice(ir_ref r, ir_attr_slice a) { return ir_emit1(&b, OP_slice, &a, r); }
 static ir_ref source(ir_ref r) { return ir_op_in(b.f, ir_def_op(b.f, r), 0); }
 
@@ -244,31 +249,32 @@ START_TEST(movement) {
     ir_ref t = ir_param(&b, ir_tensor_type(IG_f32, 3, (ir_dim[]){2, 3, 4}), "t");
     ir_ref v = ir_param(&b, ir_tensor_type(IG_f32, 1, (ir_dim[]){20}), "v");
     ir_ref u = ir_param(&b, ir_tensor_type(IG_f32, 1, (ir_dim[]){B}), "u");
-    SAME(reshape(t, (ir_attr_dims){DIMS(2, 3, 4)}), t);
-    SAME(reshape(reshape(t, (ir_attr_dims){DIMS(24)}), (ir_attr_dims){DIMS(2, 3, 4)}), t);
-    SAME(source(reshape(reshape(t, (ir_attr_dims){DIMS(24)}), (ir_attr_dims){DIMS(6, 4)})), t);
-    SAME(perm(t, (ir_attr_perm){AXES(0, 1, 2)}), t);
-    SAME(perm(perm(t, (ir_attr_perm){AXES(1, 2, 0)}), (ir_attr_perm){AXES(2, 0, 1)}), t);
-    ir_ref w = perm(perm(t, (ir_attr_perm){AXES(1, 2, 0)}), (ir_attr_perm){AXES(1, 2, 0)});
+    SAME(reshape(t, SHAPE(2, 3, 4)), t);
+    SAME(reshape(reshape(t, SHAPE(24)), SHAPE(2, 3, 4)), t);
+    SAME(source(reshape(reshape(t, SHAPE(24)), SHAPE(6, 4))), t);
+    SAME(perm(t, PERM(0, 1, 2)), t);
+    SAME(perm(perm(t, PERM(1, 2, 0)), PERM(2, 0, 1)), t);
+    ir_ref w = perm(perm(t, PERM(1, 2, 0)), PERM(1, 2, 0));
     SAME(source(w), t);
     const ir_attr_perm *a = ir_attr_get(m, ir_def_op(b.f, w)->attr);
     ck_assert(a->perm.a[0] == 2 && a->perm.a[1] == 0 && a->perm.a[2] == 1);
-    SAME(slice(v, (ir_attr_slice){DIMS(0), DIMS(20), INTS(1)}), v);
-    w = slice(slice(v, (ir_attr_slice){DIMS(2), DIMS(20), INTS(3)}),
-              (ir_attr_slice){DIMS(1), DIMS(6), INTS(2)}); /* 2 5 8 11 14 17 -> 5 11 17 */
+    SAME(slice(v, (ir_attr_slice){.lo = DIMS(0), .hi = DIMS(20), .step = INTS(1)}), v);
+    /* 2 5 8 11 14 17 -> 5 11 17 */
+    w = slice(slice(v, (ir_attr_slice){.lo = DIMS(2), .hi = DIMS(20), .step = INTS(3)}),
+              (ir_attr_slice){.lo = DIMS(1), .hi = DIMS(6), .step = INTS(2)});
     SAME(source(w), v);
     const ir_attr_slice *s = ir_attr_get(m, ir_def_op(b.f, w)->attr);
     ck_assert(s->lo.d[0] == 5 && s->hi.d[0] == 18 && s->step.v[0] == 6);
     ck_assert_int_eq(ir_type_of(&b, w).dim[0], 3);
-    w = slice(slice(u, (ir_attr_slice){DIMS(1), DIMS(B), INTS(1)}),
-              (ir_attr_slice){DIMS(0), DIMS(ir_dim_sub(m, B, 1)), INTS(2)});
+    w = slice(slice(u, (ir_attr_slice){.lo = DIMS(1), .hi = DIMS(B), .step = INTS(1)}),
+              (ir_attr_slice){.lo = DIMS(0), .hi = DIMS(ir_dim_sub(m, B, 1)), .step = INTS(2)});
     SAME(source(w), u);
-    ir_attr_axes r = {AXES(0, 2)};
+    ir_attr_axes r = {.axes = AXES(0, 2)};
     SAME(ir_emit1(&b, OP_reverse, &r, ir_emit1(&b, OP_reverse, &r, t)), t);
     ir_ref c = ir_const_f(&b, IG_f32, 3);
     ir_ref big = ir_emit1(&b, OP_broadcast, A(bcast, DIMS(1000, 1000)), c);
     ck_assert_double_eq(splat(E2(add, big, big)), 6);
-    IS(broadcast, perm(big, (ir_attr_perm){AXES(1, 0)}));
+    IS(broadcast, perm(big, PERM(1, 0)));
     SAME(ir_emit2(&b, OP_pad, A(pad, DIMS(0), DIMS(0), INTS(0)), v, c), v);
     SAME(ir_emit(&b, OP_concat, A(axis, 0), 1, &v), v);
     ir_ref z = ir_const_i(&b, IG_i64, 5), dup[3] = {v, v, z};
@@ -598,9 +604,5 @@ int main(void) {
     tcase_add_test(t, copies_are_equal);
     tcase_add_test(t, no_allocation_is_trusted);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

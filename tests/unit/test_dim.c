@@ -1,5 +1,6 @@
 /* test_dim.c - dims: one normal form for equal polynomials, exact division, ranges, evaluation. */
 #include "ir/ir.h"
+#include "tests/unit/suite.h"
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -301,9 +302,5 @@ int main(void) {
     tcase_add_test(c, import_keeps_the_meaning);
     tcase_add_test(c, terms_can_be_read);
     suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

@@ -1,5 +1,6 @@
 /* test_ein.c - the text of contractions: grammar, default order, canonical form, carets, I10. */
 #include "ir/ir.h"
+#include "tests/unit/suite.h"
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -185,9 +186,5 @@ int main(void) {
     tcase_add_test(t, malformed_relations);
     tcase_add_test(t, steps_of_a_sum);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

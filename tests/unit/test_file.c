@@ -7,6 +7,7 @@
 #include "ir/file.h"
 #include "ir/sections.h"
 #include "ir/text.h"
+#include "tests/unit/suite.h"
 
 static const ig_allocator *A(void) { return ig_allocator_default(); }
 static void setup(void) { hostile_read("parse"); }
@@ -612,9 +613,5 @@ int main(void) {
     tcase_add_test(t, random_damage_sealed);
     tcase_add_test(t, failing_allocations);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

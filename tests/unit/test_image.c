@@ -1,6 +1,7 @@
 /* test_image.c - the image loader: what it maps, and that it refuses everything malformed.
  * Images are made here by hand, so no compiler is needed. */
 #include "runtime/image.h"
+#include "tests/unit/suite.h"
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -317,9 +318,5 @@ int main(void) {
     tcase_add_test(t, no_memory);
     tcase_add_test(t, perf_map);
     suite_add_tcase(suite, t);
-    SRunner *r = srunner_create(suite);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(suite);
 }

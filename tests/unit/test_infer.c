@@ -1,5 +1,6 @@
 /* test_infer.c - the type rules: what each accepts, what it gives, and what it says otherwise. */
 #include "ir/ir.h"
+#include "tests/unit/suite.h"
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -398,9 +399,5 @@ int main(void) {
     tcase_add_test(t, eager_needs_no_module);
     tcase_add_test(t, no_rule_trusts_its_input);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

@@ -4,6 +4,7 @@
 #include "passes/pass.h"
 #include "tests/gen.h"
 #include "tests/kernel_run.h"
+#include "tests/unit/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -402,17 +403,6 @@ END_TEST
 
 /* --- Failing allocations -------------------------------------------------------------------- */
 
-static struct { int64_t left, live; } failing;
-
-static void *failing_resize(void *user, void *ptr, size_t old_size, size_t new_size, size_t align) {
-    (void)user;
-    const ig_allocator *d = A();
-    if (new_size && failing.left-- <= 0) return NULL;
-    void *r = d->resize(d->user, ptr, old_size, new_size, align);
-    failing.live += (int64_t)new_size - (int64_t)(ptr ? old_size : 0);
-    return r;
-}
-
 START_TEST(allocations) {
     static const char text[] =
         "module m class fma state 0 {\n"
@@ -425,17 +415,16 @@ START_TEST(allocations) {
         "    return %2, %3, %4\n"
         "  }\n"
         "}\n";
-    const ig_allocator a = {failing_resize, NULL};
+    counting f = COUNTING(LONG_MAX);
+    const ig_allocator a = {counting_resize, &f};
     bool done = false;
-    for (int64_t n = 0; !done; n += is_quick() ? 97 : 7) {
+    for (long n = 0; !done; n += is_quick() ? 97 : 7) {
         ir_module *m, *planned, *lowered;
-        failing.left = INT64_MAX;
-        failing.live = 0;
         must(ir_parse(&a, "test", text, strlen(text), &m), "parse", NULL);
         must(pass_pipeline(m, &planned), "passes", m);
-        failing.left = n;
+        f.fail = f.at + n;
         ig_status s = cg_lower(planned, "f", cg_cpu_find("v3"), &lowered);
-        failing.left = INT64_MAX;
+        f.fail = LONG_MAX;
         done = !s;
         if (s)
             ck_assert_int_eq(ig_status_code(s), IG_MEMORY);
@@ -444,7 +433,7 @@ START_TEST(allocations) {
         ig_status_free(s);
         ir_module_free(planned);
         ir_module_free(m);
-        ck_assert_int_eq(failing.live, 0);
+        ck_assert_int_eq((long)f.live, 0);
     }
 }
 END_TEST
@@ -467,9 +456,5 @@ int main(void) {
     tcase_add_test(t, range_checks);
     tcase_add_test(t, allocations);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

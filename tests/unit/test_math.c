@@ -12,6 +12,7 @@
  * IG_MATH_TABLE=1 makes rows for docs/math.md: a body whose hash is not in the table fails. */
 #include "ir/ref.h"
 #include "runtime/base/hash.h"
+#include "tests/unit/suite.h"
 #include <check.h>
 #include <dlfcn.h>
 #include <inttypes.h>
@@ -589,26 +590,13 @@ START_TEST(shapes) {
 }
 END_TEST
 
-/* An allocator that fails from the n-th allocation on and counts what is alive. */
-typedef struct failing {
-    long left, alive;
-} failing;
-
-static void *failing_resize(void *user, void *p, size_t old, size_t size, size_t align) {
-    failing *f = user;
-    const ig_allocator *a = ig_allocator_default();
-    if (size > old && f->left-- <= 0) return NULL;
-    f->alive += (size && !p) - (!size && p);
-    return a->resize(a->user, p, old, size, align);
-}
-
 START_TEST(out_of_memory) {
     const ir_opcode ops[] = {OP_sin, OP_pow, OP_rng_bits};
     for (int k = 0; k < LEN(ops); k++) {
         bool done = false;
         for (long n = 0; !done; n++) {
-            failing state = {n, 0};
-            ig_allocator a = {failing_resize, &state};
+            counting state = COUNTING(n);
+            ig_allocator a = {counting_resize, &state};
             ir_module *m = NULL;
             ir_builder b;
             ir_ref in[4], out[4] = {{0}};
@@ -628,8 +616,8 @@ START_TEST(out_of_memory) {
             if (s) ck_assert_int_eq(ig_status_code(s), IG_MEMORY);
             ig_status_free(s);
             ir_module_free(m);
-            ck_assert_msg(state.alive == 0, "%ld blocks are left when allocation %ld fails",
-                          state.alive, n);
+            ck_assert_msg(state.live == 0, "%zu bytes are left when allocation %ld fails",
+                          state.live, n);
         }
     }
 }
@@ -647,11 +635,7 @@ int main(void) {
     tcase_add_test(e, out_of_memory);
     suite_add_tcase(s, e);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
     printf("| op    | type | ops | fma | nofma | inputs | hash |\n");
     fflush(stdout);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

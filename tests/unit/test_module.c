@@ -1,5 +1,6 @@
 /* test_module.c - tables, interning, weights, symbols, shells; every allocation failing once. */
 #include "ir/ir.h"
+#include "tests/unit/suite.h"
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -185,27 +186,6 @@ END_TEST
 
 /* --- Failing allocator: the n-th request fails, for every n ------------------------------- */
 
-typedef struct failing {
-    long left, live;
-} failing;
-
-static void *failing_resize(void *user, void *p, size_t old, size_t size, size_t align) {
-    failing *f = user;
-    (void)align;
-    if (size && f->left-- <= 0) return NULL;
-    if (!size) {
-        free(p);
-        f->live -= p != NULL;
-        return NULL;
-    }
-    void *q = aligned_alloc(64, (size + 63) & ~(size_t)63);
-    if (p)
-        memcpy(q, p, old < size ? old : size), free(p);
-    else
-        f->live++;
-    return q;
-}
-
 /* Something of everything; false when memory ran out on the way. */
 static bool build_some(const ig_allocator *a) {
     ir_module *x, *y = NULL;
@@ -236,10 +216,10 @@ static bool build_some(const ig_allocator *a) {
 START_TEST(no_allocation_failure_leaks_or_crashes) {
     bool ok = false;
     for (long n = 0; !ok; n++) {
-        failing f = {.left = n};
-        ig_allocator a = {failing_resize, &f};
+        counting f = COUNTING(n);
+        ig_allocator a = {counting_resize, &f};
         ok = build_some(&a);
-        ck_assert_int_eq(f.live, 0);
+        ck_assert_int_eq((long)f.live, 0);
         ck_assert_int_lt(n, 100000);
     }
 }
@@ -258,9 +238,5 @@ int main(void) {
     tcase_add_test(c, a_shell_keeps_everything_but_functions);
     tcase_add_test(c, no_allocation_failure_leaks_or_crashes);
     suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

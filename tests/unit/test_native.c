@@ -4,6 +4,7 @@
  * test_property.c.) */
 #include "native.h"
 #include "tests/gen.h"
+#include "tests/unit/suite.h"
 #include <check.h>
 #include <math.h>
 #include <pthread.h>
@@ -374,9 +375,5 @@ int main(void) {
     tcase_add_test(t, threads);
     tcase_add_test(t, fatal);
     suite_add_tcase(suite, t);
-    SRunner *r = srunner_create(suite);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(suite);
 }

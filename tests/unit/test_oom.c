@@ -5,6 +5,7 @@
 #include "frontend/fe.h"
 #include "ir/file.h"
 #include "passes/pass.h"
+#include "tests/unit/suite.h"
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -232,9 +233,5 @@ int main(void) {
     tcase_add_test(t, sweep_eager);
     tcase_add_test(t, sweep_trace);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

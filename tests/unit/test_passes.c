@@ -5,6 +5,7 @@
  * output that aliases an input changes bits.  Clusters themselves run on the reference. */
 #include "ir/ir.h"
 #include "passes/pass.h"
+#include "tests/unit/suite.h"
 #include <check.h>
 #include <limits.h>
 #include <stdio.h>
@@ -601,41 +602,20 @@ END_TEST
 
 /* --- Failing allocator ---------------------------------------------------------------------- */
 
-typedef struct failing {
-    long left, live;
-} failing;
-
-static void *failing_resize(void *user, void *p, size_t old, size_t size, size_t align) {
-    failing *f = user;
-    (void)align;
-    if (size && f->left-- <= 0) return NULL;
-    if (!size) {
-        free(p);
-        f->live -= p != NULL;
-        return NULL;
-    }
-    void *q = aligned_alloc(64, (size + 63) & ~(size_t)63);
-    if (p)
-        memcpy(q, p, old < size ? old : size), free(p);
-    else
-        f->live++;
-    return q;
-}
-
 START_TEST(no_allocation_failure_leaks_or_crashes) {
     bool done = false;
     for (long n = 0; !done; n += 1 + n / 40) {
-        failing f = {.left = LONG_MAX};
-        ig_allocator a = {failing_resize, &f};
+        counting f = COUNTING(LONG_MAX);
+        ig_allocator a = {counting_resize, &f};
         seed = 4242;
         ir_module *in = make_program(&a, 40), *out;
-        f.left = n;
+        f.fail = f.at + n;
         ig_status s = pass_run_list("fuse,memplan", in, &out);
         done = !s;
         ig_status_free(s);
         ir_module_free(out);
         ir_module_free(in);
-        ck_assert_int_eq(f.live, 0);
+        ck_assert_int_eq((long)f.live, 0);
     }
 }
 END_TEST
@@ -656,9 +636,5 @@ int main(void) {
     tcase_add_test(c, passes_are_found_by_name);
     tcase_add_test(c, no_allocation_failure_leaks_or_crashes);
     suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

@@ -1,6 +1,7 @@
 /* test_ref.c - the reference against expectations worked out by hand: edges of the integer ops, NaN
  * and signed zeros, conversions, movement, random bits, functions.  Orders are in test_order.c. */
 #include "tests/unit/ref_tools.h"
+#include "tests/unit/suite.h"
 #include <math.h>
 
 static const double NaN = NAN;
@@ -642,17 +643,6 @@ START_TEST(dims_are_bound_from_arguments) {
 }
 END_TEST
 
-/* Fail the n-th allocation. */
-typedef struct failing {
-    int64_t left, live;
-} failing;
-static void *failing_resize(void *user, void *ptr, size_t old_size, size_t new_size, size_t align) {
-    failing *f = user;
-    if (new_size && f->left-- <= 0) return NULL;
-    f->live += (new_size != 0) - (ptr != NULL);
-    return A()->resize(A()->user, ptr, old_size, new_size, align);
-}
-
 START_TEST(every_allocation_may_fail) {
     static const char text[] =
         "module m class fma state 0 {\n"
@@ -669,14 +659,14 @@ START_TEST(every_allocation_may_fail) {
     ir_tensor out[] = {tensor(IG_f16, 2, DIMS(3, 3), y), VEC(IG_f16, 3, z),
                        tensor(IG_f16, 2, DIMS(3, 3), w)};
     bool done = false;
-    for (int64_t n = 0; !done; n++) {
-        failing f = {.left = n};
-        ig_allocator a = {failing_resize, &f};
+    for (long n = 0; !done; n++) {
+        counting f = COUNTING(n);
+        ig_allocator a = {counting_resize, &f};
         ig_status s = ir_ref_run(ir_find_func(m, "f"), &a, NULL, 1, &in, 3, out);
         done = !s;
         if (s) ck_assert_int_eq(ig_status_code(s), IG_MEMORY);
         ig_status_free(s);
-        ck_assert_int_eq(f.live, 0);
+        ck_assert_int_eq((long)f.live, 0);
         ck_assert_int_lt(n, 100000);
     }
     ir_module_free(m);

@@ -7,6 +7,7 @@
  * everywhere; a rule with one must give different bits somewhere, or it does not need it.
  * IG_TEST_QUICK, for the slow sanitizer builds, thins values and constants. */
 #include "passes/simplify.h"
+#include "tests/unit/suite.h"
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -557,9 +558,5 @@ int main(void) {
     tcase_add_test(t, fuel_counts_rewrites);
     tcase_add_test(t, licensed_rules_are_off);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

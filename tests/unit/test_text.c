@@ -1,6 +1,7 @@
 /* test_text.c - the text form: round trips, numbers, and a parser that no text can hurt. */
 #include "hostile.h"
 #include "ir/text.h"
+#include "tests/unit/suite.h"
 #include <math.h>
 
 static const ig_allocator *A(void) { return ig_allocator_default(); }
@@ -614,9 +615,5 @@ int main(void) {
     tcase_add_test(t, failing_allocations);
     tcase_add_test(t, errors_point_at_the_place);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

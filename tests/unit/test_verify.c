@@ -2,6 +2,7 @@
  * none of these through. */
 #include "hostile.h"
 #include "ir/text.h"
+#include "tests/unit/suite.h"
 
 static ir_module *m;
 static ir_func *f; /* @main */
@@ -516,9 +517,5 @@ int main(void) {
     tcase_add_checked_fixture(t, setup, teardown);
     for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) tcase_add_test(t, tests[i]);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

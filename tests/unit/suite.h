@@ -1,0 +1,37 @@
+/* suite.h - what every unit test needs: running its suite, and an allocator that counts and
+ * fails. */
+#ifndef TESTS_SUITE_H
+#define TESTS_SUITE_H
+#include "ingot/base.h"
+#include <check.h>
+#include <limits.h>
+
+/* Run all cases of a suite; main's result. */
+static inline int suite_run(Suite *s) {
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
+
+/* An allocator that fails from request `fail` on and counts the bytes alive. */
+typedef struct counting {
+    long at, fail;
+    size_t live, peak;
+} counting;
+
+static inline void *counting_resize(void *user, void *p, size_t old_size, size_t new_size,
+                                    size_t align) {
+    counting *c = user;
+    const ig_allocator *libc = ig_allocator_default();
+    if (new_size && c->at++ >= c->fail) return NULL;
+    void *q = libc->resize(libc->user, p, old_size, new_size, align);
+    if (new_size && !q) return NULL;
+    c->live += new_size - (p ? old_size : 0);
+    if (c->live > c->peak) c->peak = c->live;
+    return q;
+}
+#define COUNTING(limit) \
+    (counting) { .fail = (limit) }
+#endif
