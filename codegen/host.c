@@ -202,7 +202,7 @@ static ir_ref host_place(host *h, const ir_places *at, uint32_t i, uint8_t dtype
 static void host_call(host *h, const ir_op *o, const cg_launch *launch) {
     cg_kernel *k = &h->k;
     const ir_attr_call *a = ir_attr_get(h->in, o->attr);
-    uint32_t n = 0, count = o->nin + o->nout + launch->nblob + 1u;
+    uint32_t n = 0, count = o->nin + o->nout + launch->nblob + 2u;
     const ig_allocator *alloc = h->in->alloc;
     ir_ref *in = rt_alloc(alloc, count * sizeof *in);
     if (!in) {
@@ -218,6 +218,7 @@ static void host_call(host *h, const ir_op *o, const cg_launch *launch) {
         in[n++] =
             host_weight(h, launch->blob[i], ir_find_weight(k->b.m, launch->blob[i])->type.dtype);
     in[n++] = cg_dim(k, launch->n);
+    in[n++] = cg_dim(k, launch->cost);
     k->b.loc = o->loc;
     ir_emit(&k->b, OP_launch, &(ir_attr_call){.callee = launch->kernel}, (int)n, in);
     rt_free(alloc, in, count * sizeof *in);

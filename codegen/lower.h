@@ -131,6 +131,9 @@ bool cg_scan_nest(cg_low *l, ir_dim *n_);
 ir_ref cg_identity(cg_low *l, ir_redop op, ig_dtype d);
 ir_ref cg_monoid(cg_low *l, ir_redop op, ig_dtype d, ir_ref x, ir_ref y);
 
+/* cost.c: the estimated picoseconds of a kernel that has been written, all of it. */
+ir_dim cg_cost(const cg_low *l);
+
 /* program.c: the weight of the lowered module that holds a constant (see cg_weight_is_const). */
 ig_status cg_const_weight(ir_module *out, ir_attr number, const ir_attr_const *a,
                           const char **name_);
@@ -139,7 +142,8 @@ ig_status cg_const_weight(ir_module *out, ir_attr number, const ir_attr_const *a
 typedef struct cg_launch {
     const char *kernel;
     const ir_op *call;
-    ir_dim n;
+    ir_dim n;    /* extent of the outermost loop */
+    ir_dim cost; /* estimated picoseconds of the whole */
     const char *const *blob;
     uint32_t nblob;
 } cg_launch;

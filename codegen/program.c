@@ -137,6 +137,7 @@ static ig_status program_kernel(program *p, const ir_func *cluster, const ir_op 
         program_name(p->out, cluster->name, name, sizeof name);
         cg_kernel_begin(&l.k, p->out, name, IR_KERNEL);
         if (!cg_lower_failed(&l)) program_write(&l, &launch.n);
+        if (!cg_lower_failed(&l)) launch.cost = cg_cost(&l);
         s = ir_build_end(&l.k.b, 0, NULL, &kernel);
         if (s) s = rt_status_note(s, "lowering @%s", cluster->name);
     }

@@ -830,21 +830,24 @@ static bool type_wport(ir_infer *c) {
     return infer_one(c, ir_mem_type((ig_dtype)a->dtype));
 }
 
-/* A kernel takes memory, then lo and hi; a launch gives memory, then the extent they divide. */
+/* A kernel takes memory, then lo and hi; a launch gives memory, then the extent they divide and the
+ * estimated picoseconds of the whole. */
 static bool type_launch(ir_infer *c) {
     const ir_func *f = infer_callee(c, ((const ir_attr_call *)c->attr)->callee);
     if (!f) return false;
     c->nout = 0;
     if (f->kind != IR_KERNEL || ir_nparam(f) < 2)
         return infer_fail(c, IG_INVALID, "@%s is not a kernel", f->name);
-    if ((uint32_t)c->nin != ir_nparam(f) - 1)
-        return infer_fail(c, IG_INVALID, "@%s takes %u buffers and an extent, not %d operands",
-                          f->name, ir_nparam(f) - 2, c->nin);
-    for (int k = 0; k + 1 < c->nin; k++)
+    if ((uint32_t)c->nin != ir_nparam(f))
+        return infer_fail(c, IG_INVALID,
+                          "@%s takes %u buffers, an extent and a cost, not %d operands", f->name,
+                          ir_nparam(f) - 2, c->nin);
+    for (int k = 0; k + 2 < c->nin; k++)
         if (!infer_check_param(c, f, k)) return false;
-    if (!infer_is_scalar(&c->in[c->nin - 1], IG_i64))
-        return infer_fail(c, IG_DTYPE, "the extent is %s; an i64 scalar is needed",
-                          TYPE(&c->in[c->nin - 1]));
+    for (int k = c->nin - 2; k < c->nin; k++)
+        if (!infer_is_scalar(&c->in[k], IG_i64))
+            return infer_fail(c, IG_DTYPE, "the %s is %s; an i64 scalar is needed",
+                              k + 1 < c->nin ? "extent" : "cost", TYPE(&c->in[k]));
     return true;
 }
 

@@ -184,14 +184,14 @@ static bool run_launch(frame *fr, const ir_op *o) {
     const ir_attr_call *a = ir_attr_get(r->m, o->attr);
     const ir_func *f = ir_find_func(r->m, a->callee);
     value *args = calloc(o->nin + 1u, sizeof *args);
-    int64_t n = lane_i64(val(fr, o, o->nin - 1u), 0), parts = r->opts.parts > 1 ? r->opts.parts : 1;
+    int64_t n = lane_i64(val(fr, o, o->nin - 2u), 0), parts = r->opts.parts > 1 ? r->opts.parts : 1;
     bool ok = args != NULL;
-    for (uint32_t i = 0; i + 1 < o->nin; i++) args[i] = *val(fr, o, i);
+    for (uint32_t i = 0; i + 2 < o->nin; i++) args[i] = *val(fr, o, i);
     for (int64_t p = parts - 1; p >= 0 && ok; p--) {
         int64_t lo = n / parts * p + (p < n % parts ? p : n % parts);
         int64_t hi = lo + n / parts + (p < n % parts);
-        set_i64(&args[o->nin - 1], lo);
-        set_i64(&args[o->nin], hi);
+        set_i64(&args[o->nin - 2], lo);
+        set_i64(&args[o->nin - 1], hi);
         if (hi > lo) ok = run_func(r, f, args, NULL);
     }
     free(args);

@@ -126,16 +126,19 @@ static LLVMValueRef host_weight(emit *e, const ir_op *op) {
 
 /* --- Launches --- */
 
+/* What ig_exec.run takes: exec, kernel, bufs, dims, n, picoseconds.  As many as registers hold. */
+enum { LAUNCH_ARGS = 6 };
+
 /* The helper behind every launch: nothing for an empty range, a plain call without executor,
  * else exec->run. */
 static void host_make_launch(emit *e) {
-    LLVMTypeRef param[5] = {e->ptr, e->ptr, e->ptr, e->ptr,
-                            e->i64}; /* exec, kernel, bufs, dims, n */
-    LLVMTypeRef type = LLVMFunctionType(e->none, param, 5, 0);
+    LLVMTypeRef param[LAUNCH_ARGS] = {e->ptr, e->ptr, e->ptr, e->ptr, e->i64, e->i64};
+    LLVMTypeRef type = LLVMFunctionType(e->none, param, LAUNCH_ARGS, 0);
     LLVMTypeRef kernel_param[4] = {e->ptr, e->ptr, e->i64, e->i64};
     LLVMTypeRef kernel_type = LLVMFunctionType(e->none, kernel_param, 4, 0);
     LLVMBasicBlockRef back = LLVMGetInsertBlock(e->b);
-    LLVMValueRef outer = e->fn, fn = LLVMAddFunction(e->mod, "ingot_launch", type), p[5];
+    LLVMValueRef outer = e->fn, fn = LLVMAddFunction(e->mod, "ingot_launch", type);
+    LLVMValueRef p[LAUNCH_ARGS];
     e->launch = e->fn = fn;
     LLVMSetLinkage(fn, LLVMInternalLinkage);
     emit_frame_attrs(e, fn);
@@ -155,7 +158,7 @@ static void host_make_launch(emit *e) {
     LLVMBuildBr(e->b, done);
     LLVMPositionBuilderAtEnd(e->b, there);
     LLVMValueRef run = LLVMBuildLoad2(e->b, e->ptr, p[0], ""); /* ig_exec.run is its first member */
-    LLVMBuildCall2(e->b, type, run, p, 5, "");
+    LLVMBuildCall2(e->b, type, run, p, LAUNCH_ARGS, "");
     LLVMBuildBr(e->b, done);
     LLVMPositionBuilderAtEnd(e->b, done);
     LLVMBuildRetVoid(e->b);
@@ -184,12 +187,13 @@ static void host_launch(emit *e, const ir_op *op, const LLVMValueRef *x) {
     if (!kernel || !exec) return;
     if (!e->launch) host_make_launch(e);
     LLVMValueRef bufs = host_buffers(e);
-    for (unsigned k = 0; k + 1 < op->nin; k++) {
+    for (unsigned k = 0; k + 2 < op->nin; k++) {
         LLVMValueRef at = emit_i64(e, k);
         LLVMBuildStore(e->b, x[k], LLVMBuildInBoundsGEP2(e->b, e->ptr, bufs, &at, 1, ""));
     }
-    LLVMValueRef args[5] = {exec, kernel, bufs, emit_dims(e), x[op->nin - 1]};
-    LLVMBuildCall2(e->b, LLVMGlobalGetValueType(e->launch), e->launch, args, 5, "");
+    LLVMValueRef args[LAUNCH_ARGS] = {
+        exec, kernel, bufs, emit_dims(e), x[op->nin - 2], x[op->nin - 1]};
+    LLVMBuildCall2(e->b, LLVMGlobalGetValueType(e->launch), e->launch, args, LAUNCH_ARGS, "");
 }
 
 LLVMValueRef emit_host_op(emit *e, const ir_op *op, const LLVMValueRef *x) {

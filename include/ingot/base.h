@@ -92,12 +92,14 @@ IG_API const ig_allocator *ig_allocator_default(void);
 typedef void (*ig_kernel)(void *const *bufs, const int64_t *dims, int64_t lo, int64_t hi);
 
 /* An executor runs a kernel over [0, n), in any split and in any order, and returns when all is
- * done. A NULL executor is serial.  The result never depends on the split. */
+ * done.  ps is an estimate of how many picoseconds the whole takes in one part: what is short is
+ * not worth splitting.  The result never depends on the split.  A NULL executor is serial;
+ * ig_pool_exec (ingot/threads.h) is the process's threads. */
 #ifndef IG_EXEC_DEFINED
 #define IG_EXEC_DEFINED
 typedef struct ig_exec {
     void (*run)(const struct ig_exec *self, ig_kernel kernel, void *const *bufs,
-                const int64_t *dims, int64_t n);
+                const int64_t *dims, int64_t n, int64_t ps);
 } ig_exec;
 #endif
 

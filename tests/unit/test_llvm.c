@@ -519,12 +519,12 @@ static const char *const host_text =
     "    %y = kout index=0 dtype=f32 : mem<f32>\n"
     "    %t = kws %off dtype=f32 : mem<f32>\n"
     "    %w = kweight name=@w.scale dtype=f32 : mem<f32>\n"
-    "    launch %x, %w, %t, %n callee=@k0_scale at=[]\n"
-    "    launch %t, %w, %y, %n callee=@k0_scale at=[]\n"
+    "    launch %x, %w, %t, %n, %off callee=@k0_scale at=[]\n"
+    "    launch %t, %w, %y, %n, %off callee=@k0_scale at=[]\n"
     "    %c = kweight name=@\".c0\" dtype=f32 : mem<f32>\n"
-    "    launch %y, %c, %y, %n callee=@k0_scale at=[]\n"
+    "    launch %y, %c, %y, %n, %off callee=@k0_scale at=[]\n"
     "    %z = const type=i64[] data=[0] : i64[]\n"
-    "    launch %y, %w, %y, %z callee=@k0_scale at=[]\n"
+    "    launch %y, %w, %y, %z, %off callee=@k0_scale at=[]\n"
     "    %ok = const type=i32[] data=[0] : i32[]\n"
     "    return %ok\n"
     "  }\n"
@@ -542,8 +542,9 @@ static const char *const host_text =
 /* An executor that runs [0, n) backwards in pieces of 7. */
 static int pieces;
 static void run_pieces(const ig_exec *self, ig_kernel kernel, void *const *bufs,
-                       const int64_t *dims, int64_t n) {
+                       const int64_t *dims, int64_t n, int64_t ps) {
     (void)self;
+    ck_assert_int_eq(ps, 64);
     for (int64_t hi = n; hi > 0; hi -= 7, pieces++) kernel(bufs, dims, hi > 7 ? hi - 7 : 0, hi);
 }
 

@@ -206,8 +206,9 @@ static rt_image *compile(const ir_module *m, const cg_cpu *cpu) {
 
 /* Pieces of 1, 2, 3, ... from the end. */
 static void run_pieces(const ig_exec *self, ig_kernel kernel, void *const *bufs,
-                       const int64_t *dims, int64_t n) {
+                       const int64_t *dims, int64_t n, int64_t ps) {
     (void)self;
+    ck_assert_int_gt(ps, 0);
     for (int64_t hi = n, by = 1; hi > 0; hi -= by, by++) {
         if (by > hi) by = hi;
         kernel(bufs, dims, hi - by, hi);

@@ -502,8 +502,9 @@ END_TEST
 /* An executor that runs the parts of a loop backwards. */
 static int exec_parts;
 static void exec_run(const ig_exec *self, ig_kernel kernel, void *const *bufs, const int64_t *dims,
-                     int64_t n) {
+                     int64_t n, int64_t ps) {
     (void)self;
+    ck_assert_int_gt(ps, 0);
     for (int64_t hi = n; hi > 0; hi -= 3, exec_parts++) kernel(bufs, dims, hi > 3 ? hi - 3 : 0, hi);
 }
 

@@ -1,0 +1,87 @@
+/* cost.c - what a kernel is estimated to cost, so that an executor can tell whether a launch is
+ * worth splitting.
+ *
+ * An estimate in picoseconds as a polynomial of the dims, evaluated by the host program before the
+ * launch: every op of the cluster once an element, every byte that comes from or goes to memory.
+ * It is a hint: a wrong one costs time, never bits, and nothing checks its arithmetic at run time.
+ * bench/pool.c prints it beside the measured time; within a factor of 3 or so is what the
+ * executor's threshold needs. */
+#include "codegen/lower.h"
+
+/* Of one core; measured on AVX2 at about 3 GHz: two vector instructions a cycle that wait for each
+ * other now and then, and memory that is mostly in the second-level cache. */
+#define COST_PS_VECTOR 200 /* one operation on a whole vector register */
+#define COST_PS_BYTE   25
+#define COST_DIVIDE    8    /* operations a float division or square root counts as */
+#define COST_SCALAR    64   /* the same for what no vector unit does: integer division */
+#define COST_MAX       ((ir_dim)1 << 62) /* what cannot be counted is long */
+
+typedef struct cost {
+    const cg_low *l;
+    ir_module *m;
+    ir_dim sum;
+} cost;
+
+/* Add n elements at so many picoseconds each. */
+static void cost_add(cost *c, ir_dim n, int64_t ps) {
+    c->sum = ir_dim_add(c->m, c->sum, ir_dim_mul(c->m, n, ps ? ps : 1));
+}
+
+/* n elements through memory. */
+static void cost_memory(cost *c, ir_dim n, const ir_type *t) {
+    cost_add(c, n, (int64_t)rt_dtype_bytes((ig_dtype)t->dtype) * COST_PS_BYTE);
+}
+
+/* Operations an element: those of its body for a transcendental function, which lowering built. */
+static int64_t cost_ops(const cost *c, const ir_op *o, ig_dtype d) {
+    const cg_kernel *k = &c->l->k;
+    bool divides = o->code == OP_div || o->code == OP_rem;
+    for (uint32_t i = 0; i < k->bodies.n; i++)
+        if (k->bodies.data[i]->op == o->code) return k->bodies.data[i]->b.f->ops.n;
+    if (divides && !rt_is_float(d)) return COST_SCALAR;
+    return divides || o->code == OP_sqrt ? COST_DIVIDE : 1;
+}
+
+/* How often the op works: once an element of its result, of its operand when it reduces, or of the
+ * whole iteration space. */
+static ir_dim cost_steps(const cost *c, const ir_op *o) {
+    const ir_func *f = c->l->f;
+    if (o->code == OP_reduce) return ir_type_numel(c->m, ir_val_type(f, ir_op_in(f, o, 0)));
+    if (o->code != OP_ein) return ir_type_numel(c->m, ir_val_type(f, ir_op_out(o, 0)));
+    const ir_rel *rel = &((const ir_attr_ein *)ir_attr_get(f->module, o->attr))->rel;
+    ir_dim n = 1;
+    uint32_t seen = 0;
+    for (int i = 0; i < rel->nin; i++)
+        for (int j = 0; j < rel->in[i].n; j++) {
+            uint32_t var = UINT32_C(1) << rel->in[i].a[j];
+            if (seen & var) continue;
+            seen |= var;
+            n = ir_dim_mul(c->m, n, ir_val_type(f, ir_op_in(f, o, (uint32_t)i))->dim[j]);
+        }
+    return n;
+}
+
+static void cost_op(cost *c, const ir_op *o) {
+    const ir_func *f = c->l->f;
+    if (o->code == OP_const || o->code == OP_return || !o->nout) return;
+    const ir_type *t = ir_val_type(f, ir_op_out(o, 0));
+    ig_dtype d = cg_reg((ig_dtype)t->dtype);
+    ir_dim n = cost_steps(c, o);
+    int64_t each = (int64_t)rt_dtype_bytes(d) * 8 * COST_PS_VECTOR / c->l->cpu->vector_bits;
+    cost_add(c, n, cost_ops(c, o, d) * each);
+    bool part = o->code == OP_slice || o->code == OP_dslice; /* does not read all there is */
+    for (uint32_t i = 0; i < o->nin; i++) {
+        ir_ref x = ir_op_in(f, o, i);
+        if (ir_def_op(f, x)) continue;
+        const ir_type *xt = ir_val_type(f, x);
+        cost_memory(c, part ? n : ir_type_numel(c->m, xt), xt);
+    }
+}
+
+ir_dim cg_cost(const cg_low *l) {
+    cost c = {.l = l, .m = l->k.b.m};
+    for (uint32_t i = 0; i < l->f->ops.n; i++) cost_op(&c, &l->f->ops.data[i]);
+    for (uint32_t i = 0; i < l->f->results.n; i++)
+        cost_memory(&c, ir_type_numel(c.m, &l->f->results.data[i]), &l->f->results.data[i]);
+    return c.sum == IR_DIM_BAD ? COST_MAX : c.sum;
+}
