@@ -82,6 +82,6 @@ ir_dim cg_cost(const cg_low *l) {
     cost c = {.l = l, .m = l->k.b.m};
     for (uint32_t i = 0; i < l->f->ops.n; i++) cost_op(&c, &l->f->ops.data[i]);
     for (uint32_t i = 0; i < l->f->results.n; i++)
-        cost_memory(&c, ir_type_numel(c.m, &l->f->results.data[i]), &l->f->results.data[i]);
+        cost_memory(&c, ir_type_numel(c.m, ir_result_type(l->f, i)), ir_result_type(l->f, i));
     return c.sum == IR_DIM_BAD ? COST_MAX : c.sum;
 }

@@ -217,7 +217,7 @@ void cg_ein_prepare(cg_low *l) {
     for (uint32_t i = 0; i < l->f->ops.n && !cg_lower_failed(l); i++) {
         const ir_op *o = &l->f->ops.data[i];
         if (o->code != OP_ein) continue; /* `return` has no result to look at */
-        ig_dtype d = cg_reg((ig_dtype)l->f->values.data[o->out0].type.dtype);
+        ig_dtype d = cg_reg((ig_dtype)ir_val_type(l->f, ir_op_out(o, 0))->dtype);
         l->scratch[o->out0] = cg_alloc(&l->k, d, GEMM_ROWS_MAX * CG_LANES);
     }
 }

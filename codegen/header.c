@@ -34,7 +34,7 @@ static void header_ports(const ir_func *f, rt_str *out) {
         header_port(f, out, "in", k, k < f->param_names.n ? f->param_names.data[k] : NULL,
                     ir_val_type(f, ir_param_ref(f, k)));
     for (uint32_t k = 0; k < f->results.n; k++)
-        header_port(f, out, "out", k, NULL, &f->results.data[k]);
+        header_port(f, out, "out", k, NULL, ir_result_type(f, k));
     uint32_t state = f->module->nstate;
     if (state)
         rt_str_printf(
@@ -62,7 +62,7 @@ static void header_macros(const ir_func *f, const char *prefix, rt_str *out) {
         header_upper(out, prefix);
         rt_str_printf(out, "_%s %u\n", side ? "OUTPUTS" : "INPUTS", n);
         for (uint32_t k = 0; k < n; k++) {
-            const ir_type *t = side ? &f->results.data[k] : ir_val_type(f, ir_param_ref(f, k));
+            const ir_type *t = side ? ir_result_type(f, k) : ir_val_type(f, ir_param_ref(f, k));
             int64_t numel;
             size_t bytes;
             if (!ir_type_is_static(t) || !ir_type_bytes(t, &numel, &bytes)) continue;

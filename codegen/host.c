@@ -44,18 +44,22 @@ static bool host_add_dim(host *h, ir_dim d, bool extent) {
     return true;
 }
 
+static bool host_add_type(host *h, const ir_type *t) {
+    for (int k = 0; k < t->rank; k++)
+        if (!host_add_dim(h, t->dim[k], true)) return false;
+    return true;
+}
+
 /* The dims of all values of a function and of the clusters it calls. */
 static bool host_add_func(host *h, const ir_func *f) {
     for (uint32_t i = 1; i < f->values.n; i++)
-        for (int k = 0; k < f->values.data[i].type.rank; k++)
-            if (!host_add_dim(h, f->values.data[i].type.dim[k], true)) return false;
+        if (!host_add_type(h, ir_val_type(f, (ir_ref){i}))) return false;
     for (uint32_t i = 0; i < f->ops.n; i++) {
         const ir_attr_call *a = ir_attr_get(h->in, f->ops.data[i].attr);
         if (f->ops.data[i].code != OP_call) continue;
         const ir_func *callee = ir_find_func(h->in, a->callee);
         for (uint32_t v = 1; v < callee->values.n; v++)
-            for (int k = 0; k < callee->values.data[v].type.rank; k++)
-                if (!host_add_dim(h, callee->values.data[v].type.dim[k], true)) return false;
+            if (!host_add_type(h, ir_val_type(callee, (ir_ref){v}))) return false;
         for (int k = 0; k < a->at.n; k++)
             if (a->at.p[k].kind == IR_PLACE_WS && !host_add_dim(h, a->at.p[k].at, true))
                 return false;

@@ -78,13 +78,13 @@ static void program_params(cg_low *l) {
     }
     for (uint32_t i = 0; i < f->results.n; i++) {
         snprintf(name, sizeof name, "b%u", at++);
-        l->out[i] = ir_param(b, ir_mem_type((ig_dtype)f->results.data[i].dtype), name);
+        l->out[i] = ir_param(b, ir_mem_type((ig_dtype)ir_result_type(f, i)->dtype), name);
     }
     for (uint32_t i = 0; i < f->ops.n; i++) {
         uint32_t v = f->ops.data[i].out0;
         if (f->ops.data[i].code != OP_const || !l->blob[v]) continue;
         snprintf(name, sizeof name, "b%u", at++);
-        l->mem[v] = ir_param(b, ir_mem_type((ig_dtype)f->values.data[v].type.dtype), name);
+        l->mem[v] = ir_param(b, ir_mem_type((ig_dtype)ir_val_type(f, (ir_ref){v})->dtype), name);
     }
     l->lo = ir_param(b, ir_scalar_type(IG_i64), "lo");
     l->hi = ir_param(b, ir_scalar_type(IG_i64), "hi");
@@ -93,7 +93,7 @@ static void program_params(cg_low *l) {
 /* Evaluate the symbolic dims of the cluster at the top, where every loop sees them. */
 static void program_dims(cg_low *l) {
     for (uint32_t i = 1; i < l->f->values.n && !cg_lower_failed(l); i++) {
-        const ir_type *t = &l->f->values.data[i].type;
+        const ir_type *t = ir_val_type(l->f, (ir_ref){i});
         for (int k = 0; k < t->rank; k++) cg_dim(&l->k, t->dim[k]);
     }
 }

@@ -81,7 +81,7 @@ static ig_status module_check_state(const ir_module *ir, const ir_func *f) {
                        "the module %s has fewer arguments or results than state", ir->name);
     for (uint32_t k = 0; k < ir->nstate; k++)
         if (!ir_type_eq(ir_val_type(f, ir_param_ref(f, nin - ir->nstate + k)),
-                        &f->results.data[nout - ir->nstate + k]))
+                        ir_result_type(f, nout - ir->nstate + k)))
             return rt_fail(ir->alloc, IG_FORMAT,
                            "state %u of the module %s comes out with another type", k, ir->name);
     return NULL;

@@ -96,8 +96,10 @@ ir_ref ir_param(ir_builder *b, ir_type type, const char *name) {
         if (type.dim[i] == IR_DIM_BAD)
             return build_no_memory(b); /* whoever made it reports sizes */
     if (name && !(kept = ir_intern_str(b->m, name, strlen(name)))) return build_no_memory(b);
-    ir_value v = {.type = type, .index = (uint16_t)body->nparam, .is_param = true};
-    if (!rt_vec_reserve(a, &f->values, f->values.n + 1) || !rt_vec_push(a, &f->param_names, kept))
+    ir_value v = {.index = (uint16_t)body->nparam, .is_param = true};
+    v.type = ir_intern_type(b->m, &type);
+    if (v.type == UINT32_MAX || !rt_vec_reserve(a, &f->values, f->values.n + 1) ||
+        !rt_vec_push(a, &f->param_names, kept))
         return build_no_memory(b);
     f->values.data[f->values.n++] = v;
     body->nparam++;
@@ -162,9 +164,14 @@ static uint32_t build_results(ir_builder *b, uint32_t def, int nout, const ir_ty
         return 0;
     }
     uint32_t first = f->values.n;
-    for (int k = 0; k < nout; k++)
-        f->values.data[f->values.n++] =
-            (ir_value){.type = out[k], .def = def, .index = (uint16_t)k};
+    for (int k = 0; k < nout; k++) {
+        ir_value v = {.type = ir_intern_type(b->m, &out[k]), .def = def, .index = (uint16_t)k};
+        if (v.type == UINT32_MAX) {
+            build_no_memory(b);
+            return 0;
+        }
+        f->values.data[f->values.n++] = v;
+    }
     f->ops.data[def].out0 = first;
     f->ops.data[def].nout = (uint16_t)nout;
     return first;
@@ -337,9 +344,14 @@ void ir_region_begin(ir_builder *b, uint32_t op, int k, int nparam, const ir_typ
     r->param0 = f->values.n;
     r->nparam = (uint32_t)nparam;
     for (int i = 0; i < nparam; i++) {
+        ir_value v = {.def = region, .index = (uint16_t)i, .is_param = true};
+        v.type = ir_intern_type(b->m, &param[i]);
+        if (v.type == UINT32_MAX) {
+            build_no_memory(b);
+            return;
+        }
         param_[i] = (ir_ref){f->values.n};
-        f->values.data[f->values.n++] =
-            (ir_value){.type = param[i], .def = region, .index = (uint16_t)i, .is_param = true};
+        f->values.data[f->values.n++] = v;
     }
     b->region = region;
 }
@@ -380,10 +392,11 @@ static bool build_same_types(int n, const ir_type *a, const ir_type *b) {
 static bool build_check_loop(const ir_func *f, const ir_op *o) {
     const ir_region *r = &f->regions.data[o->region0];
     ir_type index = ir_scalar_type(IG_i64);
-    if (r->nparam + 1 != o->nin || !ir_type_eq(&f->values.data[r->param0].type, &index))
+    if (r->nparam + 1 != o->nin || !ir_type_eq(ir_val_type(f, (ir_ref){r->param0}), &index))
         return false;
     for (uint32_t k = 2; k < o->nin; k++)
-        if (!ir_type_eq(ir_val_type(f, ir_op_in(f, o, k)), &f->values.data[r->param0 + k - 1].type))
+        if (!ir_type_eq(ir_val_type(f, ir_op_in(f, o, k)),
+                        ir_val_type(f, (ir_ref){r->param0 + k - 1})))
             return false;
     return true;
 }
@@ -421,7 +434,7 @@ static ig_status build_finish(ir_builder *b, int n, const ir_ref *results) {
     if (b->region) return rt_fail(a, IG_INTERNAL, "@%s: a region is still open", b->f->name);
     if (!build_end_region(b, OP_return, n, results)) return NULL;
     for (int k = 0; k < n; k++)
-        if (!rt_vec_push(a, &b->f->results, *ir_val_type(b->f, results[k])))
+        if (!rt_vec_push(a, &b->f->results, b->f->values.data[results[k].i].type))
             return rt_fail_memory();
     if (!rt_vec_push(a, &b->m->funcs, b->f)) return rt_fail_memory();
     return NULL;
@@ -567,7 +580,7 @@ static void build_copy_region(ir_builder *b, const ir_func *from, const ir_op *o
         return;
     }
     for (uint32_t i = 0; i < r->nparam; i++)
-        types[i] = ir_import_type(b->m, from->module, from->values.data[r->param0 + i].type);
+        types[i] = ir_import_type(b->m, from->module, *ir_val_type(from, (ir_ref){r->param0 + i}));
     ir_region_begin(b, mine, (int)k, (int)r->nparam, types, params);
     for (uint32_t i = 0; i < r->nparam; i++) map[r->param0 + i] = params[i];
 }

@@ -675,7 +675,7 @@ static bool type_call(ir_infer *c) {
     if (f->results.n > IR_MAX_RESULTS)
         return infer_fail(c, IG_INVALID, "@%s has %u results; the limit is %d", f->name,
                           f->results.n, IR_MAX_RESULTS);
-    for (uint32_t k = 0; k < f->results.n; k++) c->out[k] = f->results.data[k];
+    for (uint32_t k = 0; k < f->results.n; k++) c->out[k] = *ir_result_type(f, k);
     c->nout = (int)f->results.n;
     return true;
 }

@@ -30,7 +30,7 @@ struct ir_intern {
     RT_VEC(const char *) strs;
     RT_VEC(ir_loc_rec) locs;   /* locs.data[0] is the unknown location */
     RT_VEC(ir_attr_rec) attrs; /* attrs.data[0] is the none attribute */
-    ir_index str_ix, loc_ix, attr_ix;
+    ir_index str_ix, loc_ix, attr_ix, type_ix;
 };
 
 /* dim.c */

@@ -181,7 +181,7 @@ typedef struct ir_region {
 } ir_region;
 
 typedef struct ir_value {
-    ir_type type;
+    uint32_t type;    /* in module.types */
     uint32_t def;     /* op number, or region number for a parameter */
     uint16_t index;   /* which result or parameter */
     bool is_param;
@@ -200,7 +200,7 @@ typedef struct ir_func {
     RT_VEC(ir_value) values;    /* values.data[0] is unused */
     RT_VEC(ir_ref) operands;
     RT_VEC(ir_region) regions;  /* regions.data[0] is the body; its params are the function's */
-    RT_VEC(ir_type) results;    /* the function's result types */
+    RT_VEC(uint32_t) results;   /* the function's result types, in module.types */
     RT_VEC(const char *) param_names; /* interned or NULL, one a parameter; printed when set */
 } ir_func;
 
@@ -232,6 +232,7 @@ struct ir_module {
     RT_VEC(ir_symbol) symbols;
     RT_VEC(ir_weight) weights;
     RT_VEC(ir_func *) funcs;   /* owned */
+    RT_VEC(const ir_type *) types; /* interned in the arena; types.data[0] is no type */
     ir_dim_table *dims;        /* owned */
     ir_intern *intern;         /* owned */
 };
@@ -245,6 +246,8 @@ const char *ir_intern_str(ir_module *m, const char *s, size_t n);
 /* The loc of file:line; {0} for unknown, or when memory is out (a location is never worth an error). */
 ir_loc ir_intern_loc(ir_module *m, const char *file, uint32_t line);
 ir_loc_rec ir_loc_get(const ir_module *m, ir_loc loc); /* file NULL when unknown */
+/* Its number in m->types; UINT32_MAX when memory is out.  Of a kept type only the dims up to its rank are stored. */
+uint32_t ir_intern_type(ir_module *m, const ir_type *type);
 /* Intern an attribute struct (deep copy); ir_attr{UINT32_MAX} when memory is out. */
 ir_attr ir_intern_attr(ir_module *m, ir_attr_kind kind, const void *attr);
 const void *ir_attr_get(const ir_module *m, ir_attr a); /* the struct; never NULL */
@@ -394,7 +397,8 @@ static inline const ir_op *ir_def_op(const ir_func *f, ir_ref r) {
     const ir_value *v = &f->values.data[r.i];
     return v->is_param ? NULL : &f->ops.data[v->def];
 }
-static inline const ir_type *ir_val_type(const ir_func *f, ir_ref r) { return &f->values.data[r.i].type; }
+static inline const ir_type *ir_val_type(const ir_func *f, ir_ref r) { return f->module->types.data[f->values.data[r.i].type]; }
+static inline const ir_type *ir_result_type(const ir_func *f, uint32_t k) { return f->module->types.data[f->results.data[k]]; }
 static inline ir_ref ir_op_in(const ir_func *f, const ir_op *o, uint32_t k) { return f->operands.data[o->in0 + k]; }
 static inline ir_ref ir_op_out(const ir_op *o, uint32_t k) { return (ir_ref){o->out0 + k}; }
 static inline uint32_t ir_nparam(const ir_func *f) { return f->regions.data[0].nparam; }

@@ -540,7 +540,7 @@ static bool load_check_results(loader *l, uint32_t op, uint32_t type0, uint32_t 
     const ir_op *o = &f->ops.data[op];
     bool same = o->nout == ntype;
     for (uint32_t i = 0; i < ntype && same; i++)
-        same = ir_type_eq(&f->values.data[o->out0 + i].type, &l->expect.data[type0 + i]);
+        same = ir_type_eq(ir_val_type(f, ir_op_out(o, i)), &l->expect.data[type0 + i]);
     l->expect.n = type0;
     return same || load_fail(l, IG_FORMAT, "the results of %s are not those of its type rule (I2)",
                              ir_op_tab[o->code].name);
@@ -631,7 +631,7 @@ static bool load_params(loader *l) {
 static bool load_check_func(loader *l, const ir_func *f, uint32_t nresult, uint32_t nop) {
     bool same = f->results.n == nresult && f->ops.n == nop;
     for (uint32_t i = 0; i < nresult && same; i++)
-        same = ir_type_eq(&f->results.data[i], &l->expect.data[i]);
+        same = ir_type_eq(ir_result_type(f, i), &l->expect.data[i]);
     return same || load_fail(l, IG_FORMAT, "@%s does not return what it promises (I5)", f->name);
 }
 

@@ -11,6 +11,7 @@ static bool module_init(ir_module *m, const char *name) {
     m->intern = rt_alloc_zero(m->alloc, sizeof *m->intern);
     if (!m->dims || !m->intern) return false;
     if (!rt_vec_push(m->alloc, &m->intern->locs, ((ir_loc_rec){NULL, 0}))) return false;
+    if (ir_intern_type(m, &(ir_type){0})) return false; /* the first one: number 0 */
     ir_attr none = ir_intern_attr(m, ATTR_none, NULL); /* the first one: number 0 */
     if (none.i) return false;
     m->name = ir_intern_str(m, name, strlen(name));
@@ -48,6 +49,7 @@ static void module_free_intern(const ig_allocator *a, ir_intern *t) {
     ir_index_free(a, &t->str_ix);
     ir_index_free(a, &t->loc_ix);
     ir_index_free(a, &t->attr_ix);
+    ir_index_free(a, &t->type_ix);
     rt_free(a, t, sizeof *t);
 }
 
@@ -62,6 +64,7 @@ void ir_module_free(ir_module *m) {
     }
     rt_vec_free(a, &m->weights);
     rt_vec_free(a, &m->symbols);
+    rt_vec_free(a, &m->types);
     if (m->intern) module_free_intern(a, m->intern);
     if (m->dims) ir_dims_free(m->dims);
     rt_arena_free(&m->arena);
@@ -118,6 +121,42 @@ ir_loc ir_intern_loc(ir_module *m, const char *file, uint32_t line) {
 ir_loc_rec ir_loc_get(const ir_module *m, ir_loc loc) {
     const ir_intern *t = m->intern;
     return t->locs.data[loc.i < t->locs.n ? loc.i : 0];
+}
+
+/* --- Types ------------------------------------------------------------------------------------ */
+
+static uint64_t module_type_hash(const ir_type *t) {
+    uint64_t h = (uint64_t)t->dtype << 24 | t->rank << 16 | t->lanes << 8 | t->mem;
+    h = rt_hash_mix(0, h);
+    for (int i = 0; i < t->rank && i < IG_MAX_RANK; i++) h = rt_hash_mix(h, (uint64_t)t->dim[i]);
+    return h;
+}
+
+/* A copy in the arena that ends after its last dim.  The room of a whole type is asked for first,
+ * so that copying the struct reads no byte outside of the arena. */
+static const ir_type *module_keep_type(ir_module *m, const ir_type *t) {
+    size_t n = t->rank < IG_MAX_RANK ? t->rank : IG_MAX_RANK;
+    size_t size = offsetof(ir_type, dim) + n * sizeof t->dim[0];
+    ir_type *kept = rt_arena_alloc(&m->arena, sizeof *kept);
+    if (!kept) return NULL;
+    memcpy(kept, t, size);
+    rt_arena_shrink(&m->arena, kept, sizeof *kept, size);
+    return kept;
+}
+
+uint32_t ir_intern_type(ir_module *m, const ir_type *type) {
+    ir_index *ix = &m->intern->type_ix;
+    uint64_t h = module_type_hash(type);
+    uint32_t at = ir_index_start(ix, h), id;
+    while (ir_index_next(ix, h, &at, &id))
+        if (ir_type_eq(m->types.data[id], type)) return id;
+    if (!ir_index_reserve(m->alloc, ix) || !rt_vec_reserve(m->alloc, &m->types, m->types.n + 1))
+        return UINT32_MAX;
+    const ir_type *kept = module_keep_type(m, type);
+    if (!kept) return UINT32_MAX;
+    m->types.data[m->types.n++] = kept;
+    ir_index_add(ix, h, m->types.n - 1);
+    return m->types.n - 1;
 }
 
 /* --- Functions, weights, symbols -------------------------------------------------------------- */

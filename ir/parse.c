@@ -216,7 +216,7 @@ static bool parse_bind(parser *p, uint32_t op, uint32_t result0, uint32_t type0,
         return ir_read_fail(&p->r, "%s gives %u result%s; types: %u", name, o->nout,
                             o->nout == 1 ? "" : "s", ntype);
     for (uint32_t i = 0; i < ntype; i++) {
-        const ir_type *is = &f->values.data[o->out0 + i].type;
+        const ir_type *is = ir_val_type(f, ir_op_out(o, i));
         if (!ir_type_eq(is, &p->types.data[type0 + i]))
             return ir_read_fail_types(&p->r, name, i, is, &p->types.data[type0 + i], 2);
     }
@@ -364,8 +364,8 @@ static bool parse_check_results(parser *p, const ir_func *f, const ir_type *prom
         return ir_read_fail(&p->r, "@%s promises %u result%s and returns %u (I5)", f->name, n,
                             n == 1 ? "" : "s", f->results.n);
     for (uint32_t i = 0; i < n; i++)
-        if (!ir_type_eq(&f->results.data[i], &promised[i]))
-            return ir_read_fail_types(&p->r, f->name, i, &f->results.data[i], &promised[i], 5);
+        if (!ir_type_eq(ir_result_type(f, i), &promised[i]))
+            return ir_read_fail_types(&p->r, f->name, i, ir_result_type(f, i), &promised[i], 5);
     return true;
 }
 

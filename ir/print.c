@@ -321,11 +321,16 @@ static void print_indent(const printer *p, int n) {
     for (int i = 0; i < n; i++) rt_str_puts(p->s, "  ");
 }
 
-static void print_value_type(const printer *p, uint32_t v) {
-    if (v < p->f->values.n)
-        ir_type_print(p->m, &p->f->values.data[v].type, p->s);
+/* The type with a number that may be broken. */
+static void print_type(const printer *p, uint32_t type) {
+    if (type < p->m->types.n)
+        ir_type_print(p->m, p->m->types.data[type], p->s);
     else
         rt_str_puts(p->s, "?");
+}
+
+static void print_value_type(const printer *p, uint32_t v) {
+    print_type(p, v < p->f->values.n ? p->f->values.data[v].type : UINT32_MAX);
 }
 
 static void print_params(const printer *p, const ir_region *r) {
@@ -433,7 +438,7 @@ static void print_func(const printer *p) {
     rt_str_puts(p->s, " -> (");
     for (uint32_t i = 0; i < f->results.n; i++) {
         if (i) rt_str_puts(p->s, ", ");
-        ir_type_print(p->m, &f->results.data[i], p->s);
+        print_type(p, f->results.data[i]);
     }
     rt_str_puts(p->s, ") {\n");
     print_ops(p, 0, f->ops.n, p->depth + 1);

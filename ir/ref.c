@@ -117,7 +117,7 @@ static bool ref_eval_type(const ir_module *m, const ir_type *type, const int64_t
 ig_status ir_result_shape(const ir_func *f, const int64_t *symbols, uint32_t k, ir_tensor *out_) {
     const ir_module *m = f->module;
     ig_assert(m->alloc, k < f->results.n);
-    if (ref_eval_type(m, &f->results.data[k], symbols, out_)) return NULL;
+    if (ref_eval_type(m, ir_result_type(f, k), symbols, out_)) return NULL;
     return rt_fail(m->alloc, IG_RANGE, "result %u of %s is too large for these dims", k, f->name);
 }
 

@@ -176,7 +176,7 @@ void ir_body_run(const ir_body *b, int64_t n, const void *const *in, void *const
             ir_ew_run(&e);
         }
         for (uint32_t k = 0; k < b->nresult; k++) {
-            size_t bytes = rt_dtype_bytes((ig_dtype)b->f->results.data[k].dtype);
+            size_t bytes = rt_dtype_bytes((ig_dtype)ir_result_type(b->f, k)->dtype);
             char *to = (char *)out[k] + (size_t)at * bytes;
             memcpy(to, body_at(b, b->result[k], in, at), (size_t)m * bytes);
         }

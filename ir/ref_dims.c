@@ -133,8 +133,8 @@ static ig_status bind_check_arg(bind_run *b, uint32_t k, const ir_tensor *x) {
 static bool bind_uses(bind_run *b, uint32_t sym) {
     const ir_func *f = b->f;
     for (uint32_t v = 1; v < f->values.n; v++)
-        for (int i = 0; i < f->values.data[v].type.rank; i++)
-            if (bind_mentions(b, f->values.data[v].type.dim[i], sym)) return true;
+        for (int i = 0; i < ir_val_type(f, (ir_ref){v})->rank; i++)
+            if (bind_mentions(b, ir_val_type(f, (ir_ref){v})->dim[i], sym)) return true;
     for (uint32_t o = 0; o < f->ops.n; o++) {
         ir_attr attr = f->ops.data[o].attr;
         const ir_attr_info *info = &ir_attr_tab[ir_attr_kind_of(f->module, attr)];

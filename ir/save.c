@@ -207,7 +207,7 @@ static uint32_t save_attr(saver *s, ir_attr attr) {
 static void save_value_types(saver *s, rt_str *out, const ir_func *f, uint32_t first, uint32_t n) {
     rt_write_u32(out, n);
     for (uint32_t i = 0; i < n; i++)
-        rt_write_u32(out, save_type(s, &f->values.data[first + i].type));
+        rt_write_u32(out, save_type(s, ir_val_type(f, (ir_ref){first + i})));
 }
 
 /* An op; the parameters of a region stand before the region's first op. */
@@ -231,7 +231,7 @@ static void save_func(saver *s, const ir_func *f) {
     }
     rt_write_u32(out, f->results.n);
     for (uint32_t i = 0; i < f->results.n; i++)
-        rt_write_u32(out, save_type(s, &f->results.data[i]));
+        rt_write_u32(out, save_type(s, ir_result_type(f, i)));
     rt_write_u32(out, f->ops.n);
     for (uint32_t i = 0; i < f->ops.n; i++) {
         const ir_op *o = &f->ops.data[i];

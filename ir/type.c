@@ -9,7 +9,7 @@ ir_type ir_tensor_type(ig_dtype dtype, int rank, const ir_dim *dims) {
 
 bool ir_same_dims(const ir_type *a, const ir_type *b) {
     if (a->rank != b->rank) return false;
-    for (int i = 0; i < a->rank; i++)
+    for (int i = 0; i < a->rank && i < IG_MAX_RANK; i++)
         if (a->dim[i] != b->dim[i]) return false;
     return true;
 }
@@ -48,7 +48,7 @@ void ir_type_print(const ir_module *m, const ir_type *t, rt_str *out) {
         rt_str_printf(out, "vec<%u x %s>", t->lanes, name);
     } else {
         rt_str_printf(out, "%s[", name);
-        for (int i = 0; i < t->rank; i++) {
+        for (int i = 0; i < t->rank && i < IG_MAX_RANK; i++) {
             if (i) rt_str_puts(out, ",");
             ir_dim_print(m, t->dim[i], out);
         }

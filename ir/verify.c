@@ -130,6 +130,18 @@ static bool verify_type_level(verifier *v, const ir_type *t, const char *what) {
 
 /* --- Structure (I1, I5) ----------------------------------------------------------------------- */
 
+/* Every value and result has a type of the module. */
+static bool verify_type_numbers(verifier *v) {
+    const ir_func *f = v->f;
+    bool sound = true;
+    for (uint32_t i = 0; i < f->values.n && sound; i++)
+        sound = f->values.data[i].type < v->m->types.n;
+    for (uint32_t i = 0; i < f->results.n && sound; i++)
+        sound = f->results.data[i] < v->m->types.n;
+    if (!sound) verify_bad(v, 2, "a value has a type that the module does not hold");
+    return sound;
+}
+
 /* Every index of every op and region is in range. */
 static bool verify_ranges(verifier *v) {
     const ir_func *f = v->f;
@@ -153,6 +165,7 @@ static bool verify_ranges(verifier *v) {
         return false;
     }
     v->op = UINT32_MAX;
+    if (!verify_type_numbers(v)) return false;
     for (uint32_t i = 0; i < f->regions.n; i++) {
         const ir_region *r = &f->regions.data[i];
         if (r->first < r->end && r->end <= f->ops.n &&
@@ -331,7 +344,7 @@ static bool verify_operands(verifier *v, const ir_op *o) {
                        x);
             return false;
         }
-        v->types[i] = v->f->values.data[x].type;
+        v->types[i] = *ir_val_type(v->f, (ir_ref){x});
     }
     return true;
 }
@@ -369,6 +382,17 @@ static bool verify_const(verifier *v, const ir_attr_const *a) {
     return false;
 }
 
+/* Whether the types of parameters and results can be read. */
+static bool verify_signature_is_sound(const ir_module *m, const ir_func *f) {
+    if (!f->regions.n || (uint64_t)f->regions.data[0].param0 + ir_nparam(f) > f->values.n)
+        return false;
+    for (uint32_t i = 0; i < ir_nparam(f); i++)
+        if (f->values.data[ir_param_ref(f, i).i].type >= m->types.n) return false;
+    for (uint32_t i = 0; i < f->results.n; i++)
+        if (f->results.data[i] >= m->types.n) return false;
+    return true;
+}
+
 /* The callee is a function that stands before this one and may be called from here (I8). */
 static bool verify_callee(verifier *v, const ir_op *o, const ir_attr_call *a) {
     const ir_func *f = a->callee ? ir_find_func(v->m, a->callee) : NULL;
@@ -377,7 +401,7 @@ static bool verify_callee(verifier *v, const ir_op *o, const ir_attr_call *a) {
         verify_bad(v, 8, "there is no function @%s", name);
         return false;
     }
-    if (!f->regions.n || (uint64_t)f->regions.data[0].param0 + ir_nparam(f) > f->values.n) {
+    if (!verify_signature_is_sound(v->m, f)) {
         verify_bad(v, 8, "the signature of @%s cannot be read", name);
         return false;
     }
@@ -458,23 +482,21 @@ static void verify_types(verifier *v, const ir_op *o) {
         return;
     }
     for (uint32_t i = 0; i < o->nout; i++) {
-        const ir_type *is = &v->f->values.data[o->out0 + i].type;
+        const ir_type *is = ir_val_type(v->f, ir_op_out(o, i));
         snprintf(what, sizeof what, "result %u", i);
         if (verify_type_level(v, is, what) && !ir_type_eq(is, &out[i]))
             verify_bad_types(v, 2, what, is, &out[i]);
     }
 }
 
-/* n values from `first` have the types of `want`, else it is reported with `what`. */
-static void verify_same(verifier *v, const char *what, uint32_t n, const ir_type *is,
+/* Whether `what` number i has the type it should have; else it is reported. */
+static bool verify_same(verifier *v, const char *what, uint32_t i, const ir_type *is,
                         const ir_type *want) {
     char text[48];
-    for (uint32_t i = 0; i < n; i++) {
-        if (ir_type_eq(&is[i], &want[i])) continue;
-        snprintf(text, sizeof text, "%s %u", what, i);
-        verify_bad_types(v, 5, text, &is[i], &want[i]);
-        return;
-    }
+    if (ir_type_eq(is, want)) return true;
+    snprintf(text, sizeof text, "%s %u", what, i);
+    verify_bad_types(v, 5, text, is, want);
+    return false;
 }
 
 /* A `yield` fits the op that owns the region, a `return` the function (I5).  v->types holds its
@@ -485,7 +507,8 @@ static void verify_end(verifier *v, const ir_op *o) {
         if (o->nin != f->results.n)
             verify_bad(v, 5, "gives %u values; the function promises %u", o->nin, f->results.n);
         else
-            verify_same(v, "value", o->nin, v->types, f->results.data);
+            for (uint32_t i = 0; i < o->nin; i++)
+                if (!verify_same(v, "value", i, &v->types[i], ir_result_type(f, i))) return;
         return;
     }
     const ir_op *owner = &f->ops.data[f->regions.data[o->parent].op];
@@ -495,7 +518,7 @@ static void verify_end(verifier *v, const ir_op *o) {
         return;
     }
     for (uint32_t i = 0; i < o->nin; i++)
-        verify_same(v, "value", 1, &v->types[i], &f->values.data[owner->out0 + i].type);
+        if (!verify_same(v, "value", i, &v->types[i], ir_val_type(f, ir_op_out(owner, i)))) return;
 }
 
 /* Parameters of the regions: (index, carried...) for a loop, none for a branch (I5). */
@@ -513,9 +536,11 @@ static void verify_region_params(verifier *v, const ir_op *o) {
                    r->nparam);
         return;
     }
-    verify_same(v, "loop parameter", 1, &f->values.data[r->param0].type, &index);
+    if (!verify_same(v, "loop parameter", 0, ir_val_type(f, (ir_ref){r->param0}), &index)) return;
     for (uint32_t i = 2; i < o->nin; i++)
-        verify_same(v, "loop parameter", 1, &f->values.data[r->param0 + i - 1].type, &v->types[i]);
+        if (!verify_same(v, "loop parameter", i - 1, ir_val_type(f, (ir_ref){r->param0 + i - 1}),
+                         &v->types[i]))
+            return;
 }
 
 static void verify_op(verifier *v, const ir_op *o) {
@@ -579,12 +604,12 @@ static void verify_signature(verifier *v) {
     for (uint32_t i = 0; i < f->regions.n; i++)
         for (uint32_t k = 0; k < f->regions.data[i].nparam; k++) {
             snprintf(what, sizeof what, i ? "region parameter %u" : "parameter %u", k);
-            verify_type_level(v, &f->values.data[f->regions.data[i].param0 + k].type, what);
+            verify_type_level(v, ir_val_type(f, (ir_ref){f->regions.data[i].param0 + k}), what);
         }
     for (uint32_t i = 0; i < f->ops.n;
          i++) /* the results of a branch have no rule that checks them */
         for (uint32_t k = 0; f->ops.data[i].code == OP_kif && k < f->ops.data[i].nout; k++)
-            verify_type_level(v, &f->values.data[f->ops.data[i].out0 + k].type,
+            verify_type_level(v, ir_val_type(f, ir_op_out(&f->ops.data[i], k)),
                               "a result of a branch");
 }
 

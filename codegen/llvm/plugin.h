@@ -5,7 +5,7 @@
 #define CG_LLVM_PLUGIN_H
 #include "codegen/target.h"
 
-#define CG_LLVM_ABI 1u
+#define CG_LLVM_ABI 2u
 
 typedef struct cg_llvm_host {
     const ir_op_info *ops; /* ir_op_tab */

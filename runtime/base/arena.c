@@ -27,10 +27,11 @@ static bool arena_grow(rt_arena *a, size_t need) {
     return true;
 }
 
+static size_t arena_round(size_t size) { return size ? (size + 15) & ~(size_t)15 : 16; }
+
 void *rt_arena_alloc(rt_arena *a, size_t size) {
     if (size > SIZE_MAX - 15) return NULL;
-    size = (size + 15) & ~(size_t)15;
-    if (!size) size = 16;
+    size = arena_round(size);
     if ((!a->at || (size_t)(a->end - a->at) < size) && !arena_grow(a, size)) return NULL;
     void *p = a->at;
     a->at += size;
@@ -40,6 +41,10 @@ void *rt_arena_alloc(rt_arena *a, size_t size) {
 void *rt_arena_zero(rt_arena *a, size_t size) {
     void *p = rt_arena_alloc(a, size);
     return p ? memset(p, 0, size) : NULL;
+}
+
+void rt_arena_shrink(rt_arena *a, void *p, size_t size, size_t kept) {
+    if ((char *)p + arena_round(size) == a->at) a->at = (char *)p + arena_round(kept);
 }
 
 char *rt_arena_strdup(rt_arena *a, const char *s, size_t n) {

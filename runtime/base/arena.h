@@ -14,6 +14,8 @@ void rt_arena_init(rt_arena *a, const ig_allocator *alloc);
 /* 16-aligned, not zeroed; NULL on failure.  Size 0 gives a valid pointer. */
 void *rt_arena_alloc(rt_arena *a, size_t size);
 void *rt_arena_zero(rt_arena *a, size_t size);
+/* Give back the end of the newest allocation; of an older one nothing is given back. */
+void rt_arena_shrink(rt_arena *a, void *p, size_t size, size_t kept);
 char *rt_arena_strdup(rt_arena *a, const char *s, size_t n);
 void rt_arena_free(rt_arena *a);
 #endif

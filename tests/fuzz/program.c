@@ -197,7 +197,7 @@ bool fuzz_extract(const fuzz_case *c, ir_ref target, const bool *cut, fuzz_case 
         ir_build_begin(&b, out_->m, "f", IR_FN, IR_BUILD_RAW);
         for (uint32_t v = 1; v < n; v++)
             if (need[v] && program_is_input(f, v, target, cut) && nsource < FUZZ_PARAMS) {
-                map[v] = ir_param(&b, f->values.data[v].type, NULL);
+                map[v] = ir_param(&b, *ir_val_type(f, (ir_ref){v}), NULL);
                 source[nsource++] = v;
             }
         for (uint32_t o = 0; o < f->ops.n; o++) {

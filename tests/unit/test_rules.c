@@ -200,7 +200,7 @@ static const ir_func *make_side(trial *t, ir_module *m, const char *name, const 
 }
 
 static void run_side(const trial *t, const ir_func *f, void *data) {
-    ir_tensor out = {.dtype = f->results.data[0].dtype, .rank = 1, .dim = {t->n}, .data = data};
+    ir_tensor out = {.dtype = ir_result_type(f, 0)->dtype, .rank = 1, .dim = {t->n}, .data = data};
     must(ir_ref_run(f, A(), NULL, t->nvar, t->in, 1, &out), t->rule->name);
     ir_canon_nan(out.dtype, data, t->n);
 }
@@ -233,9 +233,9 @@ static void try_constants(trial *t, const uint64_t *con) {
     const ir_func *from = make_side(t, m, "from", &t->from, con, true);
     if (from) {
         const ir_func *to = make_side(t, m, "to", &t->to, con, false);
-        size_t size = rt_dtype_bytes(from->results.data[0].dtype);
+        size_t size = rt_dtype_bytes(ir_result_type(from, 0)->dtype);
         char *a = malloc((size_t)t->n * size), *b = malloc((size_t)t->n * size);
-        ck_assert(ir_type_eq(&from->results.data[0], &to->results.data[0]));
+        ck_assert(ir_type_eq(ir_result_type(from, 0), ir_result_type(to, 0)));
         run_side(t, from, a);
         run_side(t, to, b);
         t->admitted++;
@@ -437,7 +437,7 @@ static void run_func(const ir_func *f, char out[2][1 << 14], size_t *bytes_) {
         memcpy(in[k].dim, t->dim, sizeof in[k].dim);
     }
     for (uint32_t k = 0; k < f->results.n; k++) {
-        const ir_type *t = &f->results.data[k];
+        const ir_type *t = ir_result_type(f, k);
         int64_t n;
         ck_assert(ir_type_bytes(t, &n, &bytes_[k]) && bytes_[k] <= 1 << 14);
         res[k] = (ir_tensor){.dtype = t->dtype, .rank = t->rank, .data = out[k]};
@@ -535,7 +535,7 @@ START_TEST(licensed_rules_are_off) {
         run_side(&t, ir_find_func(done, "f"), y);
         ck_assert_msg(
             !memcmp(x, y,
-                    (size_t)t.n * rt_dtype_bytes(ir_find_func(m, "f")->results.data[0].dtype)),
+                    (size_t)t.n * rt_dtype_bytes(ir_result_type(ir_find_func(m, "f"), 0)->dtype)),
             "%s was applied without its licence", t.rule->name);
         for (int k = 0; k < t.nvar; k++) free(t.in[k].data);
         ir_module_free(done);

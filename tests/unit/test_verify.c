@@ -79,6 +79,11 @@ static ir_op *op(ir_func *g, uint32_t i) { return &g->ops.data[i]; }
 static ir_ref *in(ir_func *g, uint32_t i, uint32_t k) {
     return &g->operands.data[op(g, i)->in0 + k];
 }
+static void set_dtype(ir_func *g, uint32_t *type, ig_dtype dtype) {
+    ir_type t = *g->module->types.data[*type];
+    t.dtype = (uint8_t)dtype;
+    *type = ir_intern_type(g->module, &t);
+}
 static ir_attr attr(ir_attr_kind kind, const void *a) { return ir_intern_attr(m, kind, a); }
 
 START_TEST(i1_use_before_definition) {
@@ -128,14 +133,16 @@ START_TEST(i1_value_with_a_wrong_definition) {
 }
 END_TEST
 START_TEST(i2_wrong_type) {
-    f->values.data[op(f, 0)->out0].type.dtype = IG_f64;
+    set_dtype(f, &f->values.data[op(f, 0)->out0].type, IG_f64);
     expect(2, "result 0 is f64[B,2], not f32[B,2]");
 }
 END_TEST
 START_TEST(i2_operands_that_do_not_fit) {
     in(f, 0, 1)->i = 0;
     in(f, 0, 1)->i = ir_param_ref(f, 0).i;
-    f->values.data[ir_param_ref(f, 0).i].type.dim[1] = 3;
+    ir_type t = *ir_val_type(f, ir_param_ref(f, 0));
+    t.dim[1] = 3;
+    f->values.data[ir_param_ref(f, 0).i].type = ir_intern_type(m, &t);
     expect(2, "");
 }
 END_TEST
@@ -146,8 +153,20 @@ START_TEST(i2_number_of_results) {
 }
 END_TEST
 START_TEST(i2_no_type) {
-    f->values.data[1].type.rank = 9;
+    ir_type t = *ir_val_type(f, (ir_ref){1});
+    t.rank = 9;
+    f->values.data[1].type = ir_intern_type(m, &t);
     expect(2, "parameter 0 is no type");
+}
+END_TEST
+START_TEST(i2_type_beyond_the_table) {
+    f->values.data[1].type = m->types.n;
+    expect(2, "a type that the module does not hold");
+}
+END_TEST
+START_TEST(i2_result_type_beyond_the_table) {
+    m->funcs.data[0]->results.data[0] = UINT32_MAX;
+    expect(8, "the signature of @g cannot be read");
 }
 END_TEST
 START_TEST(i3_kernel_op_in_a_function) {
@@ -162,7 +181,8 @@ START_TEST(i3_tensor_op_in_a_kernel) {
 }
 END_TEST
 START_TEST(i3_tensor_value_in_a_kernel) {
-    kernel()->values.data[2].type = ir_tensor_type(IG_f32, 1, (ir_dim[]){4});
+    ir_type t = ir_tensor_type(IG_f32, 1, (ir_dim[]){4});
+    kernel()->values.data[2].type = ir_intern_type(m, &t);
     expect(3, "type of the other level");
 }
 END_TEST
@@ -232,7 +252,7 @@ START_TEST(i5_return_of_too_few) {
 }
 END_TEST
 START_TEST(i5_return_of_another_type) {
-    f->results.data[0].dtype = IG_i32;
+    set_dtype(f, &f->results.data[0], IG_i32);
     expect(5, "value 0 is f32[B,2], not i32[B,2]");
 }
 END_TEST
@@ -249,7 +269,7 @@ START_TEST(i5_yield_of_too_many) {
 END_TEST
 START_TEST(i5_loop_parameter) {
     ir_func *k = kernel();
-    k->values.data[k->regions.data[3].param0].type.dtype = IG_i32;
+    set_dtype(k, &k->values.data[k->regions.data[3].param0].type, IG_i32);
     expect(5, "loop parameter 0 is i32[], not i64[]");
 }
 END_TEST
@@ -337,7 +357,7 @@ START_TEST(i8_calls_a_kernel) {
 END_TEST
 START_TEST(i8_signature) {
     ir_func *g = m->funcs.data[0];
-    g->values.data[1].type.dtype = IG_f64;
+    set_dtype(g, &g->values.data[1].type, IG_f64);
     expect(8, "f64[B,2]");
 }
 END_TEST
@@ -412,7 +432,7 @@ START_TEST(violations_are_collected) {
     s = ir_verify(m);
     ck_assert_msg(s && !strchr(ig_status_text(s), '\n'), "%s", ig_status_text(s));
     ig_status_free(s);
-    f->results.data[0].dtype = IG_i32;
+    set_dtype(f, &f->results.data[0], IG_i32);
     m->symbols.data[1].lo = 9;
     s = ir_verify(m);
     ck_assert(s && strstr(ig_status_text(s), "I1: ") && strstr(ig_status_text(s), "I5: ") &&
@@ -464,6 +484,8 @@ int main(void) {
                                   i2_operands_that_do_not_fit,
                                   i2_number_of_results,
                                   i2_no_type,
+                                  i2_type_beyond_the_table,
+                                  i2_result_type_beyond_the_table,
                                   i3_kernel_op_in_a_function,
                                   i3_tensor_op_in_a_kernel,
                                   i3_tensor_value_in_a_kernel,
