@@ -12,8 +12,8 @@
  * other now and then, and memory that is mostly in the second-level cache. */
 #define COST_PS_VECTOR 200 /* one operation on a whole vector register */
 #define COST_PS_BYTE   25
-#define COST_DIVIDE    8    /* operations a float division or square root counts as */
-#define COST_SCALAR    64   /* the same for what no vector unit does: integer division */
+#define COST_DIVIDE    8  /* operations a float division or square root counts as */
+#define COST_SCALAR    64 /* the same for what no vector unit does: integer division */
 #define COST_MAX       ((ir_dim)1 << 62) /* what cannot be counted is long */
 
 typedef struct cost {

@@ -75,7 +75,8 @@ static void header_macros(const ir_func *f, const char *prefix, rt_str *out) {
 
 static const char header_exec[] =
     "#ifndef IG_EXEC_DEFINED\n#define IG_EXEC_DEFINED\n"
-    "/* Runs a kernel over [0, n) in any split and order; returns when all is done.  ps: estimated\n"
+    "/* Runs a kernel over [0, n) in any split and order; returns when all is done.  ps: "
+    "estimated\n"
     " * picoseconds of the whole in one part.  A NULL executor is serial. */\n"
     "typedef void (*ig_kernel)(void *const *bufs, const int64_t *dims, int64_t lo, int64_t hi);\n"
     "typedef struct ig_exec {\n"

@@ -26,8 +26,8 @@ bool cg_cpu_serves(const cg_cpu *cpu, ir_class cls);
  *
  * kernel @k(%b0: mem<f32>, ..., %lo: i64[], %hi: i64[])         operands in order, results,
  * constants; ends in `return` host   @entry() : launch ops name kernels: launch (mem..., n,
- * picoseconds) callee=@k ; returns an i32 rt_host_code host   @entry_workspace() : returns i64 bytes and i32
- * code */
+ * picoseconds) callee=@k ; returns an i32 rt_host_code host   @entry_workspace() : returns i64
+ * bytes and i32 code */
 /* The weights of the planned module keep their numbers (and are borrowed from it, which must
  * outlive the result); a constant that needs memory becomes a weight after them whose name begins
  * with a dot.  Nobody passes those in: an image holds them in its read-only data, as a deployment

@@ -108,10 +108,6 @@ static inline const ig_allocator *fe_alloc(const fe_call *c) { return c->s->sess
     fe_call *const c = &c_;             \
     if (!fe_enter(c, (site), (name))) return failed
 
-/* Set the default floating-point environment; the token goes to fe_fp_leave. */
-uint32_t fe_fp_enter(void);
-void fe_fp_leave(uint32_t token);
-
 /* Record an error of this call; poison. */
 ig_tensor *fe_error(fe_call *c, ig_code code, const char *fmt, ...) IG_PRINTF(3, 4);
 /* Record an error made elsewhere, adding place and op; poison. */

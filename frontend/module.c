@@ -9,6 +9,7 @@
 #include "frontend/fe.h"
 #include "ir/file.h"
 #include "runtime/base/container.h"
+#include "runtime/fpenv.h"
 #include <stdatomic.h>
 #include <string.h>
 
@@ -31,7 +32,7 @@ typedef struct module_code {
 struct ig_module {
     const ig_allocator *alloc; /* borrowed */
     module_code *code;         /* one share */
-    const ig_exec *exec;       /* borrowed, may be NULL */
+    const ig_exec *exec;       /* borrowed; NULL: serial */
     uint32_t nin, nout, nstate;
     ig_tensor **state; /* owned, handles retained; NULL: not bound */
     int64_t *symbols;  /* owned scratch: values of the dim symbols */
@@ -170,6 +171,7 @@ static ig_status module_object(const ig_allocator *a, module_code *k, ig_module 
     }
     m->alloc = a;
     m->code = k;
+    m->exec = ig_pool_exec();
     m->nin = ir_nparam(k->entry);
     m->nout = k->entry->results.n;
     m->nstate = k->ir->nstate;
@@ -435,9 +437,9 @@ static ig_status module_text(const ig_module *m, char **text_) {
 
 /* Constants are folded and numbers printed here: the caller's rounding mode must not show. */
 #define MODULE_GUARDED(call)     \
-    uint32_t fp = fe_fp_enter(); \
+    uint32_t fp = rt_fp_enter(); \
     ig_status e = (call);        \
-    fe_fp_leave(fp);             \
+    rt_fp_leave(fp);             \
     return e
 
 ig_status ig_module_compile(ig_module *m, const char *level) {

@@ -6,6 +6,7 @@
  * was open), or of the kept ones. */
 #include "frontend/fe.h"
 #include "runtime/base/log.h"
+#include "runtime/fpenv.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,38 +18,6 @@ static _Thread_local fe_stream *session_stream;
 static ig_tensor session_no_poison = {.refs = 1};
 
 ig_tensor *fe_poison_none(void) { return &session_no_poison; }
-
-/* --- The floating-point environment (numerics rule 14) ------------------------------------- */
-
-#if defined(__x86_64__) || defined(__i386__)
-#include <xmmintrin.h>
-#define FP_DEFAULT 0x1f80u /* all exceptions masked, to nearest, denormals kept */
-#define FP_FLAGS   0x3fu   /* exceptions seen: not part of the mode */
-
-uint32_t fe_fp_enter(void) {
-    uint32_t mode = _mm_getcsr();
-    if ((mode & ~FP_FLAGS) != FP_DEFAULT) _mm_setcsr(FP_DEFAULT);
-    return mode;
-}
-
-void fe_fp_leave(uint32_t token) {
-    if ((token & ~FP_FLAGS) != FP_DEFAULT) _mm_setcsr(token);
-}
-#elif defined(__aarch64__)
-uint32_t fe_fp_enter(void) {
-    uint64_t mode;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
-    if (mode) __asm__ volatile("msr fpcr, %0" ::"r"((uint64_t)0));
-    return (uint32_t)mode;
-}
-
-void fe_fp_leave(uint32_t token) {
-    if (token) __asm__ volatile("msr fpcr, %0" ::"r"((uint64_t)token));
-}
-#else
-uint32_t fe_fp_enter(void) { return 0; }
-void fe_fp_leave(uint32_t token) { (void)token; }
-#endif
 
 /* --- Sessions ------------------------------------------------------------------------------ */
 
@@ -284,7 +253,7 @@ bool fe_enter(fe_call *c, const ig_site *site, const char *op) {
     c->outer = s->call;
     s->call = c;
     fe_scope_push(s, &c->scope);
-    c->fp = fe_fp_enter();
+    c->fp = rt_fp_enter();
     return true;
 }
 
@@ -296,7 +265,7 @@ void fe_exit(fe_call *c) {
     fe_stream *s = c->s;
     fe_scope_pop(s, &c->scope);
     s->call = c->outer;
-    fe_fp_leave(c->fp);
+    rt_fp_leave(c->fp);
     if (!s->call && s->hook_due) { /* last of all: the hook may longjmp */
         s->hook_due = false;
         if (s->error) s->session->hook(s->session->hook_user, s->error);

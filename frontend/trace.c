@@ -8,6 +8,7 @@
  * values back after each run, so that both begin alike. */
 #include "frontend/fe_rec.h"
 #include "ir/text.h"
+#include "runtime/fpenv.h"
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
@@ -235,9 +236,9 @@ static ig_tensor *trace_other_example(trace_job *j, fe_call *c, int arg) {
 static void trace_call(trace_job *j, fe_call *c, ig_tensor *const *in, ig_tensor **out) {
     fe_stream *s = c->s;
     uint32_t missing = s->missing;
-    fe_fp_leave(c->fp);
+    rt_fp_leave(c->fp);
     j->fn(j->user, in, out);
-    c->fp = fe_fp_enter();
+    c->fp = rt_fp_enter();
     while (s->scope != &c->scope) {
         fe_scope *left = s->scope;
         while (left->first) fe_move(left->first, &c->scope);

@@ -191,8 +191,8 @@ static void host_launch(emit *e, const ir_op *op, const LLVMValueRef *x) {
         LLVMValueRef at = emit_i64(e, k);
         LLVMBuildStore(e->b, x[k], LLVMBuildInBoundsGEP2(e->b, e->ptr, bufs, &at, 1, ""));
     }
-    LLVMValueRef args[LAUNCH_ARGS] = {
-        exec, kernel, bufs, emit_dims(e), x[op->nin - 2], x[op->nin - 1]};
+    LLVMValueRef args[LAUNCH_ARGS] = {exec,         kernel,         bufs,
+                                      emit_dims(e), x[op->nin - 2], x[op->nin - 1]};
     LLVMBuildCall2(e->b, LLVMGlobalGetValueType(e->launch), e->launch, args, LAUNCH_ARGS, "");
 }
 

@@ -7,5 +7,6 @@
 #include "ingot/ops.h"
 #include "ingot/trace.h"
 #include "ingot/module.h"
+#include "ingot/threads.h"
 
 #endif

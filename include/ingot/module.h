@@ -34,7 +34,8 @@ IG_API IG_MUST_USE ig_status ig_module_bind_state(ig_module *m, int nstate,
                                                   ig_tensor *const *state);
 /* Compile for a CPU level by name; NULL: the best of this machine. */
 IG_API IG_MUST_USE ig_status ig_module_compile(ig_module *m, const char *level);
-/* Run compiled kernels by an executor (borrowed); NULL: serially. */
+/* Run compiled kernels by an executor (borrowed); NULL: serially.  A module begins with the
+ * process's threads (ingot/threads.h), as many as there are CPUs. */
 IG_API void ig_module_set_exec(ig_module *m, const ig_exec *exec);
 /* A second module object on the same code and weights, for another thread. */
 IG_API IG_MUST_USE ig_status ig_module_share(ig_module *m, ig_module **out_);
