@@ -12,9 +12,12 @@
  * other now and then, and memory that is mostly in the second-level cache. */
 #define COST_PS_VECTOR 200 /* one operation on a whole vector register */
 #define COST_PS_BYTE   25
-#define COST_DIVIDE    8  /* operations a float division or square root counts as */
-#define COST_SCALAR    64 /* the same for what no vector unit does: integer division */
-#define COST_MAX       ((ir_dim)1 << 62) /* what cannot be counted is long */
+/* Operations that these count as: */
+#define COST_DIVIDE 8                 /* a float division or square root */
+#define COST_SCALAR 64                /* integer division, which no vector unit does */
+#define COST_GATHER 40                /* an element that does not lie beside its neighbour */
+#define COST_HALF   12                /* from 16 bits to a register, or back */
+#define COST_MAX    ((ir_dim)1 << 62) /* picoseconds: what cannot be counted is long */
 
 typedef struct cost {
     const cg_low *l;
@@ -27,17 +30,34 @@ static void cost_add(cost *c, ir_dim n, int64_t ps) {
     c->sum = ir_dim_add(c->m, c->sum, ir_dim_mul(c->m, n, ps ? ps : 1));
 }
 
+/* Picoseconds of one operation, in whole vectors. */
+static int64_t cost_each(const cost *c, ig_dtype d) {
+    return (int64_t)rt_dtype_bytes(cg_reg(d)) * 8 * COST_PS_VECTOR / c->l->cpu->vector_bits;
+}
+
 /* n elements through memory. */
 static void cost_memory(cost *c, ir_dim n, const ir_type *t) {
-    cost_add(c, n, (int64_t)rt_dtype_bytes((ig_dtype)t->dtype) * COST_PS_BYTE);
+    ig_dtype d = (ig_dtype)t->dtype;
+    int64_t half = cg_reg(d) == d ? 0 : COST_HALF * cost_each(c, d);
+    cost_add(c, n, (int64_t)rt_dtype_bytes(d) * COST_PS_BYTE + half);
+}
+
+static int64_t cost_body(const ir_func *f) {
+    int64_t n = 0;
+    for (uint32_t i = 0; i < f->ops.n; i++) n += f->ops.data[i].code != OP_const;
+    return n;
 }
 
 /* Operations an element: those of its body for a transcendental function, which lowering built. */
 static int64_t cost_ops(const cost *c, const ir_op *o, ig_dtype d) {
     const cg_kernel *k = &c->l->k;
+    if (o->code == OP_transpose) {
+        const ir_attr_perm *a = ir_attr_get(c->l->f->module, o->attr);
+        return a->perm.n && a->perm.a[a->perm.n - 1] != a->perm.n - 1 ? COST_GATHER : 1;
+    }
     bool divides = o->code == OP_div || o->code == OP_rem;
     for (uint32_t i = 0; i < k->bodies.n; i++)
-        if (k->bodies.data[i]->op == o->code) return k->bodies.data[i]->b.f->ops.n;
+        if (k->bodies.data[i]->op == o->code) return cost_body(k->bodies.data[i]->b.f);
     if (divides && !rt_is_float(d)) return COST_SCALAR;
     return divides || o->code == OP_sqrt ? COST_DIVIDE : 1;
 }
@@ -65,10 +85,9 @@ static void cost_op(cost *c, const ir_op *o) {
     const ir_func *f = c->l->f;
     if (o->code == OP_const || o->code == OP_return || !o->nout) return;
     const ir_type *t = ir_val_type(f, ir_op_out(o, 0));
-    ig_dtype d = cg_reg((ig_dtype)t->dtype);
+    ig_dtype d = (ig_dtype)t->dtype;
     ir_dim n = cost_steps(c, o);
-    int64_t each = (int64_t)rt_dtype_bytes(d) * 8 * COST_PS_VECTOR / c->l->cpu->vector_bits;
-    cost_add(c, n, cost_ops(c, o, d) * each);
+    cost_add(c, n, cost_ops(c, o, d) * cost_each(c, d));
     bool part = o->code == OP_slice || o->code == OP_dslice; /* does not read all there is */
     for (uint32_t i = 0; i < o->nin; i++) {
         ir_ref x = ir_op_in(f, o, i);

@@ -3,22 +3,23 @@
  * One launch runs at a time; launches only ever try the lock, and run serially when it is taken.
  * The extent is cut into chunks, one a thread, so that where it is cut depends on the extent and
  * the number of threads alone; a part is a run of chunks.  Part 0 is the caller's own; part k is
- * posted to worker k by an exchange on the worker's word, which is all that the two share:
+ * posted to worker k, with all that it needs in the worker's cache line, by an exchange on its
+ * word:
  *
- *     FREE --(caller posts)--> POSTED --(worker claims)--> FREE    the worker runs the part
- *                                     --(caller claims)--> FREE    the caller does
+ *     FREE --(caller posts)--> POSTED --(worker claims)--> RUNNING --(worker is done)--> FREE
+ *                                     --(caller claims)--> FREE
  *     FREE --(worker)--> ASLEEP --(caller posts, and wakes)--> POSTED
- *     any --(the pool ends)--> STOP
+ *     RUNNING --(caller goes to sleep)--> AWAITED --(worker is done, and wakes)--> FREE
+ *     FREE, ASLEEP --(the pool ends)--> STOP
  *
  * The caller, done with its own part, claims what no worker has begun.  So a worker that sleeps, or
  * that the system gives no CPU to, costs a launch the time to post and no more; and it leaves only
- * when all parts are done, so that no post outlives its launch and whoever claims one finds the
- * launch it belongs to.  Nothing is allocated, and nothing can fail but the start of threads, which
- * means fewer of them.
+ * when all parts are done, so that no post outlives its launch.  Nothing is allocated, and nothing
+ * can fail but the start of threads, which means fewer of them.
  *
- * Waking a thread costs 25 to 50 us on the measured machines, finding it awake 0.1 us
- * (bench/pool.c). So a worker waits awake for a budget that follows its own idle gaps (pool_adapt),
- * and when the workers sleep a launch must be long to wake them, or one of many
+ * Waking a thread costs 25 to 50 us on the measured machines, finding it awake less than one
+ * (bench/pool.c).  So a worker waits awake for a budget that follows its own idle gaps
+ * (pool_adapt), and when the workers sleep a launch must be long to wake them, or one of many
  * (pool_is_worth_waking). */
 #include "ingot/threads.h"
 #include "runtime/base/status.h"
@@ -45,31 +46,33 @@
 #define POOL_PAUSES   32                /* between two looks at the clock: about a microsecond */
 #define POOL_LINE     128               /* cache lines come in pairs */
 
-enum { POOL_FREE, POOL_POSTED, POOL_ASLEEP, POOL_STOP };
+enum { POOL_FREE, POOL_POSTED, POOL_RUNNING, POOL_AWAITED, POOL_ASLEEP, POOL_STOP };
 
-typedef struct pool_worker {
-    _Alignas(POOL_LINE) atomic_uint word;
-    uint32_t number; /* of the worker and of its part, from 1 */
-    uint32_t longs;  /* how often in a row, about, the gap was longer than is worth spinning */
-    int64_t typical; /* the length of the other gaps, of the longer ones among them, in ns */
-    int64_t budget;  /* ns to wait awake */
-    pthread_t thread;
-} pool_worker;
-
-/* The launch under way; written by the caller before it posts. */
-typedef struct pool_job {
+typedef struct pool_part {
     ig_kernel kernel;
     void *const *bufs;
     const int64_t *dims;
+    int64_t lo, hi;
+} pool_part;
+
+typedef struct pool_worker {
+    _Alignas(POOL_LINE) atomic_uint word;
+    uint32_t number; /* from 1 */
+    pool_part part;  /* written by the caller before it posts */
+    /* The worker's own: */
+    _Alignas(64) uint32_t longs; /* how often in a row, about, the gap was not worth spinning */
+    int64_t typical;             /* of the other gaps, the longer ones; ns */
+    int64_t budget;              /* ns to wait awake */
+    pthread_t thread;
+} pool_worker;
+
+/* How a launch is cut. */
+typedef struct pool_plan {
     int64_t n, unit;              /* chunks begin at multiples of unit */
     uint32_t chunks, each, parts; /* chunks a part */
-} pool_job;
-
-#define POOL_WAITS (1u << 31) /* in `left`: the caller sleeps */
+} pool_plan;
 
 static struct pool {
-    _Alignas(POOL_LINE) pool_job job;
-    _Alignas(POOL_LINE) atomic_uint left; /* parts posted and not done */
     _Alignas(POOL_LINE) atomic_bool locked;
     atomic_uint threads; /* that a launch may use; 0: not asked yet */
     atomic_llong spin_ns;
@@ -127,32 +130,26 @@ static bool pool_lock(void) {
 
 /* --- Parts ---------------------------------------------------------------------------------- */
 
-static void pool_call(const pool_job *j, int64_t lo, int64_t hi) {
+static void pool_call(const pool_part *p) {
     uint32_t fp = rt_fp_enter();
-    j->kernel(j->bufs, j->dims, lo, hi);
+    p->kernel(p->bufs, p->dims, p->lo, p->hi);
     rt_fp_leave(fp);
 }
 
-/* Where chunk c begins: as even as whole units allow. */
-static int64_t pool_cut(const pool_job *j, uint32_t c) {
-    int64_t units = j->n / j->unit + (j->n % j->unit != 0);
-    int64_t each = units / j->chunks, more = units % j->chunks;
-    int64_t at = each * c + (c < more ? c : more);
-    return at < units ? at * j->unit : j->n;
+/* Where part k begins: chunks are as even as whole units allow. */
+static int64_t pool_cut(const pool_plan *p, uint32_t k) {
+    int64_t units = p->n / p->unit + (p->n % p->unit != 0), c = (int64_t)k * p->each;
+    int64_t size = units / p->chunks, more = units % p->chunks;
+    int64_t at = size * c + (c < more ? c : more);
+    return k < p->parts && at < units ? at * p->unit : p->n;
 }
 
-static void pool_run_part(uint32_t k) {
-    const pool_job *j = &pool.job;
-    uint32_t from = k * j->each, to = k + 1 < j->parts ? from + j->each : j->chunks;
-    pool_call(j, pool_cut(j, from), pool_cut(j, to));
-}
-
-/* Take worker k's post; then the part is the taker's to run. */
-static bool pool_claim(pool_worker *w) {
+/* Take a post; then the part is the taker's to run. */
+static bool pool_claim(pool_worker *w, unsigned next) {
     unsigned posted = POOL_POSTED;
     return atomic_load_explicit(&w->word, memory_order_relaxed) == POOL_POSTED &&
-           atomic_compare_exchange_strong_explicit(&w->word, &posted, POOL_FREE,
-                                                   memory_order_acquire, memory_order_relaxed);
+           atomic_compare_exchange_strong_explicit(&w->word, &posted, next, memory_order_acquire,
+                                                   memory_order_relaxed);
 }
 
 /* --- Workers -------------------------------------------------------------------------------- */
@@ -178,7 +175,7 @@ static bool pool_await(pool_worker *w) {
     for (uint32_t i = 1;; i++) {
         unsigned word = atomic_load_explicit(&w->word, memory_order_relaxed);
         if (word == POOL_STOP) return false;
-        if (word == POOL_POSTED && pool_claim(w)) break;
+        if (word == POOL_POSTED && pool_claim(w, POOL_RUNNING)) break;
         pool_pause();
         if (i % POOL_PAUSES && w->budget) continue;
         now = pool_now();
@@ -187,7 +184,7 @@ static bool pool_await(pool_worker *w) {
         if (!atomic_compare_exchange_strong(&w->word, &word, POOL_ASLEEP)) continue;
         while (atomic_load(&w->word) == POOL_ASLEEP) pool_sleep(&w->word, POOL_ASLEEP);
         now = pool_now();
-        if (pool_claim(w)) break;
+        if (pool_claim(w, POOL_RUNNING)) break;
         pool_adapt(w, now - begin); /* too late for this one: the next may come soon */
         begin = now;
     }
@@ -208,9 +205,9 @@ static void *pool_main(void *arg) {
     }
     pool_inside = true;
     while (pool_await(w)) {
-        pool_run_part(w->number);
-        if (atomic_fetch_sub_explicit(&pool.left, 1, memory_order_release) == (POOL_WAITS | 1))
-            pool_wake(&pool.left);
+        pool_call(&w->part);
+        if (atomic_exchange_explicit(&w->word, POOL_FREE, memory_order_release) == POOL_AWAITED)
+            pool_wake(&w->word);
     }
     return NULL;
 }
@@ -222,7 +219,6 @@ static void pool_forget(void) {
     for (uint32_t k = 1; k <= pool.started; k++) atomic_store(&pool.worker[k].word, POOL_FREE);
     pool.started = 0;
     pool.tried = false;
-    atomic_store(&pool.left, 0);
     pool_inside = false;
     pool_unlock();
 }
@@ -368,8 +364,8 @@ static bool pool_is_worth_waking(int64_t ps) {
     return true;
 }
 
-/* Cut the launch; false when it is to run serially. */
-static bool pool_plan(pool_job *j, int64_t ps) {
+/* Cut a launch of p->n steps; false when it is to run serially. */
+static bool pool_is_split(pool_plan *p, int64_t ps) {
     if (!atomic_load_explicit(&pool.threads, memory_order_relaxed))
         pool_configure(&(ig_thread_options){0});
     bool cold = !pool.started ||
@@ -378,67 +374,65 @@ static bool pool_plan(pool_job *j, int64_t ps) {
     if (!pool.tried) pool_start();
     int64_t worth = ps / (cold ? POOL_WAKE_PS : POOL_PART_PS);
     uint32_t threads = pool.started + 1;
-    j->chunks = j->n < threads ? (uint32_t)j->n : threads;
-    if (j->chunks < 2) return false;
-    j->parts = worth < 2 ? 2 : worth < j->chunks ? (uint32_t)worth : j->chunks;
-    j->each = (j->chunks + j->parts - 1) / j->parts;
-    j->parts = (j->chunks + j->each - 1) / j->each;
+    p->chunks = p->n < threads ? (uint32_t)p->n : threads;
+    if (p->chunks < 2) return false;
+    p->parts = worth < 2 ? 2 : worth < p->chunks ? (uint32_t)worth : p->chunks;
+    p->each = (p->chunks + p->parts - 1) / p->parts;
+    p->parts = (p->chunks + p->each - 1) / p->each;
     /* Vectors and cache lines stay whole where that unbalances the parts by 2 % at most. */
-    int64_t steps = j->n / j->chunks;
-    j->unit = steps >= 4096 ? 64 : steps >= 1024 ? 16 : 1;
+    int64_t steps = p->n / p->chunks;
+    p->unit = steps >= 4096 ? 64 : steps >= 1024 ? 16 : 1;
     return true;
 }
 
-/* Wait until every part is done: awake for as long as it takes to wake up, then asleep. */
-static void pool_wait(void) {
+/* Wait until a worker is done: awake for as long as it takes to wake up, then asleep. */
+static void pool_wait(pool_worker *w) {
     int64_t begin = 0;
-    for (uint32_t i = 1; atomic_load_explicit(&pool.left, memory_order_acquire); i++) {
+    for (uint32_t i = 1; atomic_load_explicit(&w->word, memory_order_acquire) == POOL_RUNNING;
+         i++) {
         pool_pause();
         if (i % POOL_PAUSES) continue;
         int64_t now = pool_now();
+        unsigned running = POOL_RUNNING;
         if (!begin) begin = now;
-        if (now - begin < POOL_WAKE_NS) continue;
-        unsigned left = atomic_fetch_or(&pool.left, POOL_WAITS) | POOL_WAITS;
-        while (left != POOL_WAITS) {
-            pool_sleep(&pool.left, left);
-            left = atomic_load(&pool.left);
-        }
-        return;
+        if (now - begin >= POOL_WAKE_NS &&
+            atomic_compare_exchange_strong(&w->word, &running, POOL_AWAITED))
+            while (atomic_load(&w->word) == POOL_AWAITED) pool_sleep(&w->word, POOL_AWAITED);
     }
 }
 
-static void pool_split(uint32_t parts) {
-    atomic_store_explicit(&pool.left, parts - 1, memory_order_relaxed);
-    for (uint32_t k = 1; k < parts; k++) {
+static void pool_split(const pool_plan *plan, pool_part part) {
+    int64_t end = pool_cut(plan, 1);
+    for (uint32_t k = 1; k < plan->parts; k++) {
         pool_worker *w = &pool.worker[k];
-        unsigned was = atomic_exchange_explicit(&w->word, POOL_POSTED, memory_order_acq_rel);
-        if (was == POOL_ASLEEP) pool_wake(&w->word);
+        w->part = part;
+        w->part.lo = end;
+        w->part.hi = end = pool_cut(plan, k + 1);
+        if (atomic_exchange_explicit(&w->word, POOL_POSTED, memory_order_acq_rel) == POOL_ASLEEP)
+            pool_wake(&w->word);
     }
-    pool_run_part(0);
-    for (uint32_t k = 1; k < parts; k++) {
-        if (!pool_claim(&pool.worker[k])) continue;
-        pool_run_part(k);
-        atomic_fetch_sub_explicit(&pool.left, 1, memory_order_relaxed);
-    }
-    pool_wait();
+    part.hi = pool_cut(plan, 1);
+    pool_call(&part);
+    for (uint32_t k = 1; k < plan->parts; k++)
+        if (pool_claim(&pool.worker[k], POOL_FREE)) pool_call(&pool.worker[k].part);
+    for (uint32_t k = 1; k < plan->parts; k++) pool_wait(&pool.worker[k]);
 }
 
 static void pool_run(const ig_exec *self, ig_kernel kernel, void *const *bufs, const int64_t *dims,
                      int64_t n, int64_t ps) {
-    pool_job job = {.kernel = kernel, .bufs = bufs, .dims = dims, .n = n};
+    pool_part whole = {kernel, bufs, dims, 0, n};
+    pool_plan plan = {.n = n};
     (void)self;
     if (ps < POOL_WORTH_PS || n < 2 ||
         atomic_load_explicit(&pool.threads, memory_order_relaxed) == 1 || !pool_try_lock()) {
-        pool_call(&job, 0, n);
+        pool_call(&whole);
         return;
     }
     pool_inside = true;
-    if (pool_plan(&job, ps)) {
-        pool.job = job;
-        pool_split(job.parts);
-    } else {
-        pool_call(&job, 0, n);
-    }
+    if (pool_is_split(&plan, ps))
+        pool_split(&plan, whole);
+    else
+        pool_call(&whole);
     pool_inside = false;
     pool_unlock();
 }
