@@ -166,6 +166,14 @@ ig_status cg_compile(const ir_module *m, const char *entry, const cg_cpu *cpu, c
     return s;
 }
 
+/* Take over an object from the plug-in's allocator. */
+static ig_status compile_keep(const ig_allocator *a, void *object, size_t n, cg_bytes *object_) {
+    *object_ = (cg_bytes){.data = rt_alloc(a, n), .n = n, .alloc = a};
+    if (object_->data) memcpy(object_->data, object, n);
+    free(object);
+    return object_->data ? NULL : rt_fail_memory();
+}
+
 ig_status cg_build(const ir_module *m, const char *entry, const char *prefix, const cg_cpu *cpu,
                    cg_bytes *object_) {
     void *object;
@@ -175,10 +183,14 @@ ig_status cg_build(const ir_module *m, const char *entry, const char *prefix, co
         return rt_fail(m->alloc, IG_INVALID, "`%s` cannot begin the name of a C function", prefix);
     RT_TRY(compile_target(m, &cpu));
     RT_TRY(compile_object(m, entry, prefix, cpu, &object, &n));
-    object_->data = rt_alloc(m->alloc, n);
-    object_->alloc = m->alloc;
-    object_->n = n;
-    if (object_->data) memcpy(object_->data, object, n);
-    free(object);
-    return object_->data ? NULL : rt_fail_memory();
+    return compile_keep(m->alloc, object, n, object_);
+}
+
+ig_status cg_build_kernels(const ir_module *kernels, const cg_cpu *cpu, cg_bytes *object_) {
+    cg_llvm_job job = {.module = kernels, .cpu = cpu, .export_kernels = true};
+    void *object;
+    size_t n;
+    *object_ = (cg_bytes){0};
+    RT_TRY(plugin_compile(kernels->alloc, &job, &object, &n));
+    return compile_keep(kernels->alloc, object, n, object_);
 }

@@ -160,9 +160,26 @@ static ir_ref lower_side(cg_low *l, const cg_frame *f, ir_ref r) {
 
 /* --- Leaves --------------------------------------------------------------------------------- */
 
-/* An element of contiguous memory: broadcast, vector load or gather, by what the subscript is. */
-static ir_ref lower_load(cg_low *l, ir_ref mem, const ir_type *t, const cg_ix *ix) {
-    cg_ix at = cg_ix_flat(l, t->rank, t->dim, ix);
+const ir_dims *cg_strides(const cg_low *l, ir_ref v) {
+    if (!l->stride || ir_def_op(l->f, v)) return NULL;
+    const ir_dims *s = &l->stride[v.i - ir_param_ref(l->f, 0).i];
+    return s->n ? s : NULL;
+}
+
+/* Where the element at a subscript lies in the memory of a value. */
+static cg_ix lower_place(cg_low *l, ir_ref v, const cg_ix *ix) {
+    const ir_type *t = cg_type(l, v);
+    const ir_dims *stride = cg_strides(l, v);
+    if (!stride) return cg_ix_flat(l, t->rank, t->dim, ix);
+    cg_ix at = cg_ix_const(l, 0);
+    for (int i = 0; i < t->rank; i++)
+        at = cg_ix_add(l, at, cg_ix_mul_dim(l, ix[i], stride->d[i]));
+    return at;
+}
+
+/* An element of memory: broadcast, vector load or gather, by what the subscript is. */
+static ir_ref lower_load(cg_low *l, ir_ref mem, ir_ref v, const cg_ix *ix) {
+    cg_ix at = lower_place(l, v, ix);
     if (at.kind == CG_IX_UNIFORM) return cg_load(&l->k, mem, (ir_ref){at.r}, 0);
     if (at.kind == CG_IX_LINEAR && at.stride == 1)
         return cg_load(&l->k, mem, (ir_ref){at.r}, l->k.lanes);
@@ -174,7 +191,7 @@ static void lower_memory(cg_low *l, cg_frame *f) {
         cg_broken(&l->k, "a value without memory");
         return;
     }
-    lower_give(l, lower_load(l, l->mem[f->v.i], cg_type(l, f->v), f->ix));
+    lower_give(l, lower_load(l, l->mem[f->v.i], f->v, f->ix));
 }
 
 /* The register of an element of a constant. */

@@ -83,6 +83,7 @@ struct cg_low {
     const char **blob; /* by value of f: the weight that holds a constant, or NULL; owned */
     ir_ref *out;       /* by result: memory */
     ir_ref *scratch;   /* by value of f: memory a core works in; owned */
+    const ir_dims *stride; /* by operand: of its memory, n 0: contiguous; borrowed, may be NULL */
     bool scalar;       /* no vectors along the results: a core runs them along its own loop */
     ir_ref lo, hi;     /* the part of the outermost loop */
     RT_VEC(cg_frame) frames;
@@ -98,6 +99,8 @@ struct cg_low {
 /* The register of value v of the cluster at this subscript: a scalar when no lane differs, else a
  * vector. */
 ir_ref cg_pull(cg_low *l, ir_ref v, const cg_ix *ix);
+/* Strides of the memory of value v; NULL: contiguous, or no operand of the cluster. */
+const ir_dims *cg_strides(const cg_low *l, ir_ref v);
 /* Make a value known at a subscript, for as long as the open loop lasts. */
 void cg_seed(cg_low *l, ir_ref v, const cg_ix *ix, ir_ref r);
 static inline const ir_type *cg_type(const cg_low *l, ir_ref v) { return ir_val_type(l->f, v); }

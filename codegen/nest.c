@@ -53,6 +53,10 @@ static void joint_leaf(joint_work *w, ir_ref v) {
     const int8_t *axis = w->map[v.i].axis;
     const ir_type *t = cg_type(w->l, v);
     int last = w->root->rank - 1;
+    if (cg_strides(w->l, v)) { /* neighbours may lie anywhere */
+        w->apart = ~0u;
+        return;
+    }
     for (int i = 0; i < last; i++)
         if (axis[last] >= 0 && axis[i] == t->rank - 1 && t->dim[t->rank - 1] != 1) w->other = i;
     for (int i = 0; i + 1 < w->root->rank; i++) {

@@ -121,30 +121,44 @@ static void program_free_low(cg_low *l) {
     cg_kernel_free(&l->k);
 }
 
-static ig_status program_kernel(program *p, const ir_func *cluster, const ir_op *call) {
+/* Lower one cluster; the extent of the kernel's outermost loop. */
+static ig_status program_kernel(program *p, const ir_func *cluster, const ir_dims *stride,
+                                cg_launch *launch) {
     const ig_allocator *a = p->out->alloc;
-    cg_launch launch = {.call = call};
     char name[128];
     ir_func *kernel;
-    cg_low l = {.f = cluster, .cpu = p->cpu, .k.b.m = p->out};
+    cg_low l = {.f = cluster, .cpu = p->cpu, .stride = stride, .k.b.m = p->out};
     l.mem = rt_alloc_zero(a, cluster->values.n * sizeof *l.mem);
     l.blob = rt_alloc_zero(a, cluster->values.n * sizeof *l.blob);
     l.out = rt_alloc_zero(a, (cluster->results.n + 1) * sizeof *l.out);
     l.scratch = rt_alloc_zero(a, cluster->values.n * sizeof *l.scratch);
-    ig_status s = l.mem && l.blob && l.out && l.scratch ? program_find_blobs(p, &l, &launch)
+    ig_status s = l.mem && l.blob && l.out && l.scratch ? program_find_blobs(p, &l, launch)
                                                         : rt_fail_memory();
     if (!s) {
         program_name(p->out, cluster->name, name, sizeof name);
         cg_kernel_begin(&l.k, p->out, name, IR_KERNEL);
-        if (!cg_lower_failed(&l)) program_write(&l, &launch.n);
-        if (!cg_lower_failed(&l)) launch.cost = cg_cost(&l);
+        if (!cg_lower_failed(&l)) program_write(&l, &launch->n);
+        if (!cg_lower_failed(&l)) launch->cost = cg_cost(&l);
         s = ir_build_end(&l.k.b, 0, NULL, &kernel);
         if (s) s = rt_status_note(s, "lowering @%s", cluster->name);
     }
     program_free_low(&l);
-    if (s) return s;
-    launch.kernel = kernel->name;
-    return rt_vec_push(a, &p->launches, launch) ? NULL : rt_fail_memory();
+    if (!s) launch->kernel = kernel->name;
+    return s;
+}
+
+ig_status cg_lower_cluster(const ir_func *cluster, const ir_dims *stride, const cg_cpu *cpu,
+                           ir_module *out, ir_dim *n_, ir_dim *ps_) {
+    program p = {.in = cluster->module, .out = out, .cpu = cpu};
+    cg_launch launch = {0};
+    ig_status s = program_kernel(&p, cluster, stride, &launch);
+    if (!s && launch.nblob)
+        s = rt_fail(out->alloc, IG_UNSUPPORTED, "@%s has a constant that needs memory",
+                    cluster->name);
+    rt_vec_free(out->alloc, &p.blobs);
+    *n_ = launch.n;
+    *ps_ = launch.cost;
+    return s;
 }
 
 /* --- The whole ------------------------------------------------------------------------------ */
@@ -157,7 +171,9 @@ static ig_status program_kernels(program *p, const ir_func *f) {
         const ir_func *callee = ir_find_func(p->in, a->callee);
         ig_assert(p->in->alloc,
                   callee && callee->kind == IR_CLUSTER && a->at.n == callee->results.n);
-        RT_TRY(program_kernel(p, callee, o));
+        cg_launch launch = {.call = o};
+        RT_TRY(program_kernel(p, callee, NULL, &launch));
+        if (!rt_vec_push(p->in->alloc, &p->launches, launch)) return rt_fail_memory();
     }
     uint32_t at = 0;
     for (uint32_t i = 0; i < p->launches.n; i++) {

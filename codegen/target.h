@@ -35,6 +35,11 @@ bool cg_cpu_serves(const cg_cpu *cpu, ir_class cls);
 static inline bool cg_weight_is_const(const char *name) { return name[0] == '.'; }
 ig_status cg_lower(const ir_module *planned, const char *entry, const cg_cpu *cpu,
                    ir_module **out_);
+/* One cluster -> a kernel of its name in `out` (a shell of its module), for callers of their own.
+ * stride: by operand, in elements (0: the same element again), n 0: contiguous; NULL: all are.
+ * *n_: the extent of the outermost loop; *ps_: the estimated picoseconds of the whole. */
+ig_status cg_lower_cluster(const ir_func *cluster, const ir_dims *stride, const cg_cpu *cpu,
+                           ir_module *out, ir_dim *n_, ir_dim *ps_);
 
 /* compile.c */
 typedef struct cg_bytes {
@@ -49,6 +54,8 @@ ig_status cg_compile(const ir_module *m, const char *entry, const cg_cpu *cpu, c
  * <prefix>_workspace; weights inside. */
 ig_status cg_build(const ir_module *m, const char *entry, const char *prefix, const cg_cpu *cpu,
                    cg_bytes *object_);
+/* Kernels -> relocatable object that exports each under its name, hidden. */
+ig_status cg_build_kernels(const ir_module *kernels, const cg_cpu *cpu, cg_bytes *object_);
 
 /* link.c: ELF object as LLVM emits it -> image; refuses what leaves a relocation or an undefined
  * symbol. */

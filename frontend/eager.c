@@ -1,13 +1,13 @@
-/* eager.c - running an op: the one function every op goes through, and what prepares its operands.
+/* eager.c - running an op: the one function every op goes through.
  *
- * fe_op checks the operands by the op's type rule, allocates the result, evaluates the op by the
- * reference and, when a trace is under way, appends it to the recording.  Frontend code computes
- * shapes in ir_dim: in a trace these are the dims of the recorded types, symbolic where the user
- * said so, so that what is recorded holds for every size; the attribute that is executed is the
- * recorded one evaluated under the example's sizes.  Broadcasting and conversion are ops of their
- * own (ir.md 4.1). */
+ * fe_op checks the operands by the op's type rule, allocates the result, runs the op by a kernel
+ * (kernels.c) or else by the reference and, when a trace is under way, appends it to the recording.
+ * Frontend code computes shapes in ir_dim: in a trace these are the dims of the recorded types,
+ * symbolic where the user said so, so that what is recorded holds for every size; the attribute
+ * that is executed is the recorded one evaluated under the example's sizes.  Broadcasting and
+ * conversion are ops of their own (ir.md 4.1). */
 #include "frontend/fe.h"
-#include <limits.h>
+#include "runtime/base/log.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -127,6 +127,8 @@ bool fe_axes(fe_call *c, ig_axes axes, int rank, ir_axes *out_) {
 
 /* --- Running an op ------------------------------------------------------------------------- */
 
+#define EAGER_FEW 4 /* operands without an allocation; only concat and windows have more */
+
 /* Room for any attribute. */
 typedef union eager_attr {
 #define ATTR(name, fields) ir_attr_##name of_##name;
@@ -151,8 +153,7 @@ static bool eager_eval_attr(const fe_rec *rec, ir_attr_kind kind, const void *at
     return true;
 }
 
-/* Note where the operands of a failed op were made. */
-static ig_status eager_note(fe_call *c, ig_status e, int nin, ig_tensor *const *in) {
+ig_status fe_note_operands(fe_call *c, ig_status e, int nin, ig_tensor *const *in) {
     for (int k = 0; k < nin && k < 4; k++)
         if (in[k]->site && in[k]->site != c->site)
             e = rt_status_note(e, "operand %d: %s, made at %s:%d", k, FE_TYPE(in[k]),
@@ -172,7 +173,7 @@ static bool eager_infer(fe_call *c, ir_module *m, ir_opcode op, const void *attr
     ig_status e = rt_fail(fe_alloc(c), rule.code, "%s", rule.message);
     if (strcmp(c->op, ir_op_tab[op].name))
         e = rt_status_note(e, "in the op %s that it is made of", ir_op_tab[op].name);
-    fe_error_status(c, eager_note(c, e, nin, in));
+    fe_error_status(c, fe_note_operands(c, e, nin, in));
     return false;
 }
 
@@ -201,264 +202,111 @@ static bool eager_trap_nan(fe_call *c, ir_opcode op, int nin, ig_tensor *const *
     for (int k = 0; k < nin && k < 3; k++)
         if (ir_is_elementwise(op) && fe_numel(in[k]) > at)
             e = rt_status_note(e, "operand %d there: %.9g", k, fe_get_f64(in[k], at));
-    fe_error_status(c, eager_note(c, e, nin, in));
+    fe_error_status(c, fe_note_operands(c, e, nin, in));
     return false;
 }
 
-/* Evaluate by the reference; ops that keep the elements as they are share the buffer. */
+/* Evaluate by the reference. */
+static bool eager_refer(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
+                        ig_tensor *out) {
+    ir_tensor few[EAGER_FEW], *arg = few, result = fe_ir_tensor(out);
+    ig_session *s = c->s->session;
+    if (nin > EAGER_FEW) arg = rt_alloc(s->alloc, (size_t)nin * sizeof *arg);
+    if (!arg) return fe_error_memory(c), false;
+    for (int k = 0; k < nin; k++) arg[k] = fe_ir_tensor(in[k]);
+    ig_status e = ir_ref_op_in(s->ref, s->class, op, attr, nin, arg, 1, &result);
+    if (arg != few) rt_free(s->alloc, arg, (size_t)nin * sizeof *arg);
+    s->count.reference++;
+    if (rt_log_on("slow"))
+        rt_log("slow", "%s:%d: %s to %s ran on the reference",
+               c->site ? c->site->file : "(unknown)", c->site ? c->site->line : 0,
+               ir_op_tab[op].name, FE_TYPE(out));
+    if (e) fe_error_status(c, e);
+    return !e;
+}
+
+bool fe_run_op(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
+               ig_tensor *out) {
+    fe_ran ran = fe_kernels_run(c, op, attr, nin, in, out);
+    if (ran != FE_NO_KERNEL) return ran == FE_RAN;
+    return eager_refer(c, op, attr, nin, in, out);
+}
+
+/* Run an op; those that keep the elements as they are share the buffer. */
 static ig_tensor *eager_run(fe_call *c, ir_opcode op, const void *attr, int nin,
-                            ig_tensor *const *in, const ir_type *type, ir_tensor *arg) {
+                            ig_tensor *const *in, const ir_type *type) {
     if (op == OP_reshape || op == OP_detach || op == OP_barrier)
         return fe_alias(c, in[0], type->rank, type->dim);
     ig_tensor *out = fe_new(c, (ig_dtype)type->dtype, type->rank, type->dim);
-    if (fe_is_poison(out)) return out;
-    for (int k = 0; k < nin; k++) arg[k] = fe_ir_tensor(in[k]);
-    ir_tensor result = fe_ir_tensor(out);
-    ig_status e =
-        ir_ref_op_in(c->s->session->ref, c->s->session->class, op, attr, nin, arg, 1, &result);
-    if (e) return fe_error_status(c, e);
+    if (fe_is_poison(out) || !fe_run_op(c, op, attr, nin, in, out)) return fe_poison(c);
     if (c->s->session->nan_trap && !eager_trap_nan(c, op, nin, in, out)) return fe_poison(c);
     return out;
 }
 
-/* Scratch for the operands of one op: on the stack, or allocated for a long concat. */
-#define EAGER_FEW 4
-typedef struct eager_scratch {
-    ir_type *type;
-    ir_tensor *arg;
-    ir_type few_types[EAGER_FEW];
-    ir_tensor few_args[EAGER_FEW];
-} eager_scratch;
-
-static bool eager_scratch_init(fe_call *c, eager_scratch *s, int nin) {
-    s->type = s->few_types;
-    s->arg = s->few_args;
-    if (nin <= EAGER_FEW) return true;
-    s->type = rt_alloc(fe_alloc(c), (size_t)nin * sizeof *s->type);
-    s->arg = rt_alloc(fe_alloc(c), (size_t)nin * sizeof *s->arg);
-    if (s->type && s->arg) return true;
-    rt_free(fe_alloc(c), s->type, (size_t)nin * sizeof *s->type);
-    rt_free(fe_alloc(c), s->arg, (size_t)nin * sizeof *s->arg);
-    fe_error_memory(c);
-    return false;
-}
-
-static void eager_scratch_free(fe_call *c, eager_scratch *s, int nin) {
-    if (s->type == s->few_types) return;
-    rt_free(fe_alloc(c), s->type, (size_t)nin * sizeof *s->type);
-    rt_free(fe_alloc(c), s->arg, (size_t)nin * sizeof *s->arg);
-}
-
 static ig_tensor *eager_op(fe_call *c, ir_opcode op, const void *attr, int nin,
-                           ig_tensor *const *in, eager_scratch *s) {
+                           ig_tensor *const *in, ir_type *type) {
     ir_type known, plain;
     eager_attr now;
     const void *run = attr;
     if (c->s->rec) {
         for (int k = 0; k < nin; k++)
-            if (!fe_rec_type(c, in[k], &s->type[k])) return fe_poison(c);
-        if (!eager_infer(c, fe_module(c), op, attr, nin, s->type, in, &known)) return fe_poison(c);
+            if (!fe_rec_type(c, in[k], &type[k])) return fe_poison(c);
+        if (!eager_infer(c, fe_module(c), op, attr, nin, type, in, &known)) return fe_poison(c);
         if (!eager_eval_attr(c->s->rec, (ir_attr_kind)ir_op_tab[op].attr, attr, &now))
             return fe_error(c, IG_RANGE, "a dim is too large or negative for the example's sizes");
         run = &now;
     }
-    for (int k = 0; k < nin; k++) s->type[k] = eager_plain_type(in[k]);
-    if (!eager_infer(c, NULL, op, run, nin, s->type, in, &plain)) return fe_poison(c);
-    ig_tensor *out = eager_run(c, op, run, nin, in, &plain, s->arg);
+    for (int k = 0; k < nin; k++) type[k] = eager_plain_type(in[k]);
+    if (!eager_infer(c, NULL, op, run, nin, type, in, &plain)) return fe_poison(c);
+    ig_tensor *out = eager_run(c, op, run, nin, in, &plain);
     if (c->s->rec && !fe_is_poison(out) && !fe_rec_append(c, op, attr, nin, in, &known, out))
         return fe_poison(c);
     return out;
 }
 
-ig_tensor *fe_op(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in) {
-    eager_attr none = {0};
-    eager_scratch s;
-    for (int k = 0; k < nin; k++)
-        if (!fe_is_usable(c, in[k], k)) return fe_poison(c);
-    if (!eager_scratch_init(c, &s, nin)) return fe_poison(c);
-    ig_tensor *out = eager_op(c, op, attr ? attr : &none, nin, in, &s);
-    eager_scratch_free(c, &s, nin);
+/* Whether an elementwise op may run without its type rule: it is not recorded, and nothing looks at
+ * its operands again. */
+static bool eager_is_quick(const fe_call *c, ir_opcode op) {
+    const ig_session *s = c->s->session;
+    return s->kernels && !c->s->rec && !s->nan_trap && ir_is_elementwise(op);
+}
+
+static bool eager_same_shapes(int n, ig_tensor *const *t) {
+    for (int k = 1; k < n; k++)
+        if (t[k]->rank != t[0]->rank ||
+            memcmp(t[k]->dim, t[0]->dim, sizeof *t[0]->dim * t[0]->rank))
+            return false;
+    return true;
+}
+
+static ig_tensor *eager_checked(fe_call *c, ir_opcode op, const void *attr, int nin,
+                                ig_tensor *const *in) {
+    ir_type few[EAGER_FEW], *type = few;
+    if (nin > EAGER_FEW) type = rt_alloc(fe_alloc(c), (size_t)nin * sizeof *type);
+    if (!type) return fe_error_memory(c);
+    ig_tensor *out = eager_op(c, op, attr, nin, in, type);
+    if (type != few) rt_free(fe_alloc(c), type, (size_t)nin * sizeof *type);
     return out;
 }
 
-/* --- Numbers of the host ------------------------------------------------------------------- */
+static const eager_attr eager_zero;
 
-/* Whether an integer fits an integer type. */
-static bool eager_fits(ig_dtype d, bool negative, uint64_t magnitude) {
-    unsigned bits = (unsigned)(8 * rt_dtype_bytes(d));
-    uint64_t max = rt_is_signed(d) ? ((uint64_t)1 << (bits - 1)) - !negative
-                   : bits == 64    ? UINT64_MAX
-                                   : ((uint64_t)1 << bits) - 1;
-    if (negative) return rt_is_signed(d) && magnitude <= max;
-    return magnitude <= max;
+ig_tensor *fe_op(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in) {
+    ig_tensor *out = NULL;
+    if (!attr) attr = &eager_zero;
+    for (int k = 0; k < nin; k++)
+        if (!fe_is_usable(c, in[k], k)) return fe_poison(c);
+    if (eager_is_quick(c, op) && eager_same_shapes(nin, in))
+        out = fe_kernels_ew(c, op, attr, nin, in);
+    return out ? out : eager_checked(c, op, attr, nin, in);
 }
 
-/* The bytes of a float element, rounded once. */
-static void eager_put_float(ig_dtype d, double x, void *out) {
-    if (d == IG_f64) memcpy(out, &x, sizeof x);
-    if (d == IG_f32) {
-        float f = (float)x;
-        memcpy(out, &f, sizeof f);
-    }
-    if (d == IG_f16 || d == IG_bf16) {
-        uint16_t h = d == IG_f16 ? rt_f64_to_f16(x) : rt_f64_to_bf16(x);
-        memcpy(out, &h, sizeof h);
-    }
-}
-
-ig_tensor *fe_number(fe_call *c, ig_dtype d, ig_arg x) {
-    uint64_t word = 0;
-    bool negative = x.kind != IG_ARG_FLOAT && x.kind != IG_ARG_UINT && x.v.i < 0;
-    uint64_t magnitude = negative ? 0 - (uint64_t)x.v.i : x.v.u;
-    if (!fe_is_dtype(d)) return fe_error(c, IG_DTYPE, "%d is not an element type", (int)d);
-    if (rt_is_float(d)) {
-        double f = x.kind == IG_ARG_FLOAT ? x.v.f : negative ? (double)x.v.i : (double)magnitude;
-        eager_put_float(d, f, &word);
-    } else if (x.kind == IG_ARG_FLOAT) {
-        return fe_error(
-            c, IG_DTYPE,
-            "the number %g beside a tensor of %s: cast the tensor to a float type first", x.v.f,
-            ig_dtype_name(d));
-    } else if (d == IG_bool ? negative || magnitude > 1 : !eager_fits(d, negative, magnitude)) {
-        return fe_error(c, IG_RANGE, "the number %s%llu does not fit %s", negative ? "-" : "",
-                        (unsigned long long)magnitude, ig_dtype_name(d));
-    } else {
-        word = negative ? 0 - magnitude
-                        : magnitude; /* little-endian: the low bytes are the element */
-    }
-    return fe_leaf(c, d, 0, NULL, &word);
-}
-
-ig_tensor *fe_arg(fe_call *c, ig_arg a) {
-    if (a.kind == IG_ARG_TENSOR) return fe_is_usable(c, a.v.t, 0) ? a.v.t : fe_poison(c);
-    return fe_number(c,
-                     a.kind == IG_ARG_FLOAT  ? IG_f32
-                     : a.kind == IG_ARG_BOOL ? IG_bool
-                                             : IG_i64,
-                     a);
-}
-
-/* --- Promotion (ir.md 4.1) ----------------------------------------------------------------- */
-
-/* The type two tensors meet in; IG_NONE when they do not. */
-static ig_dtype eager_meet(ig_dtype a, ig_dtype b) {
-    if (a == b) return a;
-    if (rt_is_float(a) && rt_is_int(b)) return a;
-    if (rt_is_int(a) && rt_is_float(b)) return b;
-    return IG_NONE;
-}
-
-/* The type of the operands together; IG_NONE after an error. */
-static ig_dtype eager_common(fe_call *c, int n, const ig_arg *args) {
-    ig_dtype d = IG_NONE;
-    int first = 0;
-    for (int k = 0; k < n; k++) {
-        if (args[k].kind != IG_ARG_TENSOR) continue;
-        const ig_tensor *t = args[k].v.t;
-        if (!fe_is_usable(c, t, k)) return IG_NONE;
-        if (d == IG_NONE) {
-            d = (ig_dtype)t->dtype;
-            first = k;
-        } else if (eager_meet(d, (ig_dtype)t->dtype) == IG_NONE) {
-            fe_error(c, IG_DTYPE,
-                     "%s and %s have different element types: write ig_cast(x, IG_%s) or "
-                     "ig_cast(y, IG_%s)",
-                     FE_TYPE(args[first].v.t), FE_TYPE(t), ig_dtype_name((ig_dtype)t->dtype),
-                     ig_dtype_name(d));
-            return IG_NONE;
-        } else {
-            d = eager_meet(d, (ig_dtype)t->dtype);
-        }
-    }
-    for (int k = 0; d == IG_NONE && k < n; k++)
-        if (args[k].kind == IG_ARG_FLOAT) d = IG_f32;
-    for (int k = 0; d == IG_NONE && k < n; k++)
-        if (args[k].kind != IG_ARG_BOOL) d = IG_i64;
-    return d == IG_NONE ? IG_bool : d;
-}
-
-ig_tensor *fe_convert(fe_call *c, ig_tensor *t, ig_dtype dtype) {
-    ir_attr_dtype attr = {.dtype = (uint8_t)dtype};
-    if (t->dtype == dtype || fe_is_poison(t)) return t;
-    return fe_op1(c, OP_convert, &attr, t);
-}
-
-bool fe_promote(fe_call *c, int n, const ig_arg *args, ig_tensor **out_) {
-    ig_dtype d = eager_common(c, n, args);
-    if (d == IG_NONE) return false;
-    for (int k = 0; k < n; k++) {
-        out_[k] = args[k].kind == IG_ARG_TENSOR ? fe_convert(c, args[k].v.t, d)
-                                                : fe_number(c, d, args[k]);
-        if (fe_is_poison(out_[k])) return false;
-    }
-    return true;
-}
-
-/* --- Broadcasting -------------------------------------------------------------------------- */
-
-/* Merge dims y into x, aligned at the last axis; the axis of the result where they differ, or -1.
- */
-static int eager_merge(ir_dims *x, const ir_dims *y) {
-    ir_dims r = {.n = x->n > y->n ? x->n : y->n};
-    for (int i = r.n; i > 0; i--) { /* counted from the last axis */
-        ir_dim p = i <= x->n ? x->d[x->n - i] : 1, q = i <= y->n ? y->d[y->n - i] : 1;
-        if (p != q && p != 1 && q != 1) return r.n - i;
-        r.d[r.n - i] = p == 1 ? q : p;
-    }
-    *x = r;
-    return -1;
-}
-
-bool fe_broadcast_dims(fe_call *c, ig_tensor *a, ig_tensor *b, ir_dims *out_) {
-    ir_dims x = fe_dims(c, a), y = fe_dims(c, b);
-    int n = x.n > y.n ? x.n : y.n, axis = eager_merge(&x, &y);
-    *out_ = x;
-    if (axis < 0) return true;
-    ig_tensor *in[2] = {a, b};
-    ir_dim p = x.d[axis - n + x.n], q = y.d[axis - n + y.n];
-    ig_status e =
-        rt_fail(fe_alloc(c), IG_SHAPE, "%s vs %s: dim %d: %s != %s%s", FE_TYPE(a), FE_TYPE(b), axis,
-                FE_DIM(p), FE_DIM(q),
-                ir_dim_is_const(p) && ir_dim_is_const(q) ? "" : " for every size declared");
-    fe_error_status(c, eager_note(c, e, 2, in));
-    return false;
-}
-
-bool fe_spread(fe_call *c, int n, ig_tensor **t) {
-    ir_dims dims = {0}, pair;
-    for (int k = 0; k < n; k++) {
-        if (fe_is_poison(t[k])) return false;
-        ir_dims d = fe_dims(c, t[k]);
-        if (eager_merge(&dims, &d) < 0) continue;
-        for (int j = 0; j < k; j++) /* some pair is at fault */
-            if (!fe_broadcast_dims(c, t[j], t[k], &pair)) return false;
-    }
-    for (int k = 0; k < n; k++)
-        if (fe_is_poison(t[k] = fe_expand(c, t[k], &dims))) return false;
-    return true;
-}
-
-bool fe_unify(fe_call *c, int n, const ig_arg *args, ig_tensor **out_) {
-    return fe_promote(c, n, args, out_) && fe_spread(c, n, out_);
-}
-
-ig_tensor *fe_expand(fe_call *c, ig_tensor *t, const ir_dims *dims) {
-    ir_dims have = fe_dims(c, t);
-    if (fe_is_poison(t)) return t;
-    if (have.n == dims->n && !memcmp(have.d, dims->d, sizeof(ir_dim) * have.n)) return t;
-    if (have.n > dims->n)
-        return fe_error(c, IG_SHAPE, "%s cannot be broadcast to %d dims", FE_TYPE(t), dims->n);
-    ir_attr_bcast attr = {.dims = *dims};
-    attr.axes.n = have.n;
-    for (int i = 0; i < have.n; i++) attr.axes.a[i] = (uint8_t)(i + dims->n - have.n);
-    return fe_op1(c, OP_broadcast, &attr, t);
-}
-
-ig_tensor *fe_fill(fe_call *c, ig_tensor *scalar, const ir_dims *dims) {
-    return fe_expand(c, scalar, dims);
-}
-
-ig_tensor *fe_iota(fe_call *c, ig_dtype dtype, const ir_dims *dims, int axis) {
-    ir_attr_iota attr = {.dtype = (uint8_t)dtype, .dims = *dims, .axis = axis};
-    return fe_op(c, OP_iota, &attr, 0, NULL);
+ig_tensor *fe_ew(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor **in) {
+    ig_tensor *out = NULL;
+    if (!attr) attr = &eager_zero;
+    for (int k = 0; k < nin; k++)
+        if (!fe_is_usable(c, in[k], k)) return fe_poison(c);
+    if (eager_is_quick(c, op)) out = fe_kernels_ew(c, op, attr, nin, in);
+    if (out) return out;
+    return fe_spread(c, nin, in) ? eager_checked(c, op, attr, nin, in) : fe_poison(c);
 }

@@ -64,6 +64,8 @@ struct ig_session {
     ir_class class;
     ir_ref_ctx *ref; /* owned: what the reference prepares once */
     bool nan_trap;
+    const struct cg_eager_level *kernels; /* built in; NULL: every op runs on the reference */
+    ig_eager_count count;
     ig_tensor poison;
     ig_tensor *rng;  /* kept; NULL until first used */
     uint32_t ntrace; /* recordings begun */
@@ -175,6 +177,12 @@ fe_text fe_type_text(const fe_call *c, const ig_tensor *t);
 fe_text fe_dim_text(const fe_call *c, ir_dim d);
 #define FE_DIM(d) fe_dim_text(c, (d)).s
 
+/* Note where the operands of a failed op were made. */
+ig_status fe_note_operands(fe_call *c, ig_status e, int nin, ig_tensor *const *in);
+/* Run an op whose operands and result fit its type rule, by a kernel or else the reference; nothing
+ * is recorded.  False after an error. */
+bool fe_run_op(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
+               ig_tensor *out);
 /* Run one op and record it when a trace is under way.  Dims in attr may be symbolic in a trace. */
 ig_tensor *fe_op(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in);
 static inline ig_tensor *fe_op1(fe_call *c, ir_opcode op, const void *attr, ig_tensor *x) {
@@ -191,6 +199,26 @@ static inline ig_tensor *fe_op3(fe_call *c, ir_opcode op, const void *attr, ig_t
     return fe_op(c, op, attr, 3, in);
 }
 
+/* An elementwise op on operands of one element type that broadcast to one shape; they may be
+ * replaced in `in`. */
+ig_tensor *fe_ew(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor **in);
+
+/* --- Kernels (kernels.c) ------------------------------------------------------------------- */
+
+/* Choose the session's kernels: those of the best level here that has its class.  IG_EAGER names
+ * another level, or `reference`. */
+void fe_kernels_choose(ig_session *s);
+typedef enum fe_ran { FE_NO_KERNEL, FE_RAN, FE_FAILED } fe_ran;
+/* The same as fe_run_op, if there is a kernel. */
+fe_ran fe_kernels_run(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
+                      ig_tensor *out);
+/* An elementwise op outside of traces, broadcasting included, in a session that has kernels and no
+ * NaN trap; NULL when there is no kernel, or the operands do not fit. */
+ig_tensor *fe_kernels_ew(fe_call *c, ir_opcode op, const void *attr, int nin,
+                         ig_tensor *const *in);
+
+/* --- Operands (operands.c) ----------------------------------------------------------------- */
+
 /* The dims of a tensor: symbolic where a trace knows them so. */
 ir_dims fe_dims(const fe_call *c, const ig_tensor *t);
 ir_module *fe_module(const fe_call *c); /* of the trace, or NULL */
@@ -202,8 +230,6 @@ bool fe_spread(fe_call *c, int n, ig_tensor **t);
 ig_tensor *fe_expand(fe_call *c, ig_tensor *t, const ir_dims *dims);
 /* Arguments to tensors of one promoted type; false after an error. */
 bool fe_promote(fe_call *c, int n, const ig_arg *args, ig_tensor **out_);
-/* The same, then broadcast to one shape. */
-bool fe_unify(fe_call *c, int n, const ig_arg *args, ig_tensor **out_);
 /* One argument as a tensor. */
 ig_tensor *fe_arg(fe_call *c, ig_arg a);
 ig_tensor *fe_convert(fe_call *c, ig_tensor *t, ig_dtype dtype);

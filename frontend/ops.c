@@ -7,7 +7,7 @@
 
 ig_tensor *fe_ew2(fe_call *c, ir_opcode op, const void *attr, ig_tensor *x, ig_tensor *y) {
     ig_tensor *in[2] = {x, y};
-    return fe_spread(c, 2, in) ? fe_op(c, op, attr, 2, in) : fe_poison(c);
+    return fe_ew(c, op, attr, 2, in);
 }
 
 ig_tensor *fe_cmp(fe_call *c, ir_cmpop op, ig_tensor *x, ig_tensor *y) {
@@ -22,7 +22,7 @@ ig_tensor *fe_bit(fe_call *c, ir_bitop op, ig_tensor *x, ig_tensor *y) {
 
 ig_tensor *fe_select(fe_call *c, ig_tensor *p, ig_tensor *x, ig_tensor *y) {
     ig_tensor *in[3] = {p, x, y};
-    return fe_spread(c, 3, in) ? fe_op(c, OP_select, NULL, 3, in) : fe_poison(c);
+    return fe_ew(c, OP_select, NULL, 3, in);
 }
 
 /* A number as a scalar of x's type; it is representable by construction. */
@@ -174,7 +174,7 @@ static ig_tensor *ops_binary(const ig_site *site, const char *name, ir_opcode op
     FE_ENTER(site, name);
     ig_arg args[2] = {x, y};
     ig_tensor *in[2];
-    return fe_leave(c, fe_unify(c, 2, args, in) ? fe_op(c, op, attr, 2, in) : fe_poison(c));
+    return fe_leave(c, fe_promote(c, 2, args, in) ? fe_ew(c, op, attr, 2, in) : NULL);
 }
 
 #define CMP(word) \
@@ -213,10 +213,10 @@ ig_tensor *ig_shr_at(const ig_site *site, ig_arg x, ig_arg y) {
     FE_ENTER(site, "shr");
     ig_arg args[2] = {x, y};
     ig_tensor *in[2];
-    if (!fe_unify(c, 2, args, in)) return fe_leave(c, NULL);
+    if (!fe_promote(c, 2, args, in)) return fe_leave(c, NULL);
     ir_attr_shop attr = {.op = rt_is_signed((ig_dtype)in[0]->dtype) ? IR_shop_arith
                                                                     : IR_shop_right};
-    return fe_leave(c, fe_op(c, OP_shift, &attr, 2, in));
+    return fe_leave(c, fe_ew(c, OP_shift, &attr, 2, in));
 }
 
 /* x^n of integers by squaring. */
@@ -241,7 +241,7 @@ ig_tensor *ig_pow_at(const ig_site *site, ig_arg x, ig_arg y) {
                 c, fe_error(c, IG_RANGE, "an integer to the power of %lld", (long long)y.v.i));
         return fe_leave(c, ops_int_pow(c, x.v.t, y.v.u));
     }
-    return fe_leave(c, fe_unify(c, 2, args, in) ? fe_op(c, OP_pow, NULL, 2, in) : fe_poison(c));
+    return fe_leave(c, fe_promote(c, 2, args, in) ? fe_ew(c, OP_pow, NULL, 2, in) : NULL);
 }
 
 /* --- Three operands ------------------------------------------------------------------------ */
@@ -252,22 +252,22 @@ ig_tensor *ig_where_at(const ig_site *site, ig_arg p, ig_arg x, ig_arg y) {
     ig_tensor *in[3];
     bool ok = fe_promote(c, 2, args, in + 1);
     in[0] = p.kind == IG_ARG_TENSOR ? fe_arg(c, p) : fe_number(c, IG_bool, p);
-    return fe_leave(c, ok && fe_spread(c, 3, in) ? fe_op(c, OP_select, NULL, 3, in) : fe_poison(c));
+    return fe_leave(c, ok ? fe_ew(c, OP_select, NULL, 3, in) : NULL);
 }
 
 ig_tensor *ig_clip_at(const ig_site *site, ig_arg x, ig_arg lo, ig_arg hi) {
     FE_ENTER(site, "clip");
     ig_arg args[3] = {x, lo, hi};
     ig_tensor *in[3];
-    if (!fe_unify(c, 3, args, in)) return fe_leave(c, NULL);
-    return fe_leave(c, fe_op2(c, OP_min, NULL, fe_op2(c, OP_max, NULL, in[0], in[1]), in[2]));
+    if (!fe_promote(c, 3, args, in)) return fe_leave(c, NULL);
+    return fe_leave(c, fe_ew2(c, OP_min, NULL, fe_ew2(c, OP_max, NULL, in[0], in[1]), in[2]));
 }
 
 ig_tensor *ig_fma_at(const ig_site *site, ig_arg x, ig_arg y, ig_arg z) {
     FE_ENTER(site, "fma");
     ig_arg args[3] = {x, y, z};
     ig_tensor *in[3];
-    return fe_leave(c, fe_unify(c, 3, args, in) ? fe_op(c, OP_fma, NULL, 3, in) : fe_poison(c));
+    return fe_leave(c, fe_promote(c, 3, args, in) ? fe_ew(c, OP_fma, NULL, 3, in) : NULL);
 }
 
 /* --- Creation ------------------------------------------------------------------------------ */

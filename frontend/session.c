@@ -30,6 +30,7 @@ static ig_status session_make(const ig_session_options *opt, ig_session **out_) 
     s->alloc = alloc;
     s->class = opt && opt->nofma ? IR_CLASS_NOFMA : IR_CLASS_FMA;
     s->nan_trap = (opt && opt->nan_trap) || (trap && *trap && strcmp(trap, "0") != 0);
+    fe_kernels_choose(s);
     s->stream.session = s;
     s->stream.scope = &s->stream.root;
     s->poison.session = s;
@@ -118,6 +119,11 @@ void ig_session_nan_trap(ig_session *s, bool on) {
 ig_memory ig_memory_stats(const ig_session *s) {
     if (!s) s = ig_session_current();
     return s ? s->memory : (ig_memory){0};
+}
+
+ig_eager_count ig_eager_counts(const ig_session *s) {
+    if (!s) s = ig_session_current();
+    return s ? s->count : (ig_eager_count){0};
 }
 
 /* --- Scopes -------------------------------------------------------------------------------- */

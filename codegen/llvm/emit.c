@@ -373,7 +373,7 @@ static void emit_func(emit *e, const ir_func *f, LLVMValueRef fn) {
     e->op = NULL;
 }
 
-/* Declare a kernel: void(bufs, dims, lo, hi), local to the object. */
+/* Declare a kernel: void(bufs, dims, lo, hi). */
 static LLVMValueRef emit_declare_kernel(emit *e, const ir_func *f) {
     uint32_t n = ir_nparam(f);
     bool fits = n >= 2;
@@ -387,7 +387,10 @@ static LLVMValueRef emit_declare_kernel(emit *e, const ir_func *f) {
     }
     LLVMTypeRef param[4] = {e->ptr, e->ptr, e->i64, e->i64};
     LLVMValueRef fn = LLVMAddFunction(e->mod, f->name, LLVMFunctionType(e->none, param, 4, 0));
-    LLVMSetLinkage(fn, LLVMInternalLinkage);
+    if (e->job->export_kernels)
+        LLVMSetVisibility(fn, LLVMHiddenVisibility);
+    else
+        LLVMSetLinkage(fn, LLVMInternalLinkage);
     for (unsigned k = 1; k <= 2; k++) {
         emit_attr(e, fn, k, "noalias");
         emit_attr(e, fn, k, "readonly");

@@ -5,7 +5,7 @@
 #define CG_LLVM_PLUGIN_H
 #include "codegen/target.h"
 
-#define CG_LLVM_ABI 2u
+#define CG_LLVM_ABI 3u
 
 typedef struct cg_llvm_host {
     const ir_op_info *ops; /* ir_op_tab */
@@ -24,6 +24,7 @@ typedef struct cg_llvm_job {
     const ir_module *module; /* kernels and host functions after cg_lower */
     const cg_cpu *cpu;
     const char *prefix; /* NULL: an image; else the name prefix of a deployment object */
+    bool export_kernels; /* kernels are hidden symbols of the object; else they are local to it */
 } cg_llvm_job;
 
 typedef struct cg_llvm_api {

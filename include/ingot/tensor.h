@@ -112,6 +112,14 @@ typedef struct ig_memory {
 } ig_memory;
 IG_API ig_memory ig_memory_stats(const ig_session *s /* NULL: current */);
 
+/* How many ops a session has run by the kernels that were built into the library, and by the slower
+ * reference: when it was built without LLVM, for element types and forms that have no kernel
+ * (IG_LOG=slow names them), and under IG_EAGER=reference.  The bits are the same. */
+typedef struct ig_eager_count {
+    uint64_t kernels, reference;
+} ig_eager_count;
+IG_API ig_eager_count ig_eager_counts(const ig_session *s /* NULL: current */);
+
 /* --- Errors -------------------------------------------------------------------------------- */
 
 /* The first error of the calling thread's session, or NULL; it stays the session's. */

@@ -4,6 +4,8 @@
 Layers (who may include whom), headers alone, public headers as C++, sizes, words that must not appear in the
 library, what the shared libraries need, and the laws of the op table.  Prints one line a violation and a count.
 """
+import concurrent.futures
+import filecmp
 import os
 import re
 import subprocess
@@ -39,7 +41,8 @@ WIDE_FILES = {"ir/ir.h": "one-line inline accessors and the op builders, read as
 # The library never prints, exits or aborts: the exceptions are what the user asked for by an environment word.
 SILENT = re.compile(r"\b(printf|puts|putchar|perror|fprintf|abort|exit|_exit|longjmp|assert)\s*\(")
 SPEAKERS = {"runtime/base/log.c": "IG_LOG", "runtime/base/status.c": "ig_assert in debug builds",
-            "frontend/print.c": "ig_print"}
+            "frontend/print.c": "ig_print",
+            "codegen/eager/generate.c": "the program that writes the eager kernels when the project is built"}
 LIBRARY = ("runtime", "ir", "passes", "codegen", "frontend")
 LOOSE_ENDS = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 
@@ -168,6 +171,26 @@ def check_libraries():
             complain("libingot-rt", "does not link alone: " + p.stderr.strip().split("\n")[-1])
 
 
+def check_eager():
+    """The eager kernels are a function of the sources: written again they have the same bytes."""
+    folder = os.path.join(BUILD, "codegen", "eager")
+    generate = os.path.join(folder, "eager-gen")
+    levels = sorted(f[len("eager_"):-2] for f in (os.listdir(folder) if os.path.isdir(folder) else [])
+                    if f.startswith("eager_") and f.endswith(".o"))
+    env = dict(os.environ, IG_LLVM_PLUGIN=os.path.abspath(os.path.join(BUILD, "libingot-llvm.so")))
+    with tempfile.TemporaryDirectory() as d:
+        def write(level):
+            out = [os.path.join(d, f"eager_{level}.{end}") for end in ("o", "S")]
+            subprocess.run([generate, level] + out, env=env)
+            return [o for o in out if not os.path.exists(o) or
+                    not filecmp.cmp(o, os.path.join(folder, os.path.basename(o)), shallow=False)]
+        with concurrent.futures.ThreadPoolExecutor(max_workers=2) as pool:
+            for different in pool.map(write, levels):
+                for o in different:
+                    complain(os.path.basename(o), "written again it has other bytes")
+    print(f"eager kernels: {len(levels)} levels written again" if levels else "eager kernels: none, 1 skipped")
+
+
 def check_table():
     script = "tests/style/table_laws.py"
     if not os.path.exists(script):
@@ -189,6 +212,7 @@ def main():
         check_silence(path, lines)
     has_cxx = check_headers(files)
     check_libraries()
+    check_eager()
     check_table()
     for p in problems:
         print(p)

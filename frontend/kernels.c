@@ -1,0 +1,422 @@
+/* kernels.c - running an op by the kernels that were built in (codegen/eager/eager.h).
+ *
+ * A session chooses the kernels of one CPU level when it is made: the best one here of its class of
+ * arithmetic.  What an op asks for is brought to one of a few forms by joining axes that lie on one
+ * line; shapes that no form has are first moved into one that a form has.  An op, an element type
+ * or a form without a kernel is left to the reference, which gives the same bits. */
+#include "codegen/eager/eager.h"
+#include "frontend/fe.h"
+#include <stdlib.h>
+#include <string.h>
+
+void fe_kernels_choose(ig_session *s) {
+    const char *want = getenv("IG_EAGER");
+    s->kernels = NULL;
+    for (const cg_eager_level *l = cg_eager_tab; l->name; l++) {
+        const cg_cpu *cpu = cg_cpu_find(l->name);
+        bool wanted = !want || !*want || !strcmp(want, l->name);
+        if (wanted && cpu && cpu->class == s->class && cg_cpu_runs_here(cpu)) s->kernels = l;
+    }
+}
+
+/* Run a kernel over its rows. */
+static void kernels_launch(ig_kernel kernel, void *const *bufs, const int64_t *dims, int64_t rows) {
+    if (rows > 0) kernel(bufs, dims, 0, rows);
+}
+
+/* Products of extents: wrapping, as those of an empty tensor may be anything. */
+static int64_t kernels_mul(int64_t a, int64_t b) { return (int64_t)((uint64_t)a * (uint64_t)b); }
+
+/* --- Elementwise ---------------------------------------------------------------------------- */
+
+/* The elements of a result and, for each operand, how far apart they lie; axis 0 is the innermost.
+ * Neighbouring axes that lie on one line in every operand are one. */
+typedef struct kernels_box {
+    int rank;
+    int64_t dim[IG_MAX_RANK], stride[3][IG_MAX_RANK];
+} kernels_box;
+
+/* Append an axis outside the others. */
+static void box_add(kernels_box *b, int nin, int64_t dim, const int64_t *stride) {
+    int top = b->rank - 1;
+    bool joins = top >= 0;
+    if (dim == 1) return;
+    for (int k = 0; k < nin && joins; k++)
+        joins = stride[k] == kernels_mul(b->stride[k][top], b->dim[top]);
+    if (joins) {
+        b->dim[top] *= dim;
+        return;
+    }
+    b->dim[b->rank] = dim;
+    for (int k = 0; k < nin; k++) b->stride[k][b->rank] = stride[k];
+    b->rank++;
+}
+
+/* The box of operands that broadcast to dims (aligned at the last axis). */
+static void box_init(kernels_box *b, int rank, const int64_t *dim, int nin, ig_tensor *const *in) {
+    int64_t own[3] = {1, 1, 1};
+    b->rank = 0;
+    for (int i = 1; i <= rank; i++) { /* counted from the last axis */
+        int64_t stride[3];
+        for (int k = 0; k < nin; k++) {
+            int64_t d = i <= in[k]->rank ? in[k]->dim[in[k]->rank - i] : 1;
+            stride[k] = d == 1 ? 0 : own[k];
+            own[k] = kernels_mul(own[k], d);
+        }
+        box_add(b, nin, dim[rank - i], stride);
+    }
+}
+
+/* The kernel for a box whose operands all have elements of their own along each row, or one. */
+static ig_kernel box_kernel(const cg_eager_level *l, int row, ir_opcode op, int nin, kernels_box *b,
+                            const void **data) {
+    int form = 0;
+    for (int k = 0; k < nin && b->rank; k++) form |= (b->stride[k][0] == 0) << k;
+    if (form == 1 && ir_op_tab[op].commutes) { /* that form is made by swapping */
+        const void *first = data[0];
+        int64_t stride[IG_MAX_RANK];
+        memcpy(stride, b->stride[0], sizeof stride);
+        memcpy(b->stride[0], b->stride[1], sizeof stride);
+        memcpy(b->stride[1], stride, sizeof stride);
+        data[0] = data[1];
+        data[1] = first;
+        form = 2;
+    }
+    return cg_eager_kernel(l, row, form);
+}
+
+/* Run over the rows of a box, the axes outside of them one after the other. */
+static void box_run(const kernels_box *b, ig_kernel kernel, int nin, const void **data,
+                    const size_t *size, void *out, size_t out_size) {
+    int64_t dims[CG_EAGER_DIMS] = {b->rank > 1 ? b->dim[1] : 1, b->rank ? b->dim[0] : 1};
+    int64_t at[IG_MAX_RANK] = {0};
+    void *bufs[4];
+    for (int k = 0; k < nin; k++) {
+        memcpy(&bufs[k], &data[k], sizeof *bufs); /* operands are only read */
+        dims[2 + k] = b->rank > 1 ? b->stride[k][1] : 0;
+    }
+    bufs[nin] = out;
+    for (;;) {
+        kernels_launch(kernel, bufs, dims, dims[0]);
+        int i = 2;
+        for (; i < b->rank; i++) {
+            for (int k = 0; k < nin; k++)
+                bufs[k] = (char *)bufs[k] + b->stride[k][i] * (int64_t)size[k];
+            if (++at[i] < b->dim[i]) break;
+            for (int k = 0; k < nin; k++)
+                bufs[k] = (char *)bufs[k] - b->stride[k][i] * b->dim[i] * (int64_t)size[k];
+            at[i] = 0;
+        }
+        if (i >= b->rank) return;
+        bufs[nin] = (char *)bufs[nin] + (size_t)(dims[0] * dims[1]) * out_size;
+    }
+}
+
+/* The row of an elementwise op on these operands, or -1. */
+static int kernels_row(const cg_eager_level *l, ir_opcode op, const void *attr, int nin,
+                       ig_tensor *const *in) {
+    ig_dtype d = (ig_dtype)in[nin - 1]->dtype;
+    for (int k = 0; k + 1 < nin; k++)
+        if (in[k]->dtype != cg_eager_operand(op, k, d)) return -1;
+    return cg_eager_row(l, op, attr, d);
+}
+
+static bool kernels_same_shape(const ig_tensor *a, const ig_tensor *b) {
+    return a->rank == b->rank && !memcmp(a->dim, b->dim, sizeof *a->dim * a->rank);
+}
+
+/* The shape operands broadcast to; false when they do not (who reports that knows more). */
+static bool kernels_shape(int nin, ig_tensor *const *in, int *rank_, int64_t *dim_) {
+    int rank = 0;
+    for (int k = 0; k < nin; k++)
+        if (in[k]->rank > rank) rank = in[k]->rank;
+    for (int i = 1; i <= rank; i++) {
+        int64_t d = 1;
+        for (int k = 0; k < nin; k++) {
+            int64_t e = i <= in[k]->rank ? in[k]->dim[in[k]->rank - i] : 1;
+            if (e != d && e != 1 && d != 1) return false;
+            if (d == 1) d = e;
+        }
+        dim_[rank - i] = d;
+    }
+    *rank_ = rank;
+    return true;
+}
+
+ig_tensor *fe_kernels_ew(fe_call *c, ir_opcode op, const void *attr, int nin,
+                         ig_tensor *const *in) {
+    const cg_eager_level *l = c->s->session->kernels;
+    const void *data[3];
+    size_t size[3];
+    kernels_box box = {.rank = 0};
+    int64_t shape[IG_MAX_RANK];
+    const int64_t *dim = in[0]->dim;
+    int rank = in[0]->rank, row = kernels_row(l, op, attr, nin, in);
+    bool same = true;
+    if (row < 0) return NULL;
+    for (int k = 0; k < nin; k++) {
+        data[k] = in[k]->buf->data;
+        same = same && (!k || kernels_same_shape(in[0], in[k]));
+    }
+    if (same) { /* one row */
+        box.rank = 1;
+        box.dim[0] = fe_numel(in[0]);
+        for (int k = 0; k < nin; k++) box.stride[k][0] = 1;
+    } else if (kernels_shape(nin, in, &rank, shape)) {
+        dim = shape;
+        box_init(&box, rank, dim, nin, in);
+        for (int k = 0; k < nin; k++) size[k] = rt_dtype_bytes((ig_dtype)in[k]->dtype);
+    } else {
+        return NULL;
+    }
+    ig_kernel kernel = box_kernel(l, row, op, nin, &box, data);
+    if (!kernel) return NULL;
+    ig_tensor *out = fe_new(c, (ig_dtype)l->dtype[row], rank, dim);
+    if (fe_is_poison(out)) return out;
+    c->s->session->count.kernels++;
+    if (out->buf->bytes)
+        box_run(&box, kernel, nin, data, size, out->buf->data,
+                rt_dtype_bytes((ig_dtype)out->dtype));
+    return out;
+}
+
+/* --- Lines: reductions, running reductions, iota -------------------------------------------- */
+
+/* [outer, n, inner] around the axes from `first` to before `end`. */
+typedef struct kernels_lines {
+    int64_t dims[3];
+} kernels_lines;
+
+static kernels_lines lines_around(const ig_tensor *t, int first, int end) {
+    kernels_lines r = {{1, 1, 1}};
+    for (int i = 0; i < t->rank; i++) {
+        int64_t *d = &r.dims[i < first ? 0 : i < end ? 1 : 2];
+        *d = kernels_mul(*d, t->dim[i]);
+    }
+    return r;
+}
+
+/* Run a kernel of one of the families that count their own rows. */
+static fe_ran lines_run(fe_call *c, int row, int form, void *const *bufs, const int64_t *dims) {
+    const cg_eager_level *l = c->s->session->kernels;
+    ig_kernel kernel = row < 0 ? NULL : cg_eager_kernel(l, row, form);
+    int64_t size[2]; /* rows, picoseconds */
+    void *to[1] = {size};
+    if (!kernel) return FE_NO_KERNEL;
+    cg_eager_kernel(l, row, form + CG_EAGER_SIZE)(to, dims, 0, 1);
+    kernels_launch(kernel, bufs, dims, size[0]);
+    return FE_RAN;
+}
+
+/* x with its axes in another order, as a temporary; x itself when they already are; NULL after an
+ * error. */
+static ig_tensor *kernels_permute(fe_call *c, ig_tensor *x, const ir_axes *perm) {
+    ir_attr_perm attr = {.perm = *perm};
+    int64_t dim[IG_MAX_RANK];
+    bool same = true;
+    for (int i = 0; i < perm->n; i++) {
+        dim[i] = x->dim[perm->a[i]];
+        same = same && perm->a[i] == i;
+    }
+    if (same) return x;
+    ig_tensor *y = fe_new(c, (ig_dtype)x->dtype, perm->n, dim);
+    return !fe_is_poison(y) && fe_run_op(c, OP_transpose, &attr, 1, &x, y) ? y : NULL;
+}
+
+/* Reduced axes that are not neighbours go to the end first. */
+static fe_ran kernels_reduce(fe_call *c, int row, const ir_attr_reduce *a, ig_tensor *x,
+                             const ig_tensor *out) {
+    int first = a->axes.n ? a->axes.a[0] : x->rank, end = first + a->axes.n;
+    if (a->axes.n && a->axes.a[a->axes.n - 1] != end - 1) {
+        ir_axes perm = {.n = 0};
+        for (int i = 0, k = 0; i < x->rank; i++) {
+            if (k < a->axes.n && a->axes.a[k] == i)
+                k++;
+            else
+                perm.a[perm.n++] = (uint8_t)i;
+        }
+        first = perm.n;
+        end = x->rank;
+        for (int k = 0; k < a->axes.n; k++) perm.a[perm.n++] = a->axes.a[k];
+        if (!(x = kernels_permute(c, x, &perm))) return FE_FAILED;
+    }
+    kernels_lines at = lines_around(x, first, end);
+    void *bufs[2] = {x->buf->data, out->buf->data};
+    return lines_run(c, row, at.dims[2] > 1, bufs, at.dims);
+}
+
+static fe_ran kernels_along(fe_call *c, int row, int axis, const ig_tensor *t, void *const *bufs) {
+    kernels_lines at = lines_around(t, axis, axis + 1);
+    return lines_run(c, row, at.dims[2] > 1, bufs, at.dims);
+}
+
+/* --- Contractions --------------------------------------------------------------------------- */
+
+/* Variables of a contraction in some order; those of extent 1 are left out. */
+typedef struct kernels_vars {
+    int n;
+    uint8_t v[IR_EIN_VARS];
+    int64_t extent; /* the product */
+} kernels_vars;
+
+enum { EIN_BATCH, EIN_M, EIN_N, EIN_K, EIN_CLASSES };
+
+typedef struct kernels_ein {
+    int64_t extent[IR_EIN_VARS];
+    kernels_vars of[EIN_CLASSES];
+} kernels_ein;
+
+static void vars_add(kernels_vars *s, const kernels_ein *e, uint8_t var) {
+    if (e->extent[var] == 1) return;
+    s->v[s->n++] = var;
+    s->extent = kernels_mul(s->extent, e->extent[var]);
+}
+
+/* Where a variable is used: bit 0, 1: operands, bit 2: the result; 8: twice in one of them. */
+static unsigned ein_uses(const ir_rel *rel, uint8_t var) {
+    unsigned r = 0;
+    for (int k = 0; k < 3; k++) {
+        const ir_axes *a = k == 2 ? &rel->out : &rel->in[k];
+        for (int i = 0; i < a->n; i++)
+            if (a->a[i] == var) r |= r >> k & 1 ? 8 : 1u << k;
+    }
+    return r;
+}
+
+/* Sort the variables into batch, M, N and K; false when there are others. */
+static bool ein_classify(kernels_ein *e, const ir_rel *rel, ig_tensor *const *in) {
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; i < rel->in[k].n; i++) e->extent[rel->in[k].a[i]] = in[k]->dim[i];
+    for (int k = 0; k < EIN_CLASSES; k++) e->of[k] = (kernels_vars){.extent = 1};
+    for (int i = 0; i < rel->out.n; i++) {
+        unsigned uses = ein_uses(rel, rel->out.a[i]);
+        if (uses < 5 || uses > 7) return false;
+        vars_add(&e->of[uses == 7 ? EIN_BATCH : uses == 5 ? EIN_M : EIN_N], e, rel->out.a[i]);
+    }
+    for (int i = 0; i < rel->norder; i++) {
+        if (ein_uses(rel, rel->order[i]) != 3) return false;
+        vars_add(&e->of[EIN_K], e, rel->order[i]);
+    }
+    return true;
+}
+
+/* Whether a list of variables is these three classes one after the other. */
+static bool ein_is(const kernels_ein *e, const ir_axes *a, int first, int second, int third) {
+    const kernels_vars *want[3] = {&e->of[first], &e->of[second], &e->of[third]};
+    int k = 0, at = 0;
+    for (int i = 0; i < a->n; i++) {
+        if (e->extent[a->a[i]] == 1) continue;
+        while (k < 3 && at == want[k]->n) k++, at = 0;
+        if (k == 3 || want[k]->v[at++] != a->a[i]) return false;
+    }
+    return true;
+}
+
+/* The axes of a list of variables in the order of three classes, then those of extent 1. */
+static ir_axes ein_axes(const kernels_ein *e, const ir_axes *a, int first, int second, int third) {
+    int class[3] = {first, second, third};
+    ir_axes perm = {.n = 0};
+    for (int k = 0; k < 3; k++)
+        for (int j = 0; j < e->of[class[k]].n; j++)
+            for (int i = 0; i < a->n; i++)
+                if (a->a[i] == e->of[class[k]].v[j]) perm.a[perm.n++] = (uint8_t)i;
+    for (int i = 0; i < a->n; i++)
+        if (e->extent[a->a[i]] == 1) perm.a[perm.n++] = (uint8_t)i;
+    return perm;
+}
+
+/* Bring an operand with the free variables `free` into one of its two forms; *swapped_ when K
+ * comes first.  NULL after an error. */
+static ig_tensor *ein_operand(fe_call *c, const kernels_ein *e, const ir_axes *a, ig_tensor *x,
+                              int free, bool *k_first_) {
+    int plain[2] = {free == EIN_M ? EIN_M : EIN_K, free == EIN_M ? EIN_K : EIN_N};
+    *k_first_ = free == EIN_N;
+    if (ein_is(e, a, EIN_BATCH, plain[0], plain[1])) return x;
+    *k_first_ = free == EIN_M;
+    if (ein_is(e, a, EIN_BATCH, plain[1], plain[0])) return x;
+    *k_first_ = free == EIN_N;
+    ir_axes perm = ein_axes(e, a, EIN_BATCH, plain[0], plain[1]);
+    return kernels_permute(c, x, &perm);
+}
+
+/* Sums of products of two operands. */
+static fe_ran kernels_ein_run(fe_call *c, int row, const ir_rel *given, ig_tensor *const *in,
+                              ig_tensor *out) {
+    ir_rel rel = *given;
+    ig_tensor *x[2] = {in[0], in[1]}, *to = out;
+    kernels_ein e;
+    bool k_first[2];
+    if (rel.nin != 2 || rel.monoid != IR_redop_sum || row < 0) return FE_NO_KERNEL;
+    if (!ein_classify(&e, &rel, x)) return FE_NO_KERNEL;
+    if (!ein_is(&e, &rel.out, EIN_BATCH, EIN_M, EIN_N) &&
+        ein_is(&e, &rel.out, EIN_BATCH, EIN_N, EIN_M)) { /* the product of the transposes */
+        rel.in[0] = given->in[1], rel.in[1] = given->in[0];
+        x[0] = in[1], x[1] = in[0];
+        ein_classify(&e, &rel, x);
+    }
+    for (int k = 0; k < 2; k++)
+        if (!(x[k] = ein_operand(c, &e, &rel.in[k], x[k], k ? EIN_N : EIN_M, &k_first[k])))
+            return FE_FAILED;
+    bool direct = ein_is(&e, &rel.out, EIN_BATCH, EIN_M, EIN_N);
+    ir_axes perm = ein_axes(&e, &rel.out, EIN_BATCH, EIN_M, EIN_N), back = {.n = perm.n};
+    if (!direct) {
+        int64_t dim[IG_MAX_RANK];
+        for (int i = 0; i < perm.n; i++) {
+            dim[i] = out->dim[perm.a[i]];
+            back.a[perm.a[i]] = (uint8_t)i;
+        }
+        to = fe_new(c, (ig_dtype)out->dtype, perm.n, dim);
+        if (fe_is_poison(to)) return FE_FAILED;
+    }
+    int64_t dims[4] = {e.of[EIN_BATCH].extent, e.of[EIN_M].extent, e.of[EIN_N].extent,
+                       e.of[EIN_K].extent};
+    void *bufs[3] = {x[0]->buf->data, x[1]->buf->data, to->buf->data};
+    fe_ran ran = lines_run(c, row, (k_first[0] ? 1 : 0) | (k_first[1] ? 0 : 2), bufs, dims);
+    if (direct || ran != FE_RAN) return ran;
+    bool ok = fe_run_op(c, OP_transpose, &(ir_attr_perm){.perm = back}, 1, &to, out);
+    return ok ? FE_RAN : FE_FAILED;
+}
+
+/* --- Any op --------------------------------------------------------------------------------- */
+
+static fe_ran kernels_elementwise(fe_call *c, int row, ir_opcode op, int nin, ig_tensor *const *in,
+                                  ig_tensor *out) {
+    kernels_box box = {.rank = 1, .dim = {fe_numel(out)}, .stride = {{1}, {1}, {1}}};
+    const void *data[3];
+    size_t size[3] = {0};
+    if (row < 0) return FE_NO_KERNEL;
+    for (int k = 0; k < nin; k++) data[k] = in[k]->buf->data;
+    ig_kernel kernel = box_kernel(c->s->session->kernels, row, op, nin, &box, data);
+    if (!kernel) return FE_NO_KERNEL;
+    box_run(&box, kernel, nin, data, size, out->buf->data, 0);
+    return FE_RAN;
+}
+
+static fe_ran kernels_try(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
+                          ig_tensor *out) {
+    const cg_eager_level *l = c->s->session->kernels;
+    ig_dtype d = nin ? (ig_dtype)in[nin - 1]->dtype : IG_NONE;
+    int row = cg_eager_row(l, op, attr, d);
+    void *bufs[2] = {nin ? in[0]->buf->data : out->buf->data, out->buf->data};
+    int64_t n = fe_numel(out);
+    switch (op) {
+    case OP_reduce: return kernels_reduce(c, row, attr, in[0], out);
+    case OP_cumred:
+        return kernels_along(c, row, (int)((const ir_attr_cumred *)attr)->axis, out, bufs);
+    case OP_iota:
+        return kernels_along(c, row, (int)((const ir_attr_iota *)attr)->axis, out, bufs + 1);
+    case OP_rng_bits: return lines_run(c, row, 0, bufs, &n);
+    case OP_ein: return kernels_ein_run(c, row, &((const ir_attr_ein *)attr)->rel, in, out);
+    default:
+        if (!ir_is_elementwise(op)) return FE_NO_KERNEL;
+        return kernels_elementwise(c, row, op, nin, in, out);
+    }
+}
+
+fe_ran fe_kernels_run(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
+                      ig_tensor *out) {
+    if (!c->s->session->kernels) return FE_NO_KERNEL;
+    fe_ran ran = out->buf->bytes ? kernels_try(c, op, attr, nin, in, out) : FE_RAN;
+    if (ran == FE_RAN) c->s->session->count.kernels++;
+    return ran;
+}
