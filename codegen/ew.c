@@ -4,9 +4,7 @@
  * INT_MIN / -1, a shift never its width, `fma` appears in class fma only, f16 and bf16 are f32 with
  * explicit rounding, and float remainder is integer long division.  So no target calls a library,
  * and none has to know the edge values of ops.def.
- *
- * Transcendental functions are the bodies of
- * ir/math.c, built once a kernel and copied op by op through cg_ew. */
+ * Transcendental functions are in body.c. */
 #include "codegen/kernel.h"
 #include "runtime/base/plant.h"
 
@@ -184,72 +182,6 @@ static ir_ref ew_float_rem(cg_kernel *k, ig_dtype d, ir_ref x, ir_ref y) {
     return cg_bits(k, cg_cast(k, bits, f.u), d);
 }
 
-/* --- Bodies of transcendental functions ----------------------------------------------------- */
-
-/* The body of a function at a type, built on first use. */
-static cg_body *ew_body(cg_kernel *k, ir_opcode op, ig_dtype d) {
-    for (uint32_t i = 0; i < k->bodies.n; i++)
-        if (k->bodies.data[i]->op == op && k->bodies.data[i]->dtype == d) return k->bodies.data[i];
-    const ig_allocator *a = k->b.m->alloc;
-    ir_ref in[3];
-    cg_body *body = rt_alloc_zero(a, sizeof *body);
-    if (!body || !rt_vec_push(a, &k->bodies, body)) {
-        rt_free(a, body, sizeof *body);
-        ir_build_error(&k->b, rt_fail_memory());
-        return NULL;
-    }
-    body->op = op;
-    body->dtype = d;
-    ir_build_begin(&body->b, k->b.m, ir_op_tab[op].name, IR_FN, IR_BUILD_OPT);
-    for (int i = 0; i < ir_op_tab[op].arity; i++)
-        in[i] = ir_param(&body->b, ir_scalar_type(d), NULL);
-    body->result = ir_math_emit(&body->b, op, in);
-    if (body->b.error) { /* hand the error over */
-        ir_build_error(&k->b, body->b.error);
-        body->b.error = NULL;
-        return NULL;
-    }
-    return body;
-}
-
-/* Copy one op of a body. */
-static ir_ref ew_body_op(cg_kernel *k, const ir_func *f, const ir_op *o, const ir_ref *map) {
-    const void *attr = ir_attr_get(k->b.m, o->attr);
-    ir_ref in[3];
-    if (o->code == OP_const) {
-        const ir_attr_const *c = attr;
-        return ir_const(&k->b, c->type, c->data.bytes, (size_t)c->data.n);
-    }
-    if (!ir_is_elementwise((ir_opcode)o->code) || o->nin > 3) {
-        cg_broken(k, "the body of a function holds more than elementwise ops");
-        return (ir_ref){0};
-    }
-    for (uint32_t i = 0; i < o->nin; i++) in[i] = map[ir_op_in(f, o, i).i];
-    if (o->code == OP_bitcast) /* the bits of a NaN never matter there: math.c, law 2 */
-        return cg_bits(k, in[0], (ig_dtype)((const ir_attr_dtype *)attr)->dtype);
-    ig_dtype d = (ig_dtype)ir_val_type(f, ir_op_in(f, o, o->nin - 1u))->dtype;
-    return cg_ew(k, (ir_opcode)o->code, attr, d, o->nin, in);
-}
-
-static ir_ref ew_math(cg_kernel *k, ir_opcode op, ig_dtype d, int nin, const ir_ref *in) {
-    const ig_allocator *a = k->b.m->alloc;
-    const cg_body *body = ew_body(k, op, d);
-    if (!body) return (ir_ref){0};
-    const ir_func *f = body->b.f;
-    size_t size = f->values.n * sizeof(ir_ref);
-    ir_ref *map = rt_alloc_zero(a, size);
-    if (!map) {
-        ir_build_error(&k->b, rt_fail_memory());
-        return (ir_ref){0};
-    }
-    for (int i = 0; i < nin; i++) map[ir_param_ref(f, (uint32_t)i).i] = in[i];
-    for (uint32_t o = 0; o < f->ops.n && !cg_failed(k); o++)
-        map[f->ops.data[o].out0] = ew_body_op(k, f, &f->ops.data[o], map);
-    ir_ref r = map[body->result.i];
-    rt_free(a, map, size);
-    return r;
-}
-
 void cg_philox(cg_kernel *k, const ir_ref in[4], ir_ref out_[4]) {
     ir_ref x[4];
     int lanes = 0;
@@ -302,7 +234,7 @@ static ir_ref ew_planted(cg_kernel *k, ir_opcode op, ig_dtype d, const ir_ref *i
 /* An op whose operands and result have the register type d. */
 static ir_ref ew_same(cg_kernel *k, ir_opcode op, const void *attr, ig_dtype d, int nin,
                       const ir_ref *in) {
-    if (ir_math_has(op, d)) return ew_math(k, op, d, nin, in);
+    if (ir_math_has(op, d)) return cg_math(k, op, d, nin, in);
     ir_ref wrong = ew_planted(k, op, d, in);
     if (wrong.i) return wrong;
     switch (op) {

@@ -24,6 +24,7 @@ typedef struct cg_body {
     ig_dtype dtype;
     ir_builder b;
     ir_ref result;
+    ir_ref usual; /* of ir_math_emit */
 } cg_body;
 
 /* A function being written at kernel level. */
@@ -101,6 +102,8 @@ ir_ref cg_to_odd(cg_kernel *k, ir_ref f64);
 ir_ref cg_ew(cg_kernel *k, ir_opcode op, const void *attr, ig_dtype dtype, int nin,
              const ir_ref *in);
 ir_ref cg_convert(cg_kernel *k, ig_dtype from, ig_dtype to, ir_ref x);
+/* body.c: a transcendental function of registers of type d, f32 or f64. */
+ir_ref cg_math(cg_kernel *k, ir_opcode op, ig_dtype d, int nin, const ir_ref *in);
 /* Four u32 words of Philox. */
 void cg_philox(cg_kernel *k, const ir_ref in[4], ir_ref out_[4]);
 #endif

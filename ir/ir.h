@@ -467,9 +467,11 @@ void ir_canon_nan(ig_dtype dtype, void *data, int64_t n);
 #define IR_KB 512
 
 /* math.c: the one body of a transcendental function, op by op, on scalars (f32 or f64).  16-bit floats go through f32.
- * Emits into b for operands of any shape or lanes; the reference evaluates the same ops. */
+ * Emits into b for operands of any shape or lanes; the reference evaluates the same ops.
+ * *usual_ (NULL: not wanted) is a bool that holds for nearly all arguments of nearly all programs, or nothing: where it
+ * holds, the third operands of the selects on it, which follow each other, need not be computed. */
 bool ir_math_has(ir_opcode op, ig_dtype dtype);
-ir_ref ir_math_emit(ir_builder *b, ir_opcode op, const ir_ref *in);
+ir_ref ir_math_emit(ir_builder *b, ir_opcode op, const ir_ref *in, ir_ref *usual_);
 /* Philox4x32-10: (key0, key1, counter lo, counter hi) as u32 values of one shape -> four u32 values. */
 void ir_philox_emit(ir_builder *b, const ir_ref in[4], ir_ref out_[4]);
 

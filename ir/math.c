@@ -6,7 +6,8 @@
  *
  * Laws for bodies.
  *  1. No branches: both sides of a condition are computed and selected.  What is not selected may
- *     be any garbage.
+ *     be any garbage.  A body may name one condition as usual (ir_math_emit): its selects stand in
+ *     a row, and kernels branch around what only their third operands need.
  *  2. The bits of a NaN never reach a result that is not a NaN, so that a target need not make them
  *     canonical when a body casts a float to its bits.
  *  3. fma may round once or twice (numerics rule 12).  A product that must be exact has factors
@@ -23,8 +24,9 @@
  * denormals or overflows to infinity by itself.  The last step is one fma, s + (r s) q, so that q's
  * rounding counts for |r| <= 0.35 only.
  * expm1: the same with the 1 taken from the scale, 2^n - 1, and r carried in two parts.
- * log: x = 2^e (1 + f); f32: f - f^2/2 + f^3 p(f); f64: s = f / (2 + f), log(1 + f) = 2 s + s^3
- * p(s^2) in the arrangement of FreeBSD's e_log.c (Sun Microsystems, 1993).
+ * log: x = 2^e (1 + f), what is not a positive normal number being the unusual case.  f32:
+ * f - f^2/2 + f^3 p(f), p a tree, as a chain of eight would be waited for.  f64: s = f / (2 + f),
+ * log(1 + f) = 2 s + s^3 p(s^2) in the arrangement of FreeBSD's e_log.c (Sun Microsystems, 1993).
  * log1p: the same on u = 1 + x with the rounding error of u brought in as c / u.
  *
  * Polynomials are minimax fits (Remez) of our own, for the error measure of the final result, then
@@ -77,6 +79,20 @@ ir_ref math_poly(ir_builder *b, ir_ref x, const double *c, int n) {
     ir_ref y = math_k(b, x, c[n - 1]);
     for (int k = n - 2; k >= 0; k--) y = math_fma(b, y, x, math_k(b, x, c[k]));
     return y;
+}
+
+/* Pairs, then pairs of pairs: (c0 + c1 x) + x^2 (c2 + c3 x) ... */
+ir_ref math_poly_tree(ir_builder *b, ir_ref x, const double *c, int n) {
+    enum { MOST = 32 };
+    ir_ref y[MOST] = {{0}};
+    for (int k = 0; k < n && k < MOST; k++) y[k] = math_k(b, x, c[k]);
+    while (n > 1) {
+        for (int k = 0; 2 * k < n; k++)
+            y[k] = 2 * k + 1 < n ? math_fma(b, y[2 * k + 1], x, y[2 * k]) : y[2 * k];
+        n = (n + 1) / 2;
+        if (n > 1) x = math_mul(b, x, x);
+    }
+    return y[0];
 }
 
 ir_ref math_selectk(ir_builder *b, ir_ref p, double k, ir_ref x) {
@@ -192,26 +208,62 @@ ir_ref math_expm1(ir_builder *b, ir_ref x) {
 
 /* --- log and log1p ---------------------------------------------------------------------------- */
 
-ir_ref math_split(ir_builder *b, ir_ref x, bool denormals, ir_ref *e_) {
+/* Cut x at sqrt(1/2): *e_ is what is left of its exponent after `bias`, 2^mant included. */
+static ir_ref math_cut(ir_builder *b, ir_ref x, ir_ref bias, ir_ref *e_) {
     const math_fmt *f = math_format(b, x);
     bool wide = f->real == IG_f64;
     uint64_t one = wide ? UINT64_C(0x3ff) << 52 : 0x3f800000;
     uint64_t off = wide ? UINT64_C(0x3fe6a09e667f3bcd) : 0x3f3504f3; /* sqrt(1/2) */
-    double two = wide ? 0x1p52 : 0x1p23; /* its bits with e added are 2^mant + e */
-    ir_ref bias = math_k(b, x, two + f->bias);
-    if (denormals) {
-        ir_ref tiny = math_ltk(b, x, f->min);
-        x = math_select(b, tiny, math_mulk(b, x, 2 * two), x);
-        bias = math_selectk(b, tiny, two + f->bias + f->mant + 1, bias);
-    }
     ir_ref i = math_cast(b, x, f->uint);
-    ir_ref u =
-        math_add(b, i, math_ik(b, i, one - off)); /* exponent and fraction cut at sqrt(1/2) */
+    ir_ref u = math_add(b, i, math_ik(b, i, one - off));
     ir_ref e = math_shr(b, u, f->mant);
     e = math_or(b, e, math_ik(b, u, (uint64_t)(f->bias + f->mant) << f->mant));
     *e_ = math_sub(b, math_cast(b, e, f->real), bias);
     ir_ref m = math_and(b, u, math_ik(b, u, (UINT64_C(1) << f->mant) - 1));
     return math_subk(b, math_cast(b, math_add(b, m, math_ik(b, m, off)), f->real), 1);
+}
+
+/* The bias of a normal number, and how much more a denormal has that was scaled. */
+static double math_cut_bias(const math_fmt *f) { return ldexp(1, f->mant) + f->bias; }
+static ir_ref math_scale(ir_builder *b, ir_ref x) {
+    return math_mulk(b, x, ldexp(1, math_format(b, x)->mant + 1));
+}
+
+ir_ref math_split(ir_builder *b, ir_ref x, bool denormals, ir_ref *e_) {
+    const math_fmt *f = math_format(b, x);
+    double k = math_cut_bias(f);
+    ir_ref bias = math_k(b, x, k);
+    if (denormals) {
+        ir_ref tiny = math_ltk(b, x, f->min);
+        x = math_select(b, tiny, math_scale(b, x), x);
+        bias = math_selectk(b, tiny, k + f->mant + 1, bias);
+    }
+    return math_cut(b, x, bias, e_);
+}
+
+/* The same for the logarithm of any x.  Usual is a positive normal number: of its bits plus the
+ * least one's, as a signed number, only those are above twice the least.  Where x has no logarithm,
+ * or none that is finite, neither has 2^e: e is made -inf, inf or NaN, f is some number in its
+ * range.  *small_ (NULL: none) is made 0 there. */
+static ir_ref math_split_any(ir_builder *b, ir_ref x, ir_ref *small_, ir_ref *e_, ir_ref *usual_) {
+    const math_fmt *f = math_format(b, x);
+    ir_ref i = math_cast(b, x, f->real == IG_f64 ? IG_i64 : IG_i32);
+    ir_ref least = math_ik(b, i, UINT64_C(1) << f->mant);
+    ir_ref two = math_ik(b, i, (UINT64_C(2) << f->mant) - 1);
+    ir_ref usual = *usual_ = math_lt(b, two, math_add(b, i, least));
+    double k = math_cut_bias(f);
+    ir_ref bias = math_k(b, x, k), zero = math_k(b, x, 0);
+    ir_ref tiny = math_ltk(b, x, f->min);
+    ir_ref scaled = math_select(b, tiny, math_scale(b, x), x);
+    ir_ref edge = math_selectk(b, tiny, k + f->mant + 1, bias);
+    edge = math_selectk(b, math_eq(b, x, zero), INFINITY, edge);
+    edge = math_selectk(b, math_eqk(b, x, INFINITY), -INFINITY, edge);
+    ir_ref in_domain = math_cmp(b, IR_cmpop_le, zero, x);
+    edge = math_select(b, in_domain, edge, math_k(b, x, NAN));
+    x = math_select(b, usual, x, scaled);
+    bias = math_select(b, usual, bias, edge);
+    if (small_) *small_ = math_select(b, usual, *small_, zero);
+    return math_cut(b, x, bias, e_);
 }
 
 /* log(2^e (1 + f)) + small */
@@ -222,7 +274,8 @@ static ir_ref math_log_f32(ir_builder *b, ir_ref e, ir_ref f, ir_ref small) {
                                -0x1.0d8822p-3, 0x1.056166p-3,  -0x1.38b66ap-4};
     const math_fmt *t = math_format(b, f);
     ir_ref z = math_mul(b, f, f);
-    ir_ref y = math_fma(b, z, math_poly(b, f, q, MATH_N(q)), small);
+    ir_ref c = math_poly_tree(b, f, q + 1, MATH_N(q) - 1);
+    ir_ref y = math_fma(b, z, math_fma(b, c, f, math_k(b, f, q[0])), small);
     return math_fmak(b, e, math_ln2_hi(t), math_add(b, f, y));
 }
 
@@ -245,30 +298,21 @@ static ir_ref math_log_core(ir_builder *b, ir_ref e, ir_ref f, ir_ref small) {
     return wide ? math_log_f64(b, e, f, small) : math_log_f32(b, e, f, small);
 }
 
-/* y where low < x < inf; -inf at low, inf at inf, NaN below and for NaN. */
-static ir_ref math_log_edges(ir_builder *b, ir_ref x, double low, ir_ref y) {
-    ir_ref edge = math_k(b, x, NAN);
-    edge = math_selectk(b, math_eqk(b, x, low), -INFINITY, edge);
-    y = math_select(b, math_gtk(b, x, low), y, edge);
-    return math_select(b, math_eqk(b, x, INFINITY), x, y);
+ir_ref math_log(ir_builder *b, ir_ref x, ir_ref *usual_) {
+    ir_ref e, f = math_split_any(b, x, NULL, &e, usual_);
+    return math_log_core(b, e, f, math_mulk(b, e, math_ln2_lo(math_format(b, x))));
 }
 
-ir_ref math_log(ir_builder *b, ir_ref x) {
-    ir_ref e, f = math_split(b, x, true, &e);
-    ir_ref y = math_log_core(b, e, f, math_mulk(b, e, math_ln2_lo(math_format(b, x))));
-    return math_log_edges(b, x, 0, y);
-}
-
-ir_ref math_log1p(ir_builder *b, ir_ref x) {
+ir_ref math_log1p(ir_builder *b, ir_ref x, ir_ref *usual_) {
     const math_fmt *t = math_format(b, x);
     ir_ref one = math_k(b, x, 1), e;
     ir_ref u = math_add(b, x, one), v = math_sub(b, u, one);
     ir_ref c = math_sub(b, one, math_sub(b, u, v));
     c = math_add(b, c, math_sub(b, x, v)); /* 1 + x = u + c */
-    ir_ref f = math_split(b, u, false, &e);
-    ir_ref y = math_log_core(b, e, f, math_fmak(b, e, math_ln2_lo(t), math_div(b, c, u)));
-    y = math_select(b, math_ltk(b, math_abs(b, x), t->real == IG_f64 ? 0x1p-54 : 0x1p-25), x, y);
-    return math_log_edges(b, x, -1, y);
+    c = math_div(b, c, u);
+    ir_ref f = math_split_any(b, u, &c, &e, usual_);
+    ir_ref y = math_log_core(b, e, f, math_fmak(b, e, math_ln2_lo(t), c));
+    return math_select(b, math_ltk(b, math_abs(b, x), t->real == IG_f64 ? 0x1p-54 : 0x1p-25), x, y);
 }
 
 /* --- Philox ----------------------------------------------------------------------------------- */
@@ -303,14 +347,14 @@ void ir_philox_emit(ir_builder *b, const ir_ref in[4], ir_ref out_[4]) {
 
 /* --- Dispatch --------------------------------------------------------------------------------- */
 
-static ir_ref math_body(ir_builder *b, ir_opcode op, const ir_ref *in) {
+static ir_ref math_body(ir_builder *b, ir_opcode op, const ir_ref *in, ir_ref *usual_) {
     switch (op) {
     case OP_exp: return math_exp(b, in[0]);
     case OP_expm1: return math_expm1(b, in[0]);
-    case OP_log: return math_log(b, in[0]);
-    case OP_log1p: return math_log1p(b, in[0]);
-    case OP_sin: return math_sin(b, in[0]);
-    case OP_cos: return math_cos(b, in[0]);
+    case OP_log: return math_log(b, in[0], usual_);
+    case OP_log1p: return math_log1p(b, in[0], usual_);
+    case OP_sin: return math_sin(b, in[0], usual_);
+    case OP_cos: return math_cos(b, in[0], usual_);
     case OP_tanh: return math_tanh(b, in[0]);
     case OP_erf: return math_erf(b, in[0]);
     case OP_pow: return math_pow(b, in[0], in[1]);
@@ -335,16 +379,18 @@ bool ir_math_has(ir_opcode op, ig_dtype dtype) {
     }
 }
 
-ir_ref ir_math_emit(ir_builder *b, ir_opcode op, const ir_ref *in) {
+ir_ref ir_math_emit(ir_builder *b, ir_opcode op, const ir_ref *in, ir_ref *usual_) {
     ig_dtype d = (ig_dtype)ir_type_of(b, in[0]).dtype;
-    ir_ref x[2];
+    ir_ref x[2], usual = {0};
+    if (!usual_) usual_ = &usual;
+    *usual_ = usual;
     if (b->error) return (ir_ref){0};
     if (!ir_math_has(op, d)) {
         ir_build_error(b, rt_fail(b->m->alloc, IG_INTERNAL, "%s has no body at %s",
                                   ir_op_tab[op].name, ig_dtype_name(d)));
         return (ir_ref){0};
     }
-    if (d == IG_f32 || d == IG_f64) return math_body(b, op, in);
+    if (d == IG_f32 || d == IG_f64) return math_body(b, op, in, usual_);
     for (int k = 0; k < ir_op_tab[op].arity; k++) x[k] = math_convert(b, in[k], IG_f32);
-    return math_convert(b, math_body(b, op, x), d);
+    return math_convert(b, math_body(b, op, x, usual_), d);
 }

@@ -119,6 +119,8 @@ static inline ir_ref math_cast(ir_builder *b, ir_ref x, ig_dtype to) {
 
 /* c[0] + c[1] x + ... + c[n-1] x^(n-1), by Horner's rule. */
 ir_ref math_poly(ir_builder *b, ir_ref x, const double *c, int n);
+/* The same in a tree (Estrin): more ops, but fewer that wait for each other. */
+ir_ref math_poly_tree(ir_builder *b, ir_ref x, const double *c, int n);
 /* x between lo and hi; a NaN stays. */
 ir_ref math_clamp(ir_builder *b, ir_ref x, double lo, double hi);
 /* The sign bit of x as an integer, and x with its sign flipped by such an integer. */
@@ -129,14 +131,14 @@ ir_ref math_selectk(ir_builder *b, ir_ref p, double k, ir_ref x);
 
 #define MATH_N(c) ((int)(sizeof(c) / sizeof *(c)))
 
-/* --- Bodies: x and y are f32 or f64 ----------------------------------------------------------- */
+/* --- Bodies: x and y are f32 or f64; usual_ as for ir_math_emit ------------------------------- */
 
 ir_ref math_exp(ir_builder *b, ir_ref x);
 ir_ref math_expm1(ir_builder *b, ir_ref x);
-ir_ref math_log(ir_builder *b, ir_ref x);
-ir_ref math_log1p(ir_builder *b, ir_ref x);
-ir_ref math_sin(ir_builder *b, ir_ref x); /* math_trig.c */
-ir_ref math_cos(ir_builder *b, ir_ref x);
+ir_ref math_log(ir_builder *b, ir_ref x, ir_ref *usual_);
+ir_ref math_log1p(ir_builder *b, ir_ref x, ir_ref *usual_);
+ir_ref math_sin(ir_builder *b, ir_ref x, ir_ref *usual_); /* math_trig.c */
+ir_ref math_cos(ir_builder *b, ir_ref x, ir_ref *usual_);
 ir_ref math_atan2(ir_builder *b, ir_ref y, ir_ref x);
 ir_ref math_tanh(ir_builder *b, ir_ref x); /* math_special.c */
 ir_ref math_erf(ir_builder *b, ir_ref x);

@@ -1,7 +1,7 @@
 /* math_trig.c - bodies of sin, cos and atan2.
  *
- * sin and cos share all but a constant: x = n pi/2 + r, |r| <= pi/4, both polynomials are evaluated
- * and the parity of n selects.  r comes in two parts r + t, t below half an ulp of r.
+ * sin and cos share all but a constant: |x| = n pi/2 + r, |r| <= pi/4, both polynomials are
+ * evaluated and the parity of n selects.  r comes in two parts r + t, t below half an ulp of r.
  *
  * Near: |x| up to 12800 (f32) or 2^15 (f64): Cody and Waite with pi/2 in four or three parts, all
  * but the last so short that their products with n are exact; the last subtraction that rounds
@@ -18,8 +18,8 @@
  * closest to a multiple of pi/2 is 2^-61 away (Muller, Elementary Functions, table 10), so 65 bits
  * are left.
  *
- * The two reductions meet in three selects: whoever can branch need not compute the far one when
- * every element is near.
+ * The two reductions meet in three selects on `near`, which is the usual case: kernels compute the
+ * far one only where a vector has an element that is far.
  *
  * atan2: q = min(|x|, |y|) / max(|x|, |y|), atan q = q + q^3 p(q^2) on [0, 1], then one of 0, pi/2,
  * pi is added and signs are set.  f32 computes in f64 and rounds once. */
@@ -27,22 +27,22 @@
 
 #include <math.h>
 
-/* x = n pi/2 + r + t; bits: an integer whose two low bits are those of n. */
+/* a = n pi/2 + r + t; bits: an integer whose two low bits are those of n + quarter. */
 typedef struct trig_turn {
     ir_ref r, t, bits;
 } trig_turn;
 
 /* --- Near ------------------------------------------------------------------------------------- */
 
-static trig_turn trig_near(ir_builder *b, ir_ref x) {
+static trig_turn trig_near(ir_builder *b, ir_ref a, int quarter) {
     /* pi/2 in parts of 11, 11, 11 and 24 bits, or 37, 37 and 53 */
     static const double f32[] = {0x1.92p+0, 0x1.fb4p-12, 0x1.444p-24, 0x1.68c234p-39};
     static const double f64[] = {0x1.921fb54440p+0, 0x1.68c234c4cp-39, 0x1.98a2e03707345p-77};
-    bool wide = math_format(b, x)->real == IG_f64;
-    const double *part = wide ? f64 : f32;
+    bool wide = math_format(b, a)->real == IG_f64;
+    const double *part = wide ? f64 : f32, turn = wide ? 0x1.45f306dc9c883p-1 : 0x1.45f306p-1;
     int last = wide ? 2 : 3;
     trig_turn u;
-    ir_ref n = math_round(b, x, wide ? 0x1.45f306dc9c883p-1 : 0x1.45f306p-1, 0, &u.bits), r = x;
+    ir_ref n = math_round(b, a, turn, quarter, &u.bits), r = a;
     for (int k = 0; k < last - 1; k++) r = math_fmak(b, n, -part[k], r);
     u.r = math_fmak(b, n, -part[last - 1], r);
     u.t = math_fmak(b, n, -part[last - 1], math_sub(b, r, u.r));
@@ -66,11 +66,11 @@ static ir_ref trig_frac(ir_builder *b, ir_ref x) {
     return math_sub(b, x, ir_emit1(b, OP_rint, &even, x));
 }
 
-static trig_turn trig_far_f32(ir_builder *b, ir_ref x) {
-    ir_ref w = math_convert(b, x, IG_f64), a = math_abs(b, w), c[3], bits;
+static trig_turn trig_far_f32(ir_builder *b, ir_ref a, int quarter) {
+    ir_ref w = math_convert(b, a, IG_f64), c[3], bits;
     for (int i = 0; i < 3; i++) c[i] = math_k(b, w, trig_turns[0][i]);
     for (int k = 1; k < 5; k++) {
-        ir_ref here = math_ltk(b, a, ldexp(1, 22 * k + 23));
+        ir_ref here = math_ltk(b, w, ldexp(1, 22 * k + 23));
         for (int i = 0; i < 3; i++)
             c[i] = math_select(b, here, c[i], math_k(b, w, trig_turns[k][i]));
     }
@@ -78,7 +78,7 @@ static trig_turn trig_far_f32(ir_builder *b, ir_ref x) {
     ir_ref u = trig_frac(b, math_mul(b, w, c[0]));
     u = math_add(b, u, trig_frac(b, math_mul(b, w, c[1])));
     ir_ref v = math_mul(b, w, c[2]);
-    ir_ref n = math_round(b, math_add(b, u, v), 4, 0, &bits);
+    ir_ref n = math_round(b, math_add(b, u, v), 4, quarter, &bits);
     u = math_add(b, math_fmak(b, n, -0.25, u), v);
     ir_ref r = math_mulk(b, u, 0x1.921fb54442d18p+2);
     ir_ref high = math_convert(b, r, IG_f32);
@@ -153,8 +153,8 @@ static void trig_to_real(ir_builder *b, ir_ref hi, ir_ref lo, trig_turn *u) {
     u->t = math_fmak(b, e, half, math_fmak(b, s, half_lo, u->t));
 }
 
-static trig_turn trig_far_f64(ir_builder *b, ir_ref x) {
-    ir_ref i = math_cast(b, math_abs(b, x), IG_u64), w[3];
+static trig_turn trig_far_f64(ir_builder *b, ir_ref a, int quarter) {
+    ir_ref i = math_cast(b, a, IG_u64), w[3];
     ir_ref m = math_and(b, i, math_ik(b, i, (UINT64_C(1) << 52) - 1)), at = math_shr(b, i, 52);
     m = math_or(b, m, math_ik(b, i, UINT64_C(1) << 52));
     at = math_sub(b, at, math_ik(b, i, 1023 + 52 - TRIG_PAD));
@@ -164,19 +164,14 @@ static trig_turn trig_far_f64(ir_builder *b, ir_ref x) {
     ir_ref hi = math_mul(b, m, w[0]);
     hi = math_add(b, hi, trig_mul_high(b, m, w[1]));
     hi = math_add(b, hi, math_convert(b, math_lt(b, lo, mid), IG_u64));
-    /* quarter turns of |x|: the nearest count, and the rest as a signed fraction */
-    ir_ref n = math_shr(b, math_add(b, hi, math_ik(b, hi, UINT64_C(1) << 61)), 62);
+    /* the nearest count of quarter turns, and the rest as a signed fraction */
+    trig_turn u;
+    u.bits = math_shr(b, math_add(b, hi, math_ik(b, hi, UINT64_C(1) << 61)), 62);
+    if (quarter) u.bits = math_add(b, u.bits, math_ik(b, u.bits, (uint64_t)quarter));
     hi = math_shl(b, hi, 2);
     hi = math_or(b, hi, math_shr(b, lo, 62));
-    trig_turn u;
     trig_to_real(b, hi, math_shl(b, lo, 2), &u);
-    u.r = math_add(b, u.r, math_sub(b, x, x)); /* NaN for infinities */
-    /* -x has -r, -t, -n */
-    ir_ref sign = math_sign(b, x), zero = math_ik(b, n, 0);
-    u.r = math_flip(b, u.r, sign);
-    u.t = math_flip(b, u.t, sign);
-    ir_ref minus = math_sub(b, zero, n);
-    u.bits = math_select(b, math_eq(b, sign, zero), n, minus);
+    u.r = math_add(b, u.r, math_sub(b, a, a)); /* NaN for infinities */
     return u;
 }
 
@@ -209,26 +204,30 @@ static ir_ref trig_cos(ir_builder *b, ir_ref s) {
     return wide ? math_poly(b, s, f64, MATH_N(f64)) : math_poly(b, s, f32, MATH_N(f32));
 }
 
-/* sin(x + quarter pi/2) */
-static ir_ref trig_sincos(ir_builder *b, ir_ref x, uint64_t quarter) {
-    bool wide = math_format(b, x)->real == IG_f64;
-    trig_turn u = trig_near(b, x), v = wide ? trig_far_f64(b, x) : trig_far_f32(b, x);
-    ir_ref near = math_ltk(b, math_abs(b, x), wide ? 0x1p15 : 12800);
+/* sin(x + quarter pi/2), quarter 0 or 1. */
+static ir_ref trig_sincos(ir_builder *b, ir_ref x, int quarter, ir_ref *usual_) {
+    const math_fmt *f = math_format(b, x);
+    bool wide = f->real == IG_f64;
+    ir_ref a = math_abs(b, x);
+    trig_turn u = trig_near(b, a, quarter);
+    trig_turn v = wide ? trig_far_f64(b, a, quarter) : trig_far_f32(b, a, quarter);
+    ir_ref near = *usual_ = math_ltk(b, a, wide ? 0x1p15 : 12800);
     u.r = math_select(b, near, u.r, v.r);
     u.t = math_select(b, near, u.t, v.t);
     u.bits = math_select(b, near, u.bits, v.bits);
-    if (quarter) u.bits = math_add(b, u.bits, math_ik(b, u.bits, quarter));
     ir_ref s = math_mul(b, u.r, u.r), one = math_ik(b, u.bits, 1);
     ir_ref odd = math_eq(b, math_and(b, u.bits, one), one);
     ir_ref even = trig_sin(b, &u, s);
     ir_ref y = math_select(b, odd, trig_cos(b, s), even);
-    ir_ref sign = math_shl(b, math_and(b, u.bits, math_ik(b, u.bits, 2)), wide ? 62 : 30);
-    y = math_flip(b, y, sign);
-    return quarter ? y : math_select(b, math_eqk(b, x, 0), x, y); /* keep -0 */
+    /* bit 1 of the count, and the sign of x for sin, are the sign */
+    ir_ref sign = math_shl(b, u.bits, wide ? 62 : 30);
+    if (!quarter) sign = math_xor(b, sign, math_cast(b, x, f->uint));
+    sign = math_and(b, sign, math_ik(b, sign, UINT64_C(1) << (wide ? 63 : 31)));
+    return math_flip(b, y, sign);
 }
 
-ir_ref math_sin(ir_builder *b, ir_ref x) { return trig_sincos(b, x, 0); }
-ir_ref math_cos(ir_builder *b, ir_ref x) { return trig_sincos(b, x, 1); }
+ir_ref math_sin(ir_builder *b, ir_ref x, ir_ref *usual_) { return trig_sincos(b, x, 0, usual_); }
+ir_ref math_cos(ir_builder *b, ir_ref x, ir_ref *usual_) { return trig_sincos(b, x, 1, usual_); }
 
 /* --- atan2 ------------------------------------------------------------------------------------ */
 

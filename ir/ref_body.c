@@ -220,7 +220,7 @@ static ig_status body_entry_make(const ig_allocator *a, body_entry *e) {
     if (philox)
         ir_philox_emit(&b, in, out);
     else
-        out[0] = ir_math_emit(&b, e->op, in);
+        out[0] = ir_math_emit(&b, e->op, in, NULL);
     ig_status s = ir_build_end(&b, philox ? 4 : 1, out, &f);
     if (!s) s = ir_body_new(a, f, e->cls, &e->body);
     if (s) ir_module_free(e->module);

@@ -73,7 +73,7 @@ static void body_make(body *x, ir_opcode op, ig_dtype d) {
     fail_on(ir_module_new(A(), "math", &x->m));
     ir_build_begin(&b, x->m, ir_op_tab[op].name, IR_FN, IR_BUILD_CSE);
     for (int k = 0; k < ir_op_tab[op].arity; k++) in[k] = ir_param(&b, ir_scalar_type(d), NULL);
-    y = ir_math_emit(&b, op, in);
+    y = ir_math_emit(&b, op, in, NULL);
     fail_on(ir_build_end(&b, 1, &y, &f));
     fail_on(ir_verify(x->m));
     for (int cls = 0; cls < 2; cls++) fail_on(ir_body_new(A(), f, (ir_class)cls, &x->b[cls]));
@@ -579,7 +579,7 @@ START_TEST(shapes) {
             ir_ref in[2], y;
             ir_build_begin(&b, m, t ? "vector" : "tensor", t ? IR_KERNEL : IR_FN, IR_BUILD_CSE);
             for (int a = 0; a < ir_op_tab[op].arity; a++) in[a] = ir_param(&b, type[t], NULL);
-            y = ir_math_emit(&b, op, in);
+            y = ir_math_emit(&b, op, in, NULL);
             ir_type have = ir_type_of(&b, y);
             ck_assert(ir_type_eq(&have, &type[t]));
             fail_on(ir_build_end(&b, t ? 0 : 1, &y, &f));
@@ -609,7 +609,7 @@ START_TEST(out_of_memory) {
                 if (ops[k] == OP_rng_bits)
                     ir_philox_emit(&b, in, out);
                 else
-                    out[0] = ir_math_emit(&b, ops[k], in);
+                    out[0] = ir_math_emit(&b, ops[k], in, NULL);
                 s = ir_build_end(&b, ops[k] == OP_rng_bits ? 4 : 1, out, NULL);
             }
             done = !s;
