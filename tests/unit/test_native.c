@@ -3,6 +3,7 @@
  * several threads, any floating-point environment.  (Single ops on random instances:
  * test_property.c.) */
 #include "native.h"
+#include "ingot/threads.h"
 #include "tests/gen.h"
 #include "tests/unit/suite.h"
 #include <check.h>
@@ -216,6 +217,36 @@ static void run_pieces(const ig_exec *self, ig_kernel kernel, void *const *bufs,
 }
 static const ig_exec exec_pieces = {run_pieces};
 
+/* Parts at random cuts, in random order. */
+static gen exec_random = {2024};
+static void run_shuffled(const ig_exec *self, ig_kernel kernel, void *const *bufs,
+                         const int64_t *dims, int64_t n, int64_t ps) {
+    enum { MOST = 16 };
+    int64_t cut[MOST + 1] = {0}, left = n;
+    int parts = 1 + (int)gen_below(&exec_random, MOST), order[MOST];
+    (void)self, (void)ps;
+    for (int k = 0; k < parts; k++) {
+        int64_t by = k + 1 < parts ? (int64_t)gen_below(&exec_random, (uint64_t)left + 1) : left;
+        cut[k + 1] = cut[k] + by;
+        left -= by;
+        int at = (int)gen_below(&exec_random, (uint64_t)k + 1);
+        order[k] = order[at];
+        order[at] = k;
+    }
+    for (int k = 0; k < parts; k++)
+        if (cut[order[k]] < cut[order[k] + 1]) kernel(bufs, dims, cut[order[k]], cut[order[k] + 1]);
+}
+static const ig_exec exec_shuffled = {run_shuffled};
+
+/* The pool, made to believe that everything is long. */
+static void run_pool(const ig_exec *self, ig_kernel kernel, void *const *bufs, const int64_t *dims,
+                     int64_t n, int64_t ps) {
+    const ig_exec *pool = ig_pool_exec();
+    (void)self, (void)ps;
+    pool->run(pool, kernel, bufs, dims, n, INT64_MAX);
+}
+static const ig_exec exec_pool = {run_pool};
+
 /* --- Every program, level, class and size --- */
 
 static int nlevel(void) {
@@ -338,6 +369,26 @@ START_TEST(threads) {
 }
 END_TEST
 
+/* Any cuts, any order, any number of threads. */
+START_TEST(executors) {
+    ir_module *m = parse(program_tab[_i], IR_CLASS_FMA);
+    const ir_func *f = ir_find_func(m, "f");
+    rt_image *img = compile(m, NULL);
+    for (int k = 0; k < NSIZE; k++) {
+        io t;
+        io_make(&t, f, size_tab[k], (uint64_t)(k * 5 + _i));
+        for (int r = 0; r < 5; r++) {
+            io_check(&t, img, f, &exec_shuffled, "in random parts");
+            ok(ig_threads(&(ig_thread_options){.count = 1 + (int)gen_below(&exec_random, 9)}));
+            io_check(&t, img, f, &exec_pool, "on the pool");
+        }
+        io_free(&t);
+    }
+    rt_image_free(img);
+    ir_module_free(m);
+}
+END_TEST
+
 /* --- Failure --- */
 
 /* LLVM ends the process: the compile fails with a report, and so do later ones. */
@@ -374,6 +425,7 @@ int main(void) {
     tcase_add_loop_test(t, environment, 0, NPROGRAM);
 #endif
     tcase_add_test(t, threads);
+    tcase_add_loop_test(t, executors, 0, NPROGRAM);
     tcase_add_test(t, fatal);
     suite_add_tcase(suite, t);
     return suite_run(suite);
