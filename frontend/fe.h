@@ -11,7 +11,7 @@
 /* The elements of a value, shared by the handles that have it. */
 typedef struct fe_buf {
     uint32_t refs;
-    bool owned; /* ours: allocated with the buffer; else borrowed from the user */
+    bool owned; /* ours: the elements stand behind it; else borrowed from the user */
     bool canon; /* known to hold canonical NaNs only */
     void *data; /* NULL when empty */
     size_t bytes;
@@ -58,8 +58,18 @@ typedef struct fe_stream {
     fe_call *call;       /* innermost public call */
 } fe_stream;
 
+/* Freed blocks by size, and freed handles (buffer.c). */
+enum { FE_KEEP_CLASSES = 4 * 18 }; /* the largest block that is kept has 2^24 bytes or so */
+typedef struct fe_kept fe_kept;
+typedef struct fe_keep {
+    fe_kept *block[FE_KEEP_CLASSES], *handle;
+    size_t bytes;
+    uint32_t handles;
+} fe_keep;
+
 struct ig_session {
     fe_stream stream;
+    fe_keep keep;
     const ig_allocator *alloc; /* borrowed */
     ir_class class;
     ir_ref_ctx *ref; /* owned: what the reference prepares once */
@@ -144,6 +154,13 @@ static inline ig_tensor *fe_float(fe_call *c, ig_dtype dtype, double x) {
 }
 void fe_retain(ig_tensor *t);
 void fe_release(ig_tensor *t);
+/* A buffer of the session with room for its elements; one over memory of the user.  NULL when memory
+ * is out. */
+fe_buf *fe_buf_new(ig_session *s, size_t bytes);
+fe_buf *fe_buf_borrow(ig_session *s, const void *data, size_t bytes);
+ig_tensor *fe_handle_new(ig_session *s); /* uninitialised */
+void fe_handle_free(ig_session *s, ig_tensor *t);
+void fe_keep_free(ig_session *s); /* give back what is kept */
 void fe_buf_retain(fe_buf *b);
 void fe_buf_release(ig_session *s, fe_buf *b);
 /* Move a tensor to another scope's list. */

@@ -19,9 +19,19 @@ void fe_kernels_choose(ig_session *s) {
     }
 }
 
-/* Run a kernel over its rows. */
-static void kernels_launch(ig_kernel kernel, void *const *bufs, const int64_t *dims, int64_t rows) {
-    if (rows > 0) kernel(bufs, dims, 0, rows);
+#define POOL_PS INT64_C(2000000) /* from here on the pool may think about splitting */
+
+/* Run a kernel over its rows, which are estimated to take ps. */
+static void kernels_launch(ig_kernel kernel, void *const *bufs, const int64_t *dims, int64_t rows,
+                           int64_t ps) {
+    const ig_exec *pool;
+    if (rows <= 0) return;
+    if (ps < POOL_PS || rows == 1) {
+        kernel(bufs, dims, 0, rows);
+        return;
+    }
+    pool = ig_pool_exec();
+    pool->run(pool, kernel, bufs, dims, rows, ps);
 }
 
 /* Products of extents: wrapping, as those of an empty tensor may be anything. */
@@ -67,48 +77,69 @@ static void box_init(kernels_box *b, int rank, const int64_t *dim, int nin, ig_t
     }
 }
 
-/* The kernel for a box whose operands all have elements of their own along each row, or one. */
-static ig_kernel box_kernel(const cg_eager_level *l, int row, ir_opcode op, int nin, kernels_box *b,
-                            const void **data) {
-    int form = 0;
-    for (int k = 0; k < nin && b->rank; k++) form |= (b->stride[k][0] == 0) << k;
-    if (form == 1 && ir_op_tab[op].commutes) { /* that form is made by swapping */
-        const void *first = data[0];
-        int64_t stride[IG_MAX_RANK];
-        memcpy(stride, b->stride[0], sizeof stride);
-        memcpy(b->stride[0], b->stride[1], sizeof stride);
-        memcpy(b->stride[1], stride, sizeof stride);
-        data[0] = data[1];
-        data[1] = first;
-        form = 2;
-    }
-    return cg_eager_kernel(l, row, form);
+/* --- Elementwise calls ---------------------------------------------------------------------- */
+
+typedef struct ew_call {
+    ig_kernel kernel;
+    int nin, form;
+    int64_t ps;     /* estimated, an element */
+    void *buf[4];   /* operands, then the result */
+    size_t size[4]; /* of an element of each */
+} ew_call;
+
+/* Find the kernel of a form.  Where only the first operand is a scalar, and the op commutes, there
+ * is one for the operands swapped: with_ tells to swap. */
+static bool ew_find(ew_call *e, const cg_eager_level *l, int row, ir_opcode op, int form,
+                    bool *swap_) {
+    *swap_ = form == 1 && ir_op_tab[op].commutes;
+    e->form = *swap_ ? 2 : form;
+    e->kernel = cg_eager_kernel(l, row, e->form);
+    e->ps = l->ps[row];
+    return e->kernel != NULL;
 }
 
-/* Run over the rows of a box, the axes outside of them one after the other. */
-static void box_run(const kernels_box *b, ig_kernel kernel, int nin, const void **data,
-                    const size_t *size, void *out, size_t out_size) {
-    int64_t dims[CG_EAGER_DIMS] = {b->rank > 1 ? b->dim[1] : 1, b->rank ? b->dim[0] : 1};
-    int64_t at[IG_MAX_RANK] = {0};
-    void *bufs[4];
-    for (int k = 0; k < nin; k++) {
-        memcpy(&bufs[k], &data[k], sizeof *bufs); /* operands are only read */
-        dims[2 + k] = b->rank > 1 ? b->stride[k][1] : 0;
+#define EW_CHUNK 4096 /* elements of a row when a long one is cut for the pool */
+
+/* n elements in one row. */
+static void ew_run_row(ew_call *e, int64_t n) {
+    int64_t dims[CG_EAGER_DIMS], rows = n / EW_CHUNK;
+    dims[0] = 1;
+    dims[1] = n;
+    for (int k = 0; k < e->nin; k++) dims[2 + k] = 0;
+    if (rows > 1 && n > POOL_PS / e->ps) {
+        dims[0] = rows;
+        dims[1] = EW_CHUNK;
+        for (int k = 0; k < e->nin; k++) dims[2 + k] = e->form >> k & 1 ? 0 : EW_CHUNK;
+        kernels_launch(e->kernel, e->buf, dims, rows, n * e->ps);
+        for (int k = 0; k <= e->nin; k++) {
+            int64_t step = k == e->nin ? EW_CHUNK : dims[2 + k];
+            e->buf[k] = (char *)e->buf[k] + rows * step * (int64_t)e->size[k];
+        }
+        dims[0] = 1;
+        dims[1] = n % EW_CHUNK;
     }
-    bufs[nin] = out;
+    if (dims[1]) e->kernel(e->buf, dims, 0, 1);
+}
+
+/* The rows of a box; the axes outside of them one after the other. */
+static void ew_run_box(ew_call *e, const kernels_box *b) {
+    int64_t dims[CG_EAGER_DIMS] = {b->dim[1], b->dim[0]}, at[IG_MAX_RANK] = {0};
+    int64_t ps = b->dim[0] > INT64_MAX / UINT16_MAX / b->dim[1] ? INT64_MAX
+                                                                : b->dim[0] * b->dim[1] * e->ps;
+    for (int k = 0; k < e->nin; k++) dims[2 + k] = b->stride[k][1];
     for (;;) {
-        kernels_launch(kernel, bufs, dims, dims[0]);
+        kernels_launch(e->kernel, e->buf, dims, dims[0], ps);
         int i = 2;
         for (; i < b->rank; i++) {
-            for (int k = 0; k < nin; k++)
-                bufs[k] = (char *)bufs[k] + b->stride[k][i] * (int64_t)size[k];
-            if (++at[i] < b->dim[i]) break;
-            for (int k = 0; k < nin; k++)
-                bufs[k] = (char *)bufs[k] - b->stride[k][i] * b->dim[i] * (int64_t)size[k];
+            bool more = ++at[i] < b->dim[i];
+            int64_t by = more ? 1 : 1 - b->dim[i];
+            for (int k = 0; k < e->nin; k++)
+                e->buf[k] = (char *)e->buf[k] + b->stride[k][i] * by * (int64_t)e->size[k];
+            if (more) break;
             at[i] = 0;
         }
         if (i >= b->rank) return;
-        bufs[nin] = (char *)bufs[nin] + (size_t)(dims[0] * dims[1]) * out_size;
+        e->buf[e->nin] = (char *)e->buf[e->nin] + dims[0] * dims[1] * (int64_t)e->size[e->nin];
     }
 }
 
@@ -143,40 +174,67 @@ static bool kernels_shape(int nin, ig_tensor *const *in, int *rank_, int64_t *di
     return true;
 }
 
+/* Allocate the result and the room it needs; false after an error. */
+static ig_tensor *ew_result(fe_call *c, ew_call *e, ig_dtype d, int rank, const int64_t *dim) {
+    ig_tensor *out = fe_new(c, d, rank, dim);
+    e->buf[e->nin] = fe_is_poison(out) ? NULL : out->buf->data;
+    e->size[e->nin] = rt_dtype_bytes(d);
+    return out;
+}
+
+/* Operands of different shapes. */
+static ig_tensor *ew_broadcast(fe_call *c, ir_opcode op, int row, ew_call *e,
+                               ig_tensor *const *given) {
+    const cg_eager_level *l = c->s->session->kernels;
+    ig_tensor *in[3];
+    int64_t dim[IG_MAX_RANK];
+    kernels_box box;
+    int rank, form = 0;
+    bool swap;
+    memcpy(in, given, (size_t)e->nin * sizeof *in);
+    if (!kernels_shape(e->nin, in, &rank, dim)) return NULL;
+    box_init(&box, rank, dim, e->nin, in);
+    for (int k = 0; k < e->nin && box.rank; k++) form |= (box.stride[k][0] == 0) << k;
+    if (!ew_find(e, l, row, op, form, &swap)) return NULL;
+    if (swap) {
+        in[0] = given[1];
+        in[1] = given[0];
+        box_init(&box, rank, dim, e->nin, in);
+    }
+    for (int k = 0; k < e->nin; k++) {
+        e->buf[k] = in[k]->buf->data;
+        e->size[k] = rt_dtype_bytes((ig_dtype)in[k]->dtype);
+    }
+    ig_tensor *out = ew_result(c, e, (ig_dtype)l->dtype[row], rank, dim);
+    if (e->buf[e->nin] && box.rank > 1)
+        ew_run_box(e, &box);
+    else if (e->buf[e->nin])
+        ew_run_row(e, box.rank ? box.dim[0] : 1);
+    return out;
+}
+
 ig_tensor *fe_kernels_ew(fe_call *c, ir_opcode op, const void *attr, int nin,
                          ig_tensor *const *in) {
     const cg_eager_level *l = c->s->session->kernels;
-    const void *data[3];
-    size_t size[3];
-    kernels_box box = {.rank = 0};
-    int64_t shape[IG_MAX_RANK];
-    const int64_t *dim = in[0]->dim;
-    int rank = in[0]->rank, row = kernels_row(l, op, attr, nin, in);
-    bool same = true;
+    int row = kernels_row(l, op, attr, nin, in);
+    ew_call e;
+    bool same = true, swap;
+    e.nin = nin;
     if (row < 0) return NULL;
+    for (int k = 1; k < nin; k++) same = same && kernels_same_shape(in[0], in[k]);
+    if (!same) {
+        ig_tensor *out = ew_broadcast(c, op, row, &e, in);
+        c->s->session->count.kernels += out != NULL;
+        return out;
+    }
+    if (!ew_find(&e, l, row, op, 0, &swap)) return NULL;
     for (int k = 0; k < nin; k++) {
-        data[k] = in[k]->buf->data;
-        same = same && (!k || kernels_same_shape(in[0], in[k]));
+        e.buf[k] = in[k]->buf->data;
+        e.size[k] = rt_dtype_bytes((ig_dtype)in[k]->dtype);
     }
-    if (same) { /* one row */
-        box.rank = 1;
-        box.dim[0] = fe_numel(in[0]);
-        for (int k = 0; k < nin; k++) box.stride[k][0] = 1;
-    } else if (kernels_shape(nin, in, &rank, shape)) {
-        dim = shape;
-        box_init(&box, rank, dim, nin, in);
-        for (int k = 0; k < nin; k++) size[k] = rt_dtype_bytes((ig_dtype)in[k]->dtype);
-    } else {
-        return NULL;
-    }
-    ig_kernel kernel = box_kernel(l, row, op, nin, &box, data);
-    if (!kernel) return NULL;
-    ig_tensor *out = fe_new(c, (ig_dtype)l->dtype[row], rank, dim);
-    if (fe_is_poison(out)) return out;
+    ig_tensor *out = ew_result(c, &e, (ig_dtype)l->dtype[row], in[0]->rank, in[0]->dim);
+    if (e.buf[nin]) ew_run_row(&e, fe_numel(out));
     c->s->session->count.kernels++;
-    if (out->buf->bytes)
-        box_run(&box, kernel, nin, data, size, out->buf->data,
-                rt_dtype_bytes((ig_dtype)out->dtype));
     return out;
 }
 
@@ -204,7 +262,7 @@ static fe_ran lines_run(fe_call *c, int row, int form, void *const *bufs, const 
     void *to[1] = {size};
     if (!kernel) return FE_NO_KERNEL;
     cg_eager_kernel(l, row, form + CG_EAGER_SIZE)(to, dims, 0, 1);
-    kernels_launch(kernel, bufs, dims, size[0]);
+    kernels_launch(kernel, bufs, dims, size[0], size[1]);
     return FE_RAN;
 }
 
@@ -381,14 +439,16 @@ static fe_ran kernels_ein_run(fe_call *c, int row, const ir_rel *given, ig_tenso
 
 static fe_ran kernels_elementwise(fe_call *c, int row, ir_opcode op, int nin, ig_tensor *const *in,
                                   ig_tensor *out) {
-    kernels_box box = {.rank = 1, .dim = {fe_numel(out)}, .stride = {{1}, {1}, {1}}};
-    const void *data[3];
-    size_t size[3] = {0};
-    if (row < 0) return FE_NO_KERNEL;
-    for (int k = 0; k < nin; k++) data[k] = in[k]->buf->data;
-    ig_kernel kernel = box_kernel(c->s->session->kernels, row, op, nin, &box, data);
-    if (!kernel) return FE_NO_KERNEL;
-    box_run(&box, kernel, nin, data, size, out->buf->data, 0);
+    ew_call e;
+    bool swap;
+    e.nin = nin;
+    if (row < 0 || !ew_find(&e, c->s->session->kernels, row, op, 0, &swap)) return FE_NO_KERNEL;
+    for (int k = 0; k <= nin; k++) {
+        const ig_tensor *t = k == nin ? out : in[k];
+        e.buf[k] = t->buf->data;
+        e.size[k] = rt_dtype_bytes((ig_dtype)t->dtype);
+    }
+    ew_run_row(&e, fe_numel(out));
     return FE_RAN;
 }
 

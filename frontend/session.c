@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static _Thread_local fe_stream *session_stream;
+static _Thread_local fe_stream *session_stream __attribute__((tls_model("initial-exec")));
 
 /* Poison for a thread that could not get a session. */
 static ig_tensor session_no_poison = {.refs = 1};
@@ -106,6 +106,7 @@ size_t ig_session_free(ig_session *s) {
     }
     ig_status_free(stream->error);
     ir_ref_ctx_free(s->ref);
+    fe_keep_free(s);
     if (session_stream == stream) session_stream = NULL;
     rt_free(s->alloc, s, sizeof *s);
     return alive;

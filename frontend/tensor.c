@@ -3,37 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-/* --- Buffers ------------------------------------------------------------------------------- */
-
-static fe_buf *tensor_buf_new(ig_session *s, size_t bytes) {
-    fe_buf *b = rt_alloc_zero(s->alloc, sizeof *b);
-    if (!b) return NULL;
-    b->refs = 1;
-    b->owned = true;
-    b->bytes = bytes;
-    if (bytes && !(b->data = rt_alloc_buffer(s->alloc, bytes))) {
-        rt_free(s->alloc, b, sizeof *b);
-        return NULL;
-    }
-    s->memory.live_bytes += bytes;
-    if (s->memory.live_bytes > s->memory.peak_bytes) s->memory.peak_bytes = s->memory.live_bytes;
-    s->memory.allocations++;
-    return b;
-}
-
-void fe_buf_retain(fe_buf *b) { b->refs++; }
-
-void fe_buf_release(ig_session *s, fe_buf *b) {
-    if (--b->refs) return;
-    if (b->owned) {
-        rt_free_buffer(s->alloc, b->data, b->bytes);
-        s->memory.live_bytes -= b->bytes;
-    } else if (b->release) {
-        b->release(b->user, b->data);
-    }
-    rt_free(s->alloc, b, sizeof *b);
-}
-
 /* --- Handles ------------------------------------------------------------------------------- */
 
 static void tensor_link(ig_tensor *t, fe_scope *scope) {
@@ -71,28 +40,31 @@ void fe_release(ig_tensor *t) {
     ig_session *s = t->session;
     tensor_unlink(t);
     fe_buf_release(s, t->buf);
-    tensor_free_name(s, t->name);
+    if (t->name) tensor_free_name(s, t->name);
     s->memory.live_tensors--;
-    rt_free(s->alloc, t, sizeof *t);
+    fe_handle_free(s, t);
 }
 
 /* A handle over a buffer, whose share it takes over, also when it fails. */
 static ig_tensor *tensor_handle(fe_call *c, ig_dtype dtype, int rank, const int64_t *dim,
                                 fe_buf *buf) {
     ig_session *s = c->s->session;
-    ig_tensor *t = buf ? rt_alloc_zero(s->alloc, sizeof *t) : NULL;
+    ig_tensor *t = buf ? fe_handle_new(s) : NULL;
     if (!t) {
         if (buf) fe_buf_release(s, buf);
         return fe_error_memory(c);
     }
-    t->session = s;
+    t->session = s; /* field by field: clearing the whole of it costs as much as all the rest */
     t->buf = buf;
     t->site = c->site;
+    t->name = NULL;
     t->refs = 1;
     t->born = c->s->rec ? fe_rec_id(c->s->rec) : 0;
+    t->trace = t->val = 0;
     t->dtype = (uint8_t)dtype;
     t->rank = (uint8_t)rank;
-    for (int i = 0; i < rank; i++) t->dim[i] = dim[i];
+    t->argument = false;
+    for (int i = 0; i < IG_MAX_RANK; i++) t->dim[i] = i < rank ? dim[i] : 0;
     tensor_link(t, &c->scope);
     s->memory.live_tensors++;
     return t;
@@ -116,7 +88,7 @@ static bool tensor_bytes(fe_call *c, ig_dtype dtype, int rank, const int64_t *di
 ig_tensor *fe_new(fe_call *c, ig_dtype dtype, int rank, const int64_t *dim) {
     size_t bytes;
     if (!tensor_bytes(c, dtype, rank, dim, &bytes)) return fe_poison(c);
-    return tensor_handle(c, dtype, rank, dim, tensor_buf_new(c->s->session, bytes));
+    return tensor_handle(c, dtype, rank, dim, fe_buf_new(c->s->session, bytes));
 }
 
 ig_tensor *fe_alias(fe_call *c, ig_tensor *t, int rank, const int64_t *dim) {
@@ -163,7 +135,9 @@ void fe_rebind(fe_call *c, ig_tensor *t, ig_tensor *v) {
 }
 
 int64_t fe_numel(const ig_tensor *t) {
-    return (int64_t)(t->buf ? t->buf->bytes / rt_dtype_bytes((ig_dtype)t->dtype) : 0);
+    if (!t->buf) return 0;
+    /* sizes of elements are powers of 2, and a division costs as much as a short op */
+    return (int64_t)(t->buf->bytes >> __builtin_ctzll(rt_dtype_bytes((ig_dtype)t->dtype)));
 }
 
 ir_tensor fe_ir_tensor(const ig_tensor *t) {
@@ -189,7 +163,7 @@ bool fe_canon(fe_call *c, ig_tensor *t) {
     fe_buf *b = t->buf;
     if (b->canon || !rt_is_float((ig_dtype)t->dtype) || !b->bytes) return true;
     if (!b->owned) { /* not ours to write: go on with a copy */
-        fe_buf *copy = tensor_buf_new(t->session, b->bytes);
+        fe_buf *copy = fe_buf_new(t->session, b->bytes);
         if (!copy) {
             fe_error_memory(c);
             return false;
@@ -260,11 +234,7 @@ static ig_tensor *tensor_borrow(fe_call *c, ig_dtype dtype, ig_dims dims, const 
         if (((const uint8_t *)data)[i] > 1)
             return fe_error(c, IG_INVALID, "element %zu of borrowed bool data is neither 0 nor 1",
                             i);
-    fe_buf *b = rt_alloc_zero(fe_alloc(c), sizeof *b);
-    if (!b) return fe_error_memory(c);
-    b->refs = 1;
-    b->data = (void *)(uintptr_t)data;
-    b->bytes = bytes;
+    fe_buf *b = fe_buf_borrow(c->s->session, data, bytes);
     return tensor_handle(c, dtype, dims.n, dims.d, b);
 }
 

