@@ -4,9 +4,9 @@
 #include <string.h>
 
 const cg_cpu cg_cpu_tab[] = {
-#define CPU(name, arch, cls, feature, triple, cpu, features, bits, registers) \
-    {#name, RT_ARCH_##arch, IR_CLASS_##cls, RT_CPU_##feature, triple,         \
-     cpu,   features,       bits,           registers},
+#define CPU(name, arch, cls, feature, triple, cpu, features, bits, registers, rows, vectors) \
+    {#name, RT_ARCH_##arch, IR_CLASS_##cls, RT_CPU_##feature, triple, cpu, features,         \
+     bits,  registers,      rows,           vectors},
 #include "codegen/cpus.def"
 #undef CPU
     {0},

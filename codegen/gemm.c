@@ -1,665 +1,354 @@
-/* gemm.c - contractions in the order of numerics rule 7.
- *
- * The reduction index runs over the box of the listed variables, cut into blocks of IR_KB; a block
- * is one chain (fused multiply-adds when the body is a product of two) from +0, and total = total +
- * partial for every block.  The chains of different output elements are independent, so a tile of
- * rows x one vector of columns runs side by side in registers: the loads of a column vector serve
- * all rows, and those of a row element all columns, because the pull evaluator writes each
- * (operand, subscript) once.
- *
- * The vector runs along the last output axis.  The operand that has that axis and not the rows' is
- * packed: columns of it are copied into a few panels, each [K][CG_LANES] and contiguous, which all
- * row tiles of a chunk of rows use.  So the loop over K reads one line after the other whatever the
- * operand's layout is, a last panel is filled up with zeros (chains are independent, what its extra
- * lanes hold is dropped), and 16-bit floats are widened once.  Several panels at a time read whole
- * pages of the operand and use a tile of the other one several times.  Panels are scratch memory,
- * hence need a constant K; too few rows do not pay for them.  Otherwise operands are read where
- * they lie.
- *
- * Elementwise ops on the contraction (the epilogue) run on the finished tile, row by row
- * from scratch memory, so that their code is written once. */
-#include "codegen/lower.h"
-#include "runtime/base/plant.h"
+/* gemm.c - contractions as products of panels. */
+#include "codegen/gemm.h"
 
 #include <string.h>
 
-#define GEMM_KB        (RT_PLANTED(wrong_k_cut) ? 256 : IR_KB)
-#define GEMM_ROWS_MAX  12
-#define GEMM_CHUNK     32 /* row tiles that share a panel: packing costs as much as 3 to 10 rows */
-#define GEMM_PANELS    8  /* packed together, when they fit */
-#define GEMM_PACK_ROWS 8  /* from here on packing pays */
-/* Bytes of panels: of the stack, which has 256 KiB a kernel; an L2 cache holds them, and a chunk.
- */
-#define GEMM_PANEL_BYTES (192 << 10)
+#define GEMM_CHUNK_BYTES 256 /* columns packed together: with IR_KB rows a quarter of an L2 */
+#define GEMM_ROWS        384 /* of a chunk: packing costs as much as 4 to 8 of them */
+#define GEMM_FEW         8   /* fewer rows do not pay for packing */
 
-typedef struct gemm {
-    const ir_op *o;
-    const ir_rel *rel;
-    ir_ref v; /* the contraction */
-    const ir_type *type;
-    ig_dtype d;
-    ir_dim extent[IR_EIN_VARS];
-    int8_t axis[IR_EIN_VARS]; /* output axis of a variable, -1: reduced */
-    ir_dim k;                 /* size of the reduction box */
-    int row;                  /* output axis of the tile's rows, -1: none */
-    int rows;                 /* rows of a tile */
-    bool plain;               /* the kernel's result is the contraction itself */
-    bool dots;                /* rows run along the last axis, in single elements */
-    int pack;                 /* the operand read from the panels, -1: none */
-    int panels;               /* packed together */
-    ir_ref panel, line;       /* their memory, and where the one in use begins */
-} gemm;
+/* --- Roles ---------------------------------------------------------------------------------- */
 
-static gemm gemm_begin(cg_low *l, const ir_op *o) {
-    const ir_attr_ein *a = ir_attr_get(l->f->module, o->attr);
-    gemm g = {
-        .o = o, .rel = &a->rel, .v = ir_op_out(o, 0), .k = 1, .row = -1, .rows = 1, .pack = -1};
-    g.type = cg_type(l, g.v);
-    g.d = (ig_dtype)g.type->dtype;
-    memset(g.axis, -1, sizeof g.axis);
-    for (int i = 0; i < g.rel->nin; i++)
-        for (int j = 0; j < g.rel->in[i].n; j++)
-            g.extent[g.rel->in[i].a[j]] = cg_type(l, ir_op_in(l->f, o, (uint32_t)i))->dim[j];
-    for (int i = 0; i < g.rel->out.n; i++) g.axis[g.rel->out.a[i]] = (int8_t)i;
-    for (int i = 0; i < g.rel->norder; i++)
-        g.k = ir_dim_mul(l->k.b.m, g.k, g.extent[g.rel->order[i]]);
-    return g;
+/* The number of the axis of an operand that carries an axis of the result, or -1. */
+static int gemm_position(const cg_ein *e, int operand, int axis) {
+    for (int j = 0; j < e->rel->in[operand].n; j++)
+        if (e->rel->in[operand].a[j] == e->rel->out.a[axis]) return j;
+    return -1;
 }
 
-/* --- Chains --------------------------------------------------------------------------------- */
+/* Lines along `axis` and the axes before it that one operand alone has, in the same order. */
+static gemm_side gemm_find_side(cg_low *l, const cg_ein *e, int operand, int axis) {
+    gemm_side s = {.operand = operand, .first = axis, .last = axis, .lines = e->type->dim[axis]};
+    for (int i = axis - 1; i >= 0; i--) {
+        int at = gemm_position(e, operand, i);
+        if (at < 0 || gemm_position(e, 1 - operand, i) >= 0) break;
+        if (at + 1 != gemm_position(e, operand, i + 1)) break;
+        s.first = i;
+        s.lines = ir_dim_mul(l->k.b.m, s.lines, e->type->dim[i]);
+    }
+    return s;
+}
 
-typedef cg_ix gemm_ix[IG_MAX_RANK];
-
-/* The reduction variables as they are carried through the loops: one counter each, last one
- * fastest. */
-typedef struct gemm_at {
-    int n;
-    ir_ref at[IR_EIN_VARS], panel;
-} gemm_at;
-
-/* Operand i for the output element at `ix`. */
-static ir_ref gemm_operand(cg_low *l, const gemm *g, int i, const cg_ix *ix, const gemm_at *at) {
-    cg_ix sub[IG_MAX_RANK] = {{0}};
-    if (i == g->pack) return at->panel;
-    for (int j = 0; j < g->rel->in[i].n; j++) {
-        int var = g->rel->in[i].a[j];
-        if (g->axis[var] >= 0) {
-            sub[j] = ix[g->axis[var]];
-            continue;
+/* Find rows and columns; false when the contraction is no product of matrices. */
+static bool gemm_roles(cg_low *l, gemm *g) {
+    const cg_ein *e = &g->e;
+    int last = e->type->rank - 1;
+    if (e->rel->nin != 2 || e->rel->monoid != IR_redop_sum || !e->rel->norder) return false;
+    int b = gemm_position(e, 1, last) >= 0, a = 1 - b;
+    if (gemm_position(e, a, last) >= 0) return false;
+    g->col = gemm_find_side(l, e, b, last);
+    g->row = (gemm_side){.operand = a, .first = 0, .last = -1, .lines = 1};
+    for (int i = g->col.first - 1; i >= 0; i--)
+        if (gemm_position(e, a, i) >= 0 && gemm_position(e, b, i) < 0) {
+            g->row = gemm_find_side(l, e, a, i);
+            break;
         }
-        for (int v = 0; v < at->n; v++)
-            if (g->rel->order[v] == var) sub[j] = cg_ix_uniform(at->at[v]);
-    }
-    return cg_pull(l, ir_op_in(l->f, g->o, (uint32_t)i), sub);
+    for (int i = 0; i < g->col.first; i++)
+        if (i < g->row.first || i > g->row.last) g->axis[g->n++] = i;
+    return true;
 }
 
-/* One tuple of the reduction index into the chain. */
-static ir_ref gemm_tuple(cg_low *l, const gemm *g, const cg_ix *ix, const gemm_at *at,
-                         ir_ref chain) {
-    ig_dtype r = cg_reg(g->d);
-    ir_redop op = (ir_redop)g->rel->monoid;
-    ir_ref body = gemm_operand(l, g, 0, ix, at), in[3];
-    if (op == IR_redop_sum && g->rel->nin == 2 && rt_is_float(r)) {
-        in[0] = body, in[1] = gemm_operand(l, g, 1, ix, at), in[2] = chain;
-        return cg_ew(&l->k, OP_fma, NULL, r, 3, in);
-    }
-    for (int i = 1; i < g->rel->nin; i++) {
-        in[0] = body, in[1] = gemm_operand(l, g, i, ix, at);
-        body = cg_ew(&l->k, OP_mul, NULL, r, 2, in);
-    }
-    return cg_monoid(l, op, g->d, chain, body);
-}
-
-/* The next tuple: count the last variable up, carry into the ones before. */
-static void gemm_next(cg_low *l, const gemm *g, gemm_at *at) {
-    cg_kernel *k = &l->k;
-    ir_ref one = cg_i64(k, 1), carry = {0};
-    for (int v = at->n - 1; v >= 0; v--) {
-        ir_ref up = cg_bin(k, OP_add, at->at[v], one);
-        ir_ref next = carry.i ? cg_select(k, carry, up, at->at[v]) : up;
-        if (v == 0) {
-            at->at[v] = next;
-            return;
-        }
-        ir_ref full = cg_cmp(k, IR_cmpop_eq, next, cg_dim(k, g->extent[g->rel->order[v]]));
-        at->at[v] = cg_select(k, full, cg_i64(k, 0), next);
-        carry = full;
-    }
-}
-
-/* Advance n chains over [lo, hi) of the reduction index.  A single variable is the loop index
- * itself. */
-static void gemm_run(cg_low *l, const gemm *g, int n, const gemm_ix *ix, ir_ref lo, ir_ref hi,
-                     gemm_at *at, ir_ref *chain) {
-    ir_ref in[GEMM_ROWS_MAX + IR_EIN_VARS], init[GEMM_ROWS_MAX + IR_EIN_VARS],
-        out[GEMM_ROWS_MAX + IR_EIN_VARS];
-    int vars = at->n > 1 ? at->n : 0, total = n + vars;
-    memcpy(init, chain, (size_t)n * sizeof *chain);
-    memcpy(init + n, at->at, (size_t)vars * sizeof *at->at);
-    cg_nest nest = cg_open_for(l, lo, hi, 1, total, init, in);
-    gemm_at here = {.n = at->n};
-    memcpy(here.at, in + n, (size_t)vars * sizeof *in);
-    if (at->n == 1) here.at[0] = nest.loop.index;
-    if (g->pack >= 0) {
-        ir_ref line = cg_bin(&l->k, OP_mul, nest.loop.index, cg_i64(&l->k, CG_LANES));
-        here.panel = cg_load(&l->k, g->panel, cg_bin(&l->k, OP_add, g->line, line), CG_LANES);
-    }
-    for (int i = 0; i < n; i++) out[i] = gemm_tuple(l, g, ix[i], &here, in[i]);
-    if (vars) gemm_next(l, g, &here);
-    memcpy(out + n, here.at, (size_t)vars * sizeof *out);
-    ir_ref r = cg_close_for(l, nest, total, out);
-    for (int i = 0; i < n; i++) chain[i] = ir_result(r, (uint32_t)i);
-    for (int i = 0; i < vars; i++) at->at[i] = ir_result(r, (uint32_t)(n + i));
-}
-
-/* Write the products and sums of subscripts that do not depend on the reduction before its loop;
- * the code inside finds them by value numbering. */
-static void gemm_warm(cg_low *l, const gemm *g, int n, const gemm_ix *ix) {
-    for (int i = 0; i < n; i++)
-        for (int k = 0; k < g->rel->nin; k++) {
-            const ir_type *t = cg_type(l, ir_op_in(l->f, g->o, (uint32_t)k));
-            cg_ix sub[IG_MAX_RANK] = {{0}};
-            for (int j = 0; j < t->rank; j++) {
-                int axis = g->axis[g->rel->in[k].a[j]];
-                sub[j] = axis >= 0 ? ix[i][axis] : cg_ix_const(l, 0);
-            }
-            cg_ix_flat(l, t->rank, t->dim, sub);
-        }
-}
-
-/* total = total + partial for every block.  Totals wait in scratch memory: the registers are for
- * the chains. */
-static void gemm_blocks(cg_low *l, const gemm *g, int n, const gemm_ix *ix, int64_t lanes,
-                        ir_ref id, gemm_at *at, ir_ref *out) {
-    cg_kernel *k = &l->k;
-    ir_ref size = cg_dim(k, g->k), total = l->scratch[g->v.i], in[IR_EIN_VARS], part[GEMM_ROWS_MAX];
-    ir_ref slot[GEMM_ROWS_MAX];
-    int vars = at->n > 1 ? at->n : 0;
-    for (int i = 0; i < n; i++) {
-        slot[i] = cg_i64(k, i * (lanes ? lanes : 1));
-        cg_store(k, total, slot[i], id);
-        part[i] = id;
-    }
-    cg_nest nest = cg_open_for(l, cg_i64(k, 0), size, GEMM_KB, vars, at->at, in);
-    ir_ref end = cg_bin(k, OP_min, cg_bin(k, OP_add, nest.loop.index, cg_i64(k, GEMM_KB)), size);
-    memcpy(at->at, in, (size_t)vars * sizeof *in);
-    gemm_run(l, g, n, ix, nest.loop.index, end, at, part);
-    for (int i = 0; i < n; i++)
-        cg_store(k, total, slot[i],
-                 cg_monoid(l, IR_redop_sum, g->d, cg_load(k, total, slot[i], lanes), part[i]));
-    cg_close_for(l, nest, vars, at->at);
-    for (int i = 0; i < n; i++) out[i] = cg_load(k, total, slot[i], lanes);
-}
-
-/* The registers of n output elements (vectors where the subscripts differ between lanes),
- * unrounded. */
-static void gemm_chains(cg_low *l, const gemm *g, int n, const gemm_ix *ix, bool vary,
-                        ir_ref *out) {
-    cg_kernel *k = &l->k;
-    int64_t lo, hi, lanes = vary ? k->lanes : 0;
-    gemm_at at = {.n = g->rel->norder};
-    bool sum = g->rel->monoid == IR_redop_sum;
-    ir_ref zero = cg_i64(k, 0),
-           id = cg_splat(k, cg_identity(l, (ir_redop)g->rel->monoid, g->d), lanes);
-    for (int i = 0; i < at.n; i++) at.at[i] = zero;
-    gemm_warm(l, g, n, ix);
-    ir_dim_range(k->b.m, g->k, &lo, &hi);
-    if (sum && hi > GEMM_KB) {
-        gemm_blocks(l, g, n, ix, lanes, id, &at, out);
-        return;
-    }
-    for (int i = 0; i < n; i++) out[i] = id; /* one chain */
-    gemm_run(l, g, n, ix, zero, cg_dim(k, g->k), &at, out);
-    for (int i = 0; i < n && sum; i++) out[i] = cg_monoid(l, IR_redop_sum, g->d, id, out[i]);
-}
-
-void cg_ein_prepare(cg_low *l) {
-    for (uint32_t i = 0; i < l->f->ops.n && !cg_lower_failed(l); i++) {
-        const ir_op *o = &l->f->ops.data[i];
-        if (o->code != OP_ein) continue; /* `return` has no result to look at */
-        ig_dtype d = cg_reg((ig_dtype)ir_val_type(l->f, ir_op_out(o, 0))->dtype);
-        l->scratch[o->out0] = cg_alloc(&l->k, d, GEMM_ROWS_MAX * CG_LANES);
-    }
-}
-
-ir_ref cg_ein_at(cg_low *l, const ir_op *o, const cg_ix *ix) {
-    gemm g = gemm_begin(l, o);
-    gemm_ix one;
-    ir_ref r;
-    bool vary = false;
-    memcpy(one, ix, sizeof one);
-    for (int i = 0; i < g.type->rank; i++) vary |= ix[i].kind != CG_IX_UNIFORM;
-    gemm_chains(l, &g, 1, (const gemm_ix *)&one, vary, &r);
-    return cg_round(&l->k, g.d, r);
-}
-
-/* --- Epilogue ------------------------------------------------------------------------------- */
-
-/* Pull the results at an element whose contraction is known, and store them. */
-static void gemm_epilogue(cg_low *l, const gemm *g, const cg_ix *ix, ir_ref r) {
-    const ir_op *ret = ir_return_op(l->f);
-    ir_ref y[IG_MAX_RANK];
-    r = cg_round(&l->k, g->d, r);
-    cg_seed(l, g->v, ix, r);
-    for (uint32_t i = 0; i < ret->nin; i++) y[i] = cg_pull(l, ir_op_in(l->f, ret, i), ix);
-    cg_ix at = cg_ix_flat(l, g->type->rank, g->type->dim, ix);
-    for (uint32_t i = 0; i < ret->nin; i++)
-        cg_store(&l->k, l->out[i], (ir_ref){at.r}, cg_splat(&l->k, y[i], l->k.lanes));
-}
-
-/* One row of the tile in scratch memory, from subscript ix on: a vector, or the first `valid`
- * elements of it. */
-static void gemm_finish_row(cg_low *l, const gemm *g, cg_ix *ix, ir_ref line, ir_ref valid) {
-    cg_kernel *k = &l->k;
-    int last = g->type->rank - 1;
-    ir_ref tile = l->scratch[g->v.i];
-    if (!valid.i) {
-        gemm_epilogue(l, g, ix, cg_load(k, tile, line, k->lanes));
-        return;
-    }
-    int64_t lanes = k->lanes;
-    cg_ix col = cg_ix_uniform((ir_ref){ix[last].r});
-    k->lanes = 0;
-    cg_nest nest = cg_open_for(l, cg_i64(k, 0), valid, 1, 0, NULL, NULL);
-    ix[last] = cg_ix_add(l, col, cg_ix_uniform(nest.loop.index));
-    gemm_epilogue(l, g, ix, cg_load(k, tile, cg_bin(k, OP_add, line, nest.loop.index), 0));
-    cg_close_for(l, nest, 0, NULL);
-    k->lanes = lanes;
-}
-
-/* The rows of a tile, one after the other. */
-static void gemm_finish_rows(cg_low *l, const gemm *g, int n, const cg_ix *ix, ir_ref valid) {
-    cg_kernel *k = &l->k;
-    gemm_ix here;
-    cg_nest nest = cg_open_for(l, cg_i64(k, 0), cg_i64(k, n), 1, 0, NULL, NULL);
-    memcpy(here, ix, sizeof here);
-    here[g->row] = cg_ix_add(l, ix[g->row], cg_ix_uniform(nest.loop.index));
-    ir_ref line = cg_bin(k, OP_mul, nest.loop.index, cg_i64(k, k->lanes ? k->lanes : 1));
-    gemm_finish_row(l, g, here, line, valid);
-    cg_close_for(l, nest, 0, NULL);
-}
-
-/* The epilogue of a tile.  valid: how many of its columns exist, {0}: all.  More than one row goes
- * through scratch memory, so that the code of the epilogue is written once. */
-static void gemm_finish(cg_low *l, const gemm *g, int n, gemm_ix *ix, const ir_ref *chain,
-                        ir_ref valid) {
-    cg_kernel *k = &l->k;
-    int64_t width = k->lanes ? k->lanes : 1;
-    ir_dim extent = g->type->dim[g->type->rank - 1];
-    if (!valid.i && (n == 1 || g->plain)) {
-        for (int i = 0; i < n; i++) gemm_epilogue(l, g, ix[i], chain[i]);
-        return;
-    }
-    for (int i = 0; i < n; i++)
-        cg_store(k, l->scratch[g->v.i], cg_i64(k, i * width), cg_splat(k, chain[i], k->lanes));
-    if (!valid.i || (extent >= 0 && extent < CG_LANES)) {
-        gemm_finish_rows(l, g, n, ix[0], valid);
-        return;
-    }
-    cg_nest branch = cg_open_if(l, cg_cmp(k, IR_cmpop_eq, valid, cg_i64(k, CG_LANES)));
-    gemm_finish_rows(l, g, n, ix[0], (ir_ref){0});
-    cg_open_else(l, branch, 0, NULL);
-    gemm_finish_rows(l, g, n, ix[0], valid);
-    cg_close_if(l, branch, 0, NULL);
-}
-
-/* A tile of n rows from ix on, at the column (or columns) ix names. */
-static void gemm_tile(cg_low *l, const gemm *g, int n, const cg_ix *ix, ir_ref valid) {
-    gemm_ix rows[GEMM_ROWS_MAX];
-    ir_ref chain[GEMM_ROWS_MAX];
-    for (int i = 0; i < n; i++) {
-        memcpy(rows[i], ix, sizeof rows[i]);
-        if (i) rows[i][g->row] = cg_ix_add(l, ix[g->row], cg_ix_const(l, i));
-    }
-    gemm_chains(l, g, n, (const gemm_ix *)rows, l->k.lanes != 0, chain);
-    gemm_finish(l, g, n, rows, chain, valid);
-}
-
-/* --- Panels --------------------------------------------------------------------------------- */
-
-/* Element (position t of the reduction, column) of the packed operand. */
-static ir_ref gemm_packed(cg_low *l, const gemm *g, cg_ix t, const cg_ix *ix) {
-    const ir_rel *rel = g->rel;
-    ir_dim dim[IR_EIN_VARS];
-    cg_ix part[IR_EIN_VARS] = {{0}}, sub[IG_MAX_RANK] = {{0}};
-    for (int v = 0; v < rel->norder; v++) dim[v] = g->extent[rel->order[v]];
-    cg_ix_split(l, t, rel->norder, dim, part);
-    for (int j = 0; j < rel->in[g->pack].n; j++) {
-        int var = rel->in[g->pack].a[j];
-        if (g->axis[var] >= 0) sub[j] = ix[g->axis[var]];
-        for (int v = 0; v < rel->norder; v++)
-            if (rel->order[v] == var) sub[j] = part[v];
-    }
-    return cg_pull(l, ir_op_in(l->f, g->o, (uint32_t)g->pack), sub);
-}
-
-/* Where position t of panel p lies. */
-static ir_ref gemm_line(cg_low *l, const gemm *g, ir_ref p, ir_ref t) {
-    cg_kernel *k = &l->k;
-    ir_ref line = cg_bin(k, OP_add, cg_bin(k, OP_mul, p, cg_i64(k, g->k)), t);
-    return cg_bin(k, OP_mul, line, cg_i64(k, CG_LANES));
-}
-
-/* Copy whole lines into n panels: the columns lie side by side and all exist. */
-static void gemm_pack_lines(cg_low *l, const gemm *g, cg_ix *ix, ir_ref col, ir_ref n) {
-    cg_kernel *k = &l->k;
-    k->lanes = CG_LANES;
-    cg_nest nest = cg_open_for(l, cg_i64(k, 0), cg_i64(k, g->k), 1, 0, NULL, NULL);
-    cg_nest panel = cg_open_for(l, cg_i64(k, 0), n, 1, 0, NULL, NULL);
-    ir_ref at = cg_bin(k, OP_mul, panel.loop.index, cg_i64(k, CG_LANES));
-    ix[g->type->rank - 1] = cg_ix_linear(cg_bin(k, OP_add, col, at));
-    ir_ref line = gemm_packed(l, g, cg_ix_uniform(nest.loop.index), ix);
-    cg_store(k, g->panel, gemm_line(l, g, panel.loop.index, nest.loop.index),
-             cg_splat(k, line, CG_LANES));
-    cg_close_for(l, panel, 0, NULL);
-    cg_close_for(l, nest, 0, NULL);
-    k->lanes = 0;
-}
-
-/* Copy `cols` columns one by one, the panels being zero where there is none. */
-static void gemm_pack_columns(cg_low *l, const gemm *g, cg_ix *ix, ir_ref col, ir_ref cols,
-                              ir_ref n) {
-    cg_kernel *k = &l->k;
-    ir_ref zero = cg_i64(k, 0), size = cg_i64(k, g->k), width = cg_i64(k, CG_LANES);
-    ir_dim extent = g->type->dim[g->type->rank - 1];
-    if (extent < 0 || extent % CG_LANES) {
-        cg_nest clear = cg_open_for(l, zero, cg_bin(k, OP_mul, n, size), 1, 0, NULL, NULL);
-        cg_store(k, g->panel, cg_bin(k, OP_mul, clear.loop.index, width),
-                 cg_splat(k, cg_int(k, cg_reg(g->d), 0), CG_LANES));
-        cg_close_for(l, clear, 0, NULL);
-    }
-    cg_nest column = cg_open_for(l, zero, cols, 1, 0, NULL, NULL);
-    ix[g->type->rank - 1] = cg_ix_uniform(cg_bin(k, OP_add, col, column.loop.index));
-    ir_ref panel = cg_shift(k, IR_shop_right, column.loop.index, __builtin_ctz(CG_LANES));
-    ir_ref lane = cg_bit(k, IR_bitop_band, column.loop.index, cg_i64(k, CG_LANES - 1));
-    cg_nest nest = cg_open_for(l, zero, size, 1, 0, NULL, NULL);
-    ir_ref x = gemm_packed(l, g, cg_ix_uniform(nest.loop.index), ix);
-    cg_store(k, g->panel, cg_bin(k, OP_add, gemm_line(l, g, panel, nest.loop.index), lane), x);
-    cg_close_for(l, nest, 0, NULL);
-    cg_close_for(l, column, 0, NULL);
-}
-
-/* Fill n panels with `cols` columns from `col` on. */
-static void gemm_fill_panels(cg_low *l, const gemm *g, cg_ix *ix, ir_ref col, ir_ref cols,
-                             ir_ref n) {
-    cg_kernel *k = &l->k;
-    const ir_axes *a = &g->rel->in[g->pack];
-    ir_dim extent = g->type->dim[g->type->rank - 1];
-    bool lines = a->a[a->n - 1] == g->rel->out.a[g->type->rank - 1]; /* the last axis of both */
-    if (!lines || (extent >= 0 && extent < CG_LANES)) {
-        gemm_pack_columns(l, g, ix, col, cols, n);
-        return;
-    }
-    if (extent >= 0 && extent % CG_LANES == 0) {
-        gemm_pack_lines(l, g, ix, col, n);
-        return;
-    }
-    ir_ref whole = cg_cmp(k, IR_cmpop_eq, cols, cg_bin(k, OP_mul, n, cg_i64(k, CG_LANES)));
-    cg_nest branch = cg_open_if(l, whole);
-    gemm_pack_lines(l, g, ix, col, n);
-    cg_open_else(l, branch, 0, NULL);
-    gemm_pack_columns(l, g, ix, col, cols, n);
-    cg_close_if(l, branch, 0, NULL);
-}
-
-/* --- Nests ---------------------------------------------------------------------------------- */
-
-/* Loop over columns [from, to) in steps of `lanes` (0: single elements); the end of what is done.
- */
-static ir_ref gemm_columns(cg_low *l, const gemm *g, int n, cg_ix *ix, ir_ref from, ir_ref to,
-                           int64_t lanes) {
-    cg_kernel *k = &l->k;
-    int last = g->type->rank - 1;
-    ir_ref end = to;
-    if (lanes) {
-        ir_ref whole = cg_bit(k, IR_bitop_band, cg_bin(k, OP_sub, to, from), cg_i64(k, -lanes));
-        end = cg_bin(k, OP_add, from, whole);
-    }
-    cg_nest nest = cg_open_for(l, from, end, lanes ? lanes : 1, 0, NULL, NULL);
-    k->lanes = lanes;
-    ix[last] = lanes ? cg_ix_linear(nest.loop.index) : cg_ix_uniform(nest.loop.index);
-    gemm_tile(l, g, n, ix, (ir_ref){0});
-    k->lanes = 0;
-    cg_close_for(l, nest, 0, NULL);
-    return end;
-}
-
-/* Columns [at, end) of n rows, where they lie: vectors, narrower vectors where the number of
- * columns is known, single elements. */
-static void gemm_direct(cg_low *l, const gemm *g, int n, cg_ix *ix, ir_ref at, ir_ref end,
-                        ir_dim extent) {
-    int64_t left = extent;
-    for (int64_t lanes = CG_LANES; lanes >= CG_LANES / 4; lanes /= 2) {
-        if (extent >= 0 ? left < lanes : lanes != CG_LANES) continue;
-        at = gemm_columns(l, g, n, ix, at, end, lanes);
-        if (extent >= 0) left %= lanes;
-    }
-    if (extent < 0 || left) gemm_columns(l, g, n, ix, at, end, 0);
-}
-
-/* n rows from subscript `row` on against each of the panels, which hold `cols` columns. */
-static void gemm_against_panels(cg_low *l, gemm *g, int n, cg_ix *ix, ir_ref col, ir_ref cols,
-                                ir_ref panels) {
-    cg_kernel *k = &l->k;
-    ir_dim extent = g->type->dim[g->type->rank - 1];
-    bool whole = extent >= 0 && extent % CG_LANES == 0;
-    cg_nest panel = cg_open_for(l, cg_i64(k, 0), panels, 1, 0, NULL, NULL);
-    ir_ref at = cg_bin(k, OP_mul, panel.loop.index, cg_i64(k, CG_LANES));
-    ir_ref valid = cg_bin(k, OP_min, cg_bin(k, OP_sub, cols, at), cg_i64(k, CG_LANES));
-    g->line = gemm_line(l, g, panel.loop.index, cg_i64(k, 0));
-    k->lanes = CG_LANES;
-    ix[g->type->rank - 1] = cg_ix_linear(cg_bin(k, OP_add, col, at));
-    gemm_tile(l, g, n, ix, whole ? (ir_ref){0} : valid);
-    k->lanes = 0;
-    cg_close_for(l, panel, 0, NULL);
-}
-
-/* Rows [from, to) with packed operands: tiles, then single rows. */
-static void gemm_packed_rows(cg_low *l, gemm *g, cg_ix *ix, ir_ref from, ir_ref to, ir_ref col,
-                             ir_ref cols) {
-    cg_kernel *k = &l->k;
-    ir_ref n = cg_bin(k, OP_add, cols, cg_i64(k, CG_LANES - 1));
-    n = cg_shift(k, IR_shop_right, n, __builtin_ctz(CG_LANES));
-    ir_ref left = cg_bin(k, OP_rem, cg_bin(k, OP_sub, to, from), cg_i64(k, g->rows));
-    ir_ref end = cg_bin(k, OP_sub, to, left);
-    gemm_fill_panels(l, g, ix, col, cols, n);
-    cg_nest nest = cg_open_for(l, from, end, g->rows, 0, NULL, NULL);
-    ix[g->row] = cg_ix_uniform(nest.loop.index);
-    gemm_against_panels(l, g, g->rows, ix, col, cols, n);
-    cg_close_for(l, nest, 0, NULL);
-    if (g->rows == 1) return;
-    nest = cg_open_for(l, end, to, 1, 0, NULL, NULL);
-    ix[g->row] = cg_ix_uniform(nest.loop.index);
-    gemm_against_panels(l, g, 1, ix, col, cols, n);
-    cg_close_for(l, nest, 0, NULL);
-}
-
-/* One chunk of rows and one group of panels; ix holds their numbers. */
-static void gemm_chunk(cg_low *l, gemm *g, cg_ix *ix) {
-    cg_kernel *k = &l->k;
-    int last = g->type->rank - 1, chunk = g->rows * GEMM_CHUNK;
-    ir_ref from = cg_bin(k, OP_mul, (ir_ref){ix[g->row].r}, cg_i64(k, chunk)),
-           width = cg_i64(k, g->panels * CG_LANES);
-    ir_ref to = cg_bin(k, OP_min, cg_bin(k, OP_add, from, cg_i64(k, chunk)),
-                       cg_dim(k, g->type->dim[g->row]));
-    ir_ref col = cg_bin(k, OP_mul, (ir_ref){ix[last].r}, width);
-    ir_ref cols = cg_bin(k, OP_min, cg_bin(k, OP_sub, cg_dim(k, g->type->dim[last]), col), width);
-    if (g->type->dim[g->row] >= 0) {
-        gemm_packed_rows(l, g, ix, from, to, col, cols);
-        return;
-    }
-    gemm one = *g; /* at run time there may be too few rows to pack for */
-    one.pack = -1;
-    ir_ref enough = cg_i64(k, GEMM_PACK_ROWS);
-    cg_nest few = cg_open_if(l, cg_cmp(k, IR_cmpop_lt, cg_bin(k, OP_sub, to, from), enough));
-    cg_nest row = cg_open_for(l, from, to, 1, 0, NULL, NULL);
-    ix[g->row] = cg_ix_uniform(row.loop.index);
-    gemm_direct(l, &one, 1, ix, col, cg_bin(k, OP_add, col, cols), -1);
-    cg_close_for(l, row, 0, NULL);
-    cg_open_else(l, few, 0, NULL);
-    gemm_packed_rows(l, g, ix, from, to, col, cols);
-    cg_close_if(l, few, 0, NULL);
-}
-
-/* All columns of n rows, operands where they lie; or single elements, when the rows run along the
- * last axis (see gemm_is_dots). */
-static void gemm_some_rows(cg_low *l, const gemm *g, int n, cg_ix *ix) {
-    ir_dim cols = g->type->dim[g->type->rank - 1];
-    if (g->dots)
-        gemm_tile(l, g, n, ix, (ir_ref){0});
-    else
-        gemm_direct(l, g, n, ix, cg_i64(&l->k, 0), cg_dim(&l->k, cols), cols);
-}
-
-/* The rows from subscript `at` of the row axis on: a whole tile, or what is left one by one. */
-static void gemm_rows_at(cg_low *l, const gemm *g, cg_ix *ix, ir_ref at) {
-    cg_kernel *k = &l->k;
-    ir_dim rows = g->type->dim[g->row];
-    ir_ref n = cg_dim(k, rows), end = cg_bin(k, OP_add, at, cg_i64(k, g->rows));
-    bool exact = rows >= 0 && rows % g->rows == 0;
-    cg_nest branch = {0};
-    if (!exact) branch = cg_open_if(l, cg_cmp(k, IR_cmpop_le, end, n));
-    ix[g->row] = cg_ix_uniform(at);
-    gemm_some_rows(l, g, g->rows, ix);
-    if (exact) return;
-    cg_open_else(l, branch, 0, NULL);
-    cg_nest one = cg_open_for(l, at, n, 1, 0, NULL, NULL);
-    ix[g->row] = cg_ix_uniform(one.loop.index);
-    gemm_some_rows(l, g, 1, ix);
-    cg_close_for(l, one, 0, NULL);
-    cg_close_if(l, branch, 0, NULL);
+/* Whether the rows are memory along which K is contiguous, in elements that need no conversion. */
+static bool gemm_rows_lie_well(const cg_low *l, const gemm *g) {
+    const cg_ein *e = &g->e;
+    const ir_axes *a = &e->rel->in[g->row.operand];
+    if (ir_def_op(l->f, ir_op_in(l->f, e->o, (uint32_t)g->row.operand)) || cg_reg(e->d) != e->d)
+        return false;
+    if (a->n < e->rel->norder) return false;
+    for (int v = 0; v < e->rel->norder; v++)
+        if (a->a[a->n - e->rel->norder + v] != e->rel->order[v]) return false;
+    return true;
 }
 
 /* --- Plan ----------------------------------------------------------------------------------- */
 
-/* Whether an operand has the variable. */
-static bool gemm_has(const gemm *g, int operand, int var) {
-    for (int j = 0; j < g->rel->in[operand].n; j++)
-        if (g->rel->in[operand].a[j] == var) return true;
-    return false;
+/* Whether packing pays. */
+static bool gemm_is_worth(const gemm *g) {
+    return g->e.k != 0 && (g->constant || g->row.lines < 0 || g->row.lines >= GEMM_FEW);
 }
 
-/* The row axis: the last one before the columns along which an operand that varies along the
- * columns does not vary, so that its loads are shared. */
-static int gemm_row_axis(const gemm *g) {
-    int last = g->type->rank - 1, col = g->rel->out.a[last];
-    for (int axis = last - 1; axis >= 0; axis--)
-        for (int i = 0; i < g->rel->nin; i++)
-            if (gemm_has(g, i, col) && !gemm_has(g, i, g->rel->out.a[axis])) return axis;
-    return -1;
+bool gemm_plan(cg_low *l, const ir_op *o, bool constant, gemm *g) {
+    int64_t lo, hi;
+    *g = (gemm){.e = cg_ein_begin(l, o), .constant = constant};
+    if (!gemm_roles(l, g) || !gemm_is_worth(g)) return false;
+    int bytes = (int)rt_dtype_bytes(cg_reg(g->e.d));
+    g->lanes = l->cpu->vector_bits / 8 / bytes;
+    g->vectors = l->cpu->tile_vectors;
+    g->height = l->cpu->tile_rows;
+    g->col.width = g->lanes * g->vectors;
+    g->panels = GEMM_CHUNK_BYTES / bytes / g->col.width;
+    if (g->panels < 1) g->panels = 1;
+    ir_dim_range(l->k.b.m, g->e.k, &lo, &hi);
+    g->blocks = hi > CG_KB;
+    ir_dim_range(l->k.b.m, g->row.lines, &lo, &hi);
+    g->few = lo < GEMM_FEW && !constant;
+    g->pack_rows = !gemm_rows_lie_well(l, g);
+    g->rows = GEMM_ROWS / g->height * g->height;
+    if (hi < g->rows) g->rows = (hi + g->height - 1) / g->height * g->height;
+    if (g->rows < 1) g->rows = g->height;
+    return true;
 }
 
-/* Rows whose accumulators, with the loads they need, fit the registers of the target. */
-static int gemm_rows(const cg_low *l, const gemm *g) {
-    int bits = (int)rt_dtype_bytes(cg_reg(g->d)) * 8 * CG_LANES;
-    int each = bits > l->cpu->vector_bits ? bits / l->cpu->vector_bits : 1;
-    int rows = (l->cpu->registers - each - 1) / each;
-    int64_t most = g->type->dim[g->row];
-    if (g->dots) rows = GEMM_ROWS_MAX;
-    if (rows > GEMM_ROWS_MAX) rows = GEMM_ROWS_MAX;
-    if (most >= 0 && most < rows) rows = (int)most;
-    return rows < 1 ? 1 : rows;
+/* How far two panels are apart. */
+static int64_t gemm_depth(const gemm *g) { return g->e.k >= 0 && g->e.k < CG_KB ? g->e.k : CG_KB; }
+
+static void gemm_alloc(cg_low *l, gemm *g) {
+    ig_dtype r = cg_reg(g->e.d);
+    int64_t line = g->panels * g->col.width;
+    g->b = g->constant ? l->packed : cg_alloc(&l->k, r, gemm_depth(g) * line);
+    if (g->pack_rows) g->a = cg_alloc(&l->k, r, gemm_depth(g) * g->height);
+    g->total = cg_alloc(&l->k, r, (g->blocks ? g->rows : g->height) * line);
 }
 
-/* The operand to pack, or -1: the only one that varies along the columns (lanes without a column
- * read nothing). */
-static int gemm_pack(const gemm *g) {
-    int last = g->type->rank - 1, found = -1;
-    ir_dim rows = g->row >= 0 ? g->type->dim[g->row] : 0;
-    int64_t line = (int64_t)rt_dtype_bytes(cg_reg(g->d)) * CG_LANES;
-    if ((rows >= 0 && rows < GEMM_PACK_ROWS) || g->k < 1 || g->k > GEMM_PANEL_BYTES / line)
-        return -1;
-    for (int i = 0; i < g->rel->nin; i++) {
-        if (!gemm_has(g, i, g->rel->out.a[last])) continue;
-        if (found >= 0 || gemm_has(g, i, g->rel->out.a[g->row])) return -1;
-        found = i;
+/* --- Subscripts ----------------------------------------------------------------------------- */
+
+void gemm_line(cg_low *l, const gemm *g, const gemm_side *s, cg_ix line, cg_ix *ix_) {
+    int n = s->last - s->first + 1;
+    if (n > 0) cg_ix_split(l, line, n, g->e.type->dim + s->first, ix_ + s->first);
+}
+
+ir_ref gemm_element(cg_low *l, const gemm *g, const gemm_side *s, cg_ix k, const cg_ix *ix) {
+    const cg_ein *e = &g->e;
+    ir_dim dim[IR_EIN_VARS];
+    cg_ix part[IR_EIN_VARS] = {{0}}, sub[IG_MAX_RANK] = {{0}};
+    for (int v = 0; v < e->rel->norder; v++) dim[v] = e->extent[e->rel->order[v]];
+    cg_ix_split(l, k, e->rel->norder, dim, part);
+    for (int j = 0; j < e->rel->in[s->operand].n; j++) {
+        int var = e->rel->in[s->operand].a[j];
+        if (e->axis[var] >= 0) sub[j] = ix[e->axis[var]];
+        for (int v = 0; v < e->rel->norder; v++)
+            if (e->rel->order[v] == var) sub[j] = part[v];
     }
-    return found;
+    return cg_pull(l, ir_op_in(l->f, e->o, (uint32_t)s->operand), sub);
 }
 
-/* The one contraction of the cluster whose shape all results have; NULL when there is none. */
-static const ir_op *gemm_find(const cg_low *l) {
-    const ir_op *found = NULL, *ret = ir_return_op(l->f);
-    for (uint32_t i = 0; i < l->f->ops.n; i++) {
-        const ir_op *o = &l->f->ops.data[i];
-        if (o->code == OP_reduce || o->code == OP_cumred) return NULL;
-        if (o->code != OP_ein) continue;
-        if (found) return NULL;
-        found = o;
+ir_ref gemm_panel(cg_low *l, const gemm *g, ir_ref p) {
+    cg_kernel *k = &l->k;
+    ir_ref width = cg_i64(k, g->col.width);
+    if (g->constant) {
+        ir_ref n = cg_bin(k, OP_add, cg_bin(k, OP_div, g->col0, width), p);
+        return cg_bin(k, OP_mul, cg_bin(k, OP_add, g->matrix, n), cg_i64(k, g->e.k * g->col.width));
     }
-    if (!found || !ret->nin || ret->nin > IG_MAX_RANK) return NULL;
-    for (uint32_t i = 0; i < ret->nin; i++)
-        if (!ir_same_dims(cg_type(l, ir_op_in(l->f, ret, i)), cg_type(l, ir_op_out(found, 0))))
-            return NULL;
-    return cg_type(l, ir_op_out(found, 0))->rank ? found : NULL;
+    ir_ref at = cg_bin(k, OP_mul, p, cg_i64(k, gemm_depth(g) * g->col.width));
+    return cg_bin(k, OP_sub, at, cg_bin(k, OP_mul, g->k0, width));
 }
 
-/* Products of rows with a vector: no operand lies contiguous along the columns, and no rows share
- * loads.  Then chains of single elements, as many as keep the multipliers busy. */
-static bool gemm_is_dots(const gemm *g) {
-    int last = g->type->rank - 1;
-    for (int i = 0; i < g->rel->nin; i++) {
-        const ir_axes *a = &g->rel->in[i];
-        if (a->n && a->a[a->n - 1] == g->rel->out.a[last]) return false;
+/* The other axes of the result that the columns' operand has: extents and subscripts. */
+int gemm_matrices(const gemm *g, ir_dim *dim_, cg_ix *ix_) {
+    int n = 0;
+    for (int i = 0; i < g->n; i++) {
+        if (gemm_position(&g->e, g->col.operand, g->axis[i]) < 0) continue;
+        dim_[n] = g->e.type->dim[g->axis[i]];
+        ix_[n++] = g->ix[g->axis[i]];
     }
-    return g->row < 0;
+    return n;
 }
 
-static void gemm_plan(cg_low *l, gemm *g) {
-    const ir_op *ret = ir_return_op(l->f);
-    g->plain = ret->nin == 1 && ir_op_in(l->f, ret, 0).i == g->v.i;
-    g->row = gemm_row_axis(g);
-    g->dots = gemm_is_dots(g);
-    if (g->dots) g->row = g->type->rank - 1;
-    if (g->row >= 0) g->rows = gemm_rows(l, g);
-    g->pack = g->dots ? -1 : gemm_pack(g);
-    if (g->pack < 0) return;
-    int64_t fit = GEMM_PANEL_BYTES / (g->k * CG_LANES * (int64_t)rt_dtype_bytes(cg_reg(g->d)));
-    ir_dim cols = g->type->dim[g->type->rank - 1];
-    if (fit > GEMM_PANELS) fit = GEMM_PANELS;
-    if (cols >= 0 && fit > (cols + CG_LANES - 1) / CG_LANES) fit = (cols + CG_LANES - 1) / CG_LANES;
-    g->panels = fit < 1 ? 1 : (int)fit;
-    g->panel = cg_alloc(&l->k, cg_reg(g->d), g->panels * g->k * CG_LANES);
+/* --- Epilogue ------------------------------------------------------------------------------- */
+
+/* Columns [at, end) of one row, from the totals at `line`. */
+static ir_ref gemm_finish_columns(cg_low *l, const gemm *g, cg_ix *ix, ir_ref line, ir_ref at,
+                                  ir_ref end, int64_t lanes) {
+    cg_kernel *k = &l->k;
+    ir_ref to = end;
+    if (lanes) to = cg_bit(k, IR_bitop_band, end, cg_i64(k, -lanes));
+    cg_nest nest = cg_open_for(l, at, to, lanes ? lanes : 1, 0, NULL, NULL);
+    ir_ref col = cg_bin(k, OP_add, g->col0, nest.loop.index);
+    k->lanes = lanes;
+    gemm_line(l, g, &g->col, lanes ? cg_ix_linear(col) : cg_ix_uniform(col), ix);
+    cg_ein_store(l, &g->e, ix,
+                 cg_load(k, g->total, cg_bin(k, OP_add, line, nest.loop.index), lanes));
+    k->lanes = 0;
+    cg_close_for(l, nest, 0, NULL);
+    return to;
 }
 
-/* How many steps of the outermost loop an axis takes. */
-static ir_dim gemm_steps(cg_low *l, const gemm *g, int axis) {
-    ir_module *m = l->k.b.m;
-    ir_dim d = g->type->dim[axis];
-    int64_t by = axis == g->row ? g->rows : 1;
-    if (g->pack >= 0 && axis == g->row) by *= GEMM_CHUNK;
-    if (g->pack >= 0 && axis == g->type->rank - 1) by = g->panels * CG_LANES;
-    return by == 1 ? d : ir_dim_floordiv(m, ir_dim_add(m, d, by - 1), by);
+/* Rows [from, to), the totals of the first one at line 0. */
+static void gemm_finish(cg_low *l, const gemm *g, ir_ref from, ir_ref to) {
+    cg_kernel *k = &l->k;
+    cg_ein_ix ix;
+    ir_dim left = g->col.lines;
+    cg_nest row = cg_open_for(l, from, to, 1, 0, NULL, NULL);
+    ir_ref line = cg_bin(k, OP_mul, cg_bin(k, OP_sub, row.loop.index, from),
+                         cg_i64(k, g->panels * g->col.width));
+    memcpy(ix, g->ix, sizeof ix);
+    gemm_line(l, g, &g->row, cg_ix_uniform(row.loop.index), ix);
+    ir_ref at = cg_i64(k, 0);
+    for (int64_t lanes = CG_LANES; lanes >= CG_LANES / 4; lanes /= 2) {
+        if (left >= 0 ? left < lanes : lanes != CG_LANES) continue;
+        at = gemm_finish_columns(l, g, ix, line, at, g->cols, lanes);
+        if (left >= 0) left %= lanes;
+    }
+    if (left) gemm_finish_columns(l, g, ix, line, at, g->cols, 0);
+    cg_close_for(l, row, 0, NULL);
+}
+
+/* --- The nest ------------------------------------------------------------------------------- */
+
+/* Set the totals of the chunk to zero, those of a last tile's missing rows included. */
+static void gemm_clear(cg_low *l, const gemm *g) {
+    cg_kernel *k = &l->k;
+    ir_ref up = cg_bin(k, OP_add, cg_bin(k, OP_sub, g->row1, g->row0), cg_i64(k, g->height - 1));
+    ir_ref size = cg_bin(k, OP_mul, cg_bin(k, OP_div, up, cg_i64(k, g->height)),
+                         cg_i64(k, g->height * g->panels * g->col.width));
+    cg_nest nest = cg_open_for(l, cg_i64(k, 0), size, g->lanes, 0, NULL, NULL);
+    cg_store(k, g->total, nest.loop.index, cg_splat(k, cg_int(k, cg_reg(g->e.d), 0), g->lanes));
+    cg_close_for(l, nest, 0, NULL);
+}
+
+/* n rows from `row` on, against all panels of the chunk. */
+static void gemm_tile_row(cg_low *l, const gemm *g, int n, ir_ref row, bool whole) {
+    cg_kernel *k = &l->k;
+    gemm_tiles(l, g, n, row, whole);
+    ir_ref end = cg_bin(k, OP_add, row, cg_i64(k, n));
+    if (!whole) end = cg_bin(k, OP_min, end, g->row1);
+    if (!g->blocks) gemm_finish(l, g, row, end);
+}
+
+/* The rows of the chunk over one block of K. */
+static void gemm_rows(cg_low *l, const gemm *g) {
+    cg_kernel *k = &l->k;
+    ir_dim lines = g->row.lines;
+    int left = lines >= 0 ? (int)(lines % g->height) : 0;
+    if (lines < 0 || lines >= g->height) {
+        ir_ref end = g->row1;
+        if (lines >= 0) {
+            ir_ref whole =
+                cg_bin(k, OP_div, cg_bin(k, OP_sub, g->row1, g->row0), cg_i64(k, g->height));
+            end = cg_bin(k, OP_add, g->row0, cg_bin(k, OP_mul, whole, cg_i64(k, g->height)));
+        }
+        cg_nest nest = cg_open_for(l, g->row0, end, g->height, 0, NULL, NULL);
+        gemm_tile_row(l, g, g->height, nest.loop.index, lines >= 0);
+        cg_close_for(l, nest, 0, NULL);
+    }
+    if (!left) return;
+    ir_ref from = cg_i64(k, lines - left); /* the last rows of all, when they are in this chunk */
+    cg_nest last = cg_open_if(l, cg_cmp(k, IR_cmpop_eq, g->row1, cg_i64(k, lines)));
+    gemm_tile_row(l, g, left, from, true);
+    cg_open_else(l, last, 0, NULL);
+    cg_close_if(l, last, 0, NULL);
+}
+
+/* All of K for the chunk. */
+static void gemm_chunk(cg_low *l, gemm *g, ir_ref fresh) {
+    cg_kernel *k = &l->k;
+    ir_ref size = cg_dim(k, g->e.k);
+    ir_ref up = cg_bin(k, OP_add, g->cols, cg_i64(k, g->col.width - 1));
+    g->npanel = cg_bin(k, OP_div, up, cg_i64(k, g->col.width));
+    if (!g->blocks) {
+        g->k0 = cg_i64(k, 0), g->k1 = size;
+        if (!g->constant) {
+            cg_nest pack = cg_open_if(l, fresh);
+            gemm_pack_columns(l, g);
+            cg_open_else(l, pack, 0, NULL);
+            cg_close_if(l, pack, 0, NULL);
+        }
+        gemm_rows(l, g);
+        return;
+    }
+    gemm_clear(l, g);
+    cg_nest nest = cg_open_for(l, cg_i64(k, 0), size, CG_KB, 0, NULL, NULL);
+    g->k0 = nest.loop.index;
+    g->k1 = cg_bin(k, OP_min, cg_bin(k, OP_add, g->k0, cg_i64(k, CG_KB)), size);
+    if (!g->constant) gemm_pack_columns(l, g);
+    gemm_rows(l, g);
+    cg_close_for(l, nest, 0, NULL);
+    gemm_finish(l, g, g->row0, g->row1);
+}
+
+/* The rows of a chunk when there are too few to pack for: one by one, operands where they lie. */
+static void gemm_few_columns(cg_low *l, const gemm *g, cg_ix *ix, ir_ref at, ir_ref end,
+                             int64_t lanes) {
+    cg_kernel *k = &l->k;
+    ir_ref r;
+    cg_nest nest = cg_open_for(l, at, end, lanes ? lanes : 1, 0, NULL, NULL);
+    k->lanes = lanes;
+    gemm_line(l, g, &g->col, lanes ? cg_ix_linear(nest.loop.index) : cg_ix_uniform(nest.loop.index),
+              ix);
+    for (int i = g->col.first; i <= g->col.last; i++) ix[i] = cg_ix_solid(l, ix[i]);
+    cg_ein_chains(l, &g->e, 1, (const cg_ein_ix *)ix, lanes != 0, &r);
+    cg_ein_store(l, &g->e, ix, r);
+    k->lanes = 0;
+    cg_close_for(l, nest, 0, NULL);
+}
+
+static void gemm_few_rows(cg_low *l, const gemm *g) {
+    cg_kernel *k = &l->k;
+    cg_ein_ix ix;
+    cg_nest row = cg_open_for(l, g->row0, g->row1, 1, 0, NULL, NULL);
+    memcpy(ix, g->ix, sizeof ix);
+    gemm_line(l, g, &g->row, cg_ix_uniform(row.loop.index), ix);
+    for (int i = g->row.first; i <= g->row.last; i++) ix[i] = cg_ix_solid(l, ix[i]);
+    ir_ref whole =
+        cg_bin(k, OP_add, g->col0, cg_bit(k, IR_bitop_band, g->cols, cg_i64(k, -CG_LANES)));
+    gemm_few_columns(l, g, ix, g->col0, whole, CG_LANES);
+    gemm_few_columns(l, g, ix, whole, cg_bin(k, OP_add, g->col0, g->cols), 0);
+    cg_close_for(l, row, 0, NULL);
+}
+
+/* The number of the packed matrix that the outer subscripts name, in panels. */
+static ir_ref gemm_matrix(cg_low *l, const gemm *g) {
+    ir_dim dim[IG_MAX_RANK];
+    cg_ix ix[IG_MAX_RANK];
+    int n = gemm_matrices(g, dim, ix);
+    ir_ref panels = cg_i64(&l->k, (g->col.lines + g->col.width - 1) / g->col.width);
+    return cg_bin(&l->k, OP_mul, cg_ix_value(l, cg_ix_flat(l, n, dim, ix)), panels);
+}
+
+/* How many chunks lines are shared out to. */
+static ir_dim gemm_chunks(cg_low *l, ir_dim lines, int64_t by) {
+    return ir_dim_floordiv(l->k.b.m, ir_dim_add(l->k.b.m, lines, by - 1), by);
+}
+
+/* Where the chunk with these numbers begins and ends. */
+static void gemm_place(cg_low *l, gemm *g, ir_ref c, ir_ref r) {
+    cg_kernel *k = &l->k;
+    int64_t width = g->panels * g->col.width;
+    ir_ref rows = cg_dim(k, g->row.lines), by = cg_i64(k, g->rows);
+    g->row0 = cg_bin(k, OP_mul, r, by);
+    g->row1 = cg_bin(k, OP_min, cg_bin(k, OP_add, g->row0, by), rows);
+    g->col0 = cg_bin(k, OP_mul, c, cg_i64(k, width));
+    g->cols =
+        cg_bin(k, OP_min, cg_bin(k, OP_sub, cg_dim(k, g->col.lines), g->col0), cg_i64(k, width));
 }
 
 bool cg_gemm_nest(cg_low *l, ir_dim *n_) {
-    const ir_op *o = gemm_find(l);
-    if (!o) return false;
-    gemm g = gemm_begin(l, o);
+    const ir_op *o = cg_ein_find(l);
     cg_kernel *k = &l->k;
-    gemm_plan(l, &g);
-    int last = g.type->rank - 1, n = g.pack >= 0 || g.dots ? last + 1 : last;
-    ir_dim dim[IG_MAX_RANK], cols = g.type->dim[last];
-    cg_ix ix[IG_MAX_RANK] = {{0}};
-    *n_ = 1;
-    for (int i = 0; i < n; i++) {
-        dim[i] = gemm_steps(l, &g, i);
-        *n_ = ir_dim_mul(k->b.m, *n_, dim[i]);
-    }
-    if (!last && !g.dots) { /* one axis: the columns themselves are shared out */
-        *n_ = cols;
-        gemm_direct(l, &g, 1, ix, l->lo, l->hi, -1);
+    ir_dim dim[IG_MAX_RANK + 2];
+    cg_ix at[IG_MAX_RANK + 2] = {{0}};
+    gemm g;
+    if (!o) return false;
+    if (!gemm_plan(l, o, l->packed_name != NULL, &g)) {
+        cg_ein_nest(l, o, n_);
         return true;
     }
+    gemm_alloc(l, &g);
+    for (int i = 0; i < g.n; i++) dim[i] = g.e.type->dim[g.axis[i]];
+    dim[g.n] = gemm_chunks(l, g.col.lines, g.panels * g.col.width);
+    dim[g.n + 1] = gemm_chunks(l, g.row.lines, g.rows);
+    *n_ = 1;
+    for (int i = 0; i < g.n + 2; i++) *n_ = ir_dim_mul(k->b.m, *n_, dim[i]);
     cg_nest nest = cg_open_for(l, l->lo, l->hi, 1, 0, NULL, NULL);
-    cg_ix_split(l, cg_ix_uniform(nest.loop.index), n, dim, ix);
-    for (int i = 0; i < n; i++) ix[i] = cg_ix_solid(l, ix[i]);
-    if (g.pack >= 0)
-        gemm_chunk(l, &g, ix);
-    else if (g.row >= 0)
-        gemm_rows_at(l, &g, ix, cg_bin(k, OP_mul, (ir_ref){ix[g.row].r}, cg_i64(k, g.rows)));
-    else
-        gemm_direct(l, &g, 1, ix, cg_i64(k, 0), cg_dim(k, cols), cols);
+    cg_ix_split(l, cg_ix_uniform(nest.loop.index), g.n + 2, dim, at);
+    for (int i = 0; i < g.n + 2; i++) at[i] = cg_ix_solid(l, at[i]);
+    for (int i = 0; i < g.n; i++) g.ix[g.axis[i]] = at[i];
+    if (g.constant) g.matrix = gemm_matrix(l, &g);
+    gemm_place(l, &g, (ir_ref){at[g.n].r}, (ir_ref){at[g.n + 1].r});
+    ir_ref fresh = cg_bit(k, IR_bitop_bor, cg_cmp(k, IR_cmpop_eq, nest.loop.index, l->lo),
+                          cg_cmp(k, IR_cmpop_eq, (ir_ref){at[g.n + 1].r}, cg_i64(k, 0)));
+    if (g.few) {
+        ir_ref rows = cg_bin(k, OP_sub, g.row1, g.row0);
+        cg_nest few =
+            cg_open_if(l, cg_cmp(k, IR_cmpop_lt, cg_dim(k, g.row.lines), cg_i64(k, GEMM_FEW)));
+        (void)rows;
+        gemm_few_rows(l, &g);
+        cg_open_else(l, few, 0, NULL);
+        gemm_chunk(l, &g, fresh);
+        cg_close_if(l, few, 0, NULL);
+    } else {
+        gemm_chunk(l, &g, fresh);
+    }
     cg_close_for(l, nest, 0, NULL);
     return true;
 }

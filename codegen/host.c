@@ -203,6 +203,22 @@ static ir_ref host_place(host *h, const ir_places *at, uint32_t i, uint8_t dtype
     return ir_emit1(&h->k.b, OP_kws, &(ir_attr_dtype){.dtype = dtype}, cg_dim(&h->k, at->p[i].at));
 }
 
+/* The memory of a value.  That of a weight is named where it is used first: one that is only read
+ * packed is no part of the program. */
+static ir_ref host_memory(host *h, ir_ref v) {
+    const ir_op *o = ir_def_op(h->f, v);
+    const char *name = NULL;
+    while (o && o->code == OP_reshape) v = ir_op_in(h->f, o, 0), o = ir_def_op(h->f, v);
+    if (h->mem[v.i].i || !o) return h->mem[v.i];
+    const void *attr = ir_attr_get(h->in, o->attr);
+    if (o->code == OP_weight)
+        name = ((const ir_attr_sym *)attr)->name;
+    else
+        ir_build_error(&h->k.b, cg_const_weight(h->k.b.m, o->attr, attr, &name));
+    if (name) h->mem[v.i] = host_weight(h, name, ir_val_type(h->f, v)->dtype);
+    return h->mem[v.i];
+}
+
 static void host_call(host *h, const ir_op *o, const cg_launch *launch) {
     cg_kernel *k = &h->k;
     const ir_attr_call *a = ir_attr_get(h->in, o->attr);
@@ -213,7 +229,8 @@ static void host_call(host *h, const ir_op *o, const cg_launch *launch) {
         ir_build_error(&k->b, rt_fail_memory());
         return;
     }
-    for (uint32_t i = 0; i < o->nin; i++) in[n++] = h->mem[ir_op_in(h->f, o, i).i];
+    for (uint32_t i = 0; i < o->nin; i++)
+        in[n++] = (int)i == launch->packed ? (ir_ref){0} : host_memory(h, ir_op_in(h->f, o, i));
     for (uint32_t i = 0; i < o->nout; i++) {
         ir_ref v = ir_op_out(o, i);
         in[n++] = h->mem[v.i] = host_place(h, &a->at, i, ir_val_type(h->f, v)->dtype);
@@ -221,6 +238,7 @@ static void host_call(host *h, const ir_op *o, const cg_launch *launch) {
     for (uint32_t i = 0; i < launch->nblob; i++)
         in[n++] =
             host_weight(h, launch->blob[i], ir_find_weight(k->b.m, launch->blob[i])->type.dtype);
+    if (launch->packed >= 0) in[launch->packed] = in[n - 1]; /* not read there */
     in[n++] = cg_dim(k, launch->n);
     in[n++] = cg_dim(k, launch->cost);
     k->b.loc = o->loc;
@@ -230,20 +248,12 @@ static void host_call(host *h, const ir_op *o, const cg_launch *launch) {
 
 /* One op of the entry function. */
 static ig_status host_op(host *h, const ir_op *o, const cg_launch **launch) {
-    const void *attr = ir_attr_get(h->in, o->attr);
-    const char *name;
-    uint8_t dtype = o->nout ? ir_val_type(h->f, ir_op_out(o, 0))->dtype : 0;
     switch (o->code) {
     case OP_weight:
-        h->mem[o->out0] = host_weight(h, ((const ir_attr_sym *)attr)->name, dtype);
-        break;
     case OP_const:
-        RT_TRY(cg_const_weight(h->k.b.m, o->attr, attr, &name));
-        h->mem[o->out0] = host_weight(h, name, dtype);
-        break;
-    case OP_reshape: h->mem[o->out0] = h->mem[ir_op_in(h->f, o, 0).i]; break;
-    case OP_call: host_call(h, o, (*launch)++); break;
+    case OP_reshape:
     case OP_return: break;
+    case OP_call: host_call(h, o, (*launch)++); break;
     default:
         return rt_fail(h->in->alloc, IG_INTERNAL,
                        "%s is left in the entry function: it was not fused",

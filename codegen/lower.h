@@ -79,13 +79,16 @@ struct cg_low {
     cg_kernel k;
     const ir_func *f; /* the cluster */
     const cg_cpu *cpu;
-    ir_ref *mem;       /* by value of f: the memory of a parameter or of a constant; owned */
-    const char **blob; /* by value of f: the weight that holds a constant, or NULL; owned */
-    ir_ref *out;       /* by result: memory */
-    ir_ref *scratch;   /* by value of f: memory a core works in; owned */
+    ir_ref *mem;           /* by value of f: the memory of a parameter or of a constant; owned */
+    const char **blob;     /* by value of f: the weight that holds a constant, or NULL; owned */
+    ir_ref *out;           /* by result: memory */
+    ir_ref *scratch;       /* by value of f: memory a core works in; owned */
     const ir_dims *stride; /* by operand: of its memory, n 0: contiguous; borrowed, may be NULL */
-    bool scalar;       /* no vectors along the results: a core runs them along its own loop */
-    ir_ref lo, hi;     /* the part of the outermost loop */
+    const char
+        *packed_name; /* the weight that holds columns of the contraction in panels, or NULL */
+    ir_ref packed;    /* its memory */
+    bool scalar;      /* no vectors along the results: a core runs them along its own loop */
+    ir_ref lo, hi;    /* the part of the outermost loop */
     RT_VEC(cg_frame) frames;
     RT_VEC(cg_group) groups;
     RT_VEC(cg_memo) memo;
@@ -137,6 +140,12 @@ ir_ref cg_monoid(cg_low *l, ir_redop op, ig_dtype d, ir_ref x, ir_ref y);
 /* cost.c: the estimated picoseconds of a kernel that has been written, all of it. */
 ir_dim cg_cost(const cg_low *l);
 
+/* gemm.c: whether the cluster's contraction reads a parameter in panels, and nothing else reads it:
+ * then it may be packed ahead. */
+bool cg_gemm_packs(cg_low *l, uint32_t *param_);
+/* The panels as a weight of the lowered module; its name begins with a dot. */
+ig_status cg_gemm_pack_weight(cg_low *l, const void *data, const char **name_);
+
 /* program.c: the weight of the lowered module that holds a constant (see cg_weight_is_const). */
 ig_status cg_const_weight(ir_module *out, ir_attr number, const ir_attr_const *a,
                           const char **name_);
@@ -149,6 +158,7 @@ typedef struct cg_launch {
     ir_dim cost; /* estimated picoseconds of the whole */
     const char *const *blob;
     uint32_t nblob;
+    int packed; /* the operand that the last blob stands for, -1: none */
 } cg_launch;
 ig_status cg_host(const ir_module *planned, const ir_func *entry, ir_module *out,
                   const cg_launch *launch);

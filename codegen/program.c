@@ -9,6 +9,7 @@
 typedef struct program {
     const ir_module *in;
     ir_module *out;
+    const ir_func *entry;
     const cg_cpu *cpu;
     RT_VEC(cg_launch) launches;
     RT_VEC(const char *) blobs; /* names of the constants each launch passes after the results */
@@ -64,6 +65,31 @@ static ig_status program_find_blobs(program *p, cg_low *l, cg_launch *launch) {
     return NULL;
 }
 
+/* The bytes of a value of the entry function that is known when it is compiled, or NULL. */
+static const void *program_known(const program *p, ir_ref v) {
+    const ir_op *o = ir_def_op(p->entry, v);
+    while (o && o->code == OP_reshape) o = ir_def_op(p->entry, ir_op_in(p->entry, o, 0));
+    if (!o) return NULL;
+    const void *attr = ir_attr_get(p->in, o->attr);
+    if (o->code == OP_const) return ((const ir_attr_const *)attr)->data.bytes;
+    if (o->code != OP_weight) return NULL;
+    return ir_find_weight(p->in, ((const ir_attr_sym *)attr)->name)->data;
+}
+
+/* Pack the operand of a contraction ahead when its elements are known. */
+static ig_status program_pack(program *p, cg_low *l, cg_launch *launch) {
+    uint32_t param;
+    if (!launch->call || !cg_gemm_packs(l, &param)) return NULL;
+    const void *data = program_known(p, ir_op_in(p->entry, launch->call, param));
+    if (!data) return NULL;
+    RT_TRY(cg_gemm_pack_weight(l, data, &l->packed_name));
+    if (!l->packed_name) return NULL;
+    if (!rt_vec_push(p->out->alloc, &p->blobs, l->packed_name)) return rt_fail_memory();
+    launch->nblob++;
+    launch->packed = (int)param;
+    return NULL;
+}
+
 /* The parameters of the kernel: operands, results, constants, then the part of the outermost loop.
  */
 static void program_params(cg_low *l) {
@@ -85,6 +111,11 @@ static void program_params(cg_low *l) {
         if (f->ops.data[i].code != OP_const || !l->blob[v]) continue;
         snprintf(name, sizeof name, "b%u", at++);
         l->mem[v] = ir_param(b, ir_mem_type((ig_dtype)ir_val_type(f, (ir_ref){v})->dtype), name);
+    }
+    if (l->packed_name) {
+        snprintf(name, sizeof name, "b%u", at++);
+        l->packed = ir_param(
+            b, ir_mem_type((ig_dtype)ir_find_weight(b->m, l->packed_name)->type.dtype), name);
     }
     l->lo = ir_param(b, ir_scalar_type(IG_i64), "lo");
     l->hi = ir_param(b, ir_scalar_type(IG_i64), "hi");
@@ -134,6 +165,7 @@ static ig_status program_kernel(program *p, const ir_func *cluster, const ir_dim
     l.scratch = rt_alloc_zero(a, cluster->values.n * sizeof *l.scratch);
     ig_status s = l.mem && l.blob && l.out && l.scratch ? program_find_blobs(p, &l, launch)
                                                         : rt_fail_memory();
+    if (!s) s = program_pack(p, &l, launch);
     if (!s) {
         program_name(p->out, cluster->name, name, sizeof name);
         cg_kernel_begin(&l.k, p->out, name, IR_KERNEL);
@@ -150,7 +182,7 @@ static ig_status program_kernel(program *p, const ir_func *cluster, const ir_dim
 ig_status cg_lower_cluster(const ir_func *cluster, const ir_dims *stride, const cg_cpu *cpu,
                            ir_module *out, ir_dim *n_, ir_dim *ps_) {
     program p = {.in = cluster->module, .out = out, .cpu = cpu};
-    cg_launch launch = {0};
+    cg_launch launch = {.packed = -1};
     ig_status s = program_kernel(&p, cluster, stride, &launch);
     if (!s && launch.nblob)
         s = rt_fail(out->alloc, IG_UNSUPPORTED, "@%s has a constant that needs memory",
@@ -171,7 +203,7 @@ static ig_status program_kernels(program *p, const ir_func *f) {
         const ir_func *callee = ir_find_func(p->in, a->callee);
         ig_assert(p->in->alloc,
                   callee && callee->kind == IR_CLUSTER && a->at.n == callee->results.n);
-        cg_launch launch = {.call = o};
+        cg_launch launch = {.call = o, .packed = -1};
         RT_TRY(program_kernel(p, callee, NULL, &launch));
         if (!rt_vec_push(p->in->alloc, &p->launches, launch)) return rt_fail_memory();
     }
@@ -195,7 +227,7 @@ static void program_dump(const ir_module *m) {
 ig_status cg_lower(const ir_module *planned, const char *entry, const cg_cpu *cpu,
                    ir_module **out_) {
     const ir_func *f = ir_find_func(planned, entry);
-    program p = {.in = planned, .cpu = cpu};
+    program p = {.in = planned, .entry = f, .cpu = cpu};
     *out_ = NULL;
     if (!f || f->kind != IR_FN)
         return rt_fail(planned->alloc, IG_INVALID, "there is no function @%s", entry);

@@ -10,7 +10,7 @@ typedef struct cg_cpu {
     ir_class class;
     uint64_t feature; /* RT_CPU_* the host must have */
     const char *triple, *cpu, *features;
-    int vector_bits, registers;
+    int vector_bits, registers, tile_rows, tile_vectors;
 } cg_cpu;
 extern const cg_cpu cg_cpu_tab[]; /* from cpus.def, ended by a NULL name */
 const cg_cpu *cg_cpu_find(const char *name);

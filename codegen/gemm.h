@@ -1,0 +1,83 @@
+/* gemm.h - contractions, as the files that lower them see one (ein.c, gemm*.c). */
+#ifndef CG_GEMM_H
+#define CG_GEMM_H
+#include "codegen/lower.h"
+#include "runtime/base/plant.h"
+
+#define CG_KB (RT_PLANTED(wrong_k_cut) ? 256 : IR_KB)
+
+typedef cg_ix cg_ein_ix[IG_MAX_RANK];
+
+typedef struct cg_ein {
+    const ir_op *o;
+    const ir_rel *rel;
+    ir_ref v; /* the contraction */
+    const ir_type *type;
+    ig_dtype d;
+    ir_dim extent[IR_EIN_VARS];
+    int8_t axis[IR_EIN_VARS]; /* output axis of a variable, -1: reduced */
+    ir_dim k;                 /* size of the reduction box */
+} cg_ein;
+
+/* ein.c */
+cg_ein cg_ein_begin(cg_low *l, const ir_op *o);
+/* Whether an operand has the variable. */
+bool cg_ein_has(const cg_ein *g, int operand, int var);
+/* The one contraction of the cluster whose shape all results have; NULL when there is none. */
+const ir_op *cg_ein_find(const cg_low *l);
+/* The registers of n elements of the result (vectors where subscripts differ between lanes),
+ * unrounded, operands read where they lie. */
+void cg_ein_chains(cg_low *l, const cg_ein *g, int n, const cg_ein_ix *ix, bool vary, ir_ref *out_);
+/* Store the results at an element (or a vector of them) whose contraction is known, unrounded. */
+void cg_ein_store(cg_low *l, const cg_ein *g, const cg_ix *ix, ir_ref r);
+/* The nest that reads the operands where they lie. */
+void cg_ein_nest(cg_low *l, const ir_op *o, ir_dim *n_);
+
+/* gemm.c: one operand as the nest of panels sees it: lines (rows or columns of the result) of K
+ * elements each. */
+typedef struct gemm_side {
+    int operand;
+    int first, last; /* the axes of the result that its lines run over; first > last: one line */
+    ir_dim lines;
+    int width; /* lines of a panel */
+} gemm_side;
+
+typedef struct gemm {
+    cg_ein e;
+    gemm_side row, col;
+    int lanes, vectors; /* of a panel of columns */
+    int height;         /* rows of a tile */
+    int panels;         /* of a chunk of columns, packed together */
+    int64_t rows;       /* of a chunk, at most */
+    bool blocks;        /* there may be more than one block of K */
+    bool few;           /* the rows of a chunk may be too few to pack for */
+    bool pack_rows;
+    bool constant;            /* the columns were packed when the program was compiled */
+    ir_ref a, b, total;       /* memory: packed rows, packed columns, totals */
+    int n, axis[IG_MAX_RANK]; /* the other axes of the result */
+    cg_ein_ix ix;             /* subscripts; those of the other axes are set */
+    ir_ref row0, row1, col0, cols, npanel; /* the chunk */
+    ir_ref k0, k1;                         /* the block of K */
+} gemm;
+
+/* gemm.c */
+/* Plan the nest of panels; false when reading the operands where they lie is better, or the
+ * contraction is no product of matrices. */
+bool gemm_plan(cg_low *l, const ir_op *o, bool constant, gemm *g_);
+/* Subscripts of a line, or of consecutive lines. */
+void gemm_line(cg_low *l, const gemm *g, const gemm_side *s, cg_ix line, cg_ix *ix_);
+/* Element (line, k) of an operand; ix: subscripts with those of the line. */
+ir_ref gemm_element(cg_low *l, const gemm *g, const gemm_side *s, cg_ix k, const cg_ix *ix);
+/* The other axes of the result that the columns' operand has: extents and subscripts. */
+int gemm_matrices(const gemm *g, ir_dim *dim_, cg_ix *ix_);
+/* Where element 0 of K of panel p of the chunk would lie. */
+ir_ref gemm_panel(cg_low *l, const gemm *g, ir_ref p);
+
+/* gemm_pack.c: copy the block of K into panels. */
+void gemm_pack_columns(cg_low *l, const gemm *g);
+void gemm_pack_rows(cg_low *l, const gemm *g, int n, const ir_ref *row);
+
+/* gemm_tile.c: one row of tiles: n rows from `row` on against the panels of the chunk, into the
+ * totals.  whole: all n exist. */
+void gemm_tiles(cg_low *l, const gemm *g, int n, ir_ref row, bool whole);
+#endif

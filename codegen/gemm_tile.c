@@ -1,0 +1,131 @@
+/* gemm_tile.c - the register tile of a contraction.
+ *
+ * n rows x w panels are n * w * vectors chains in registers.  A step of K loads the column vectors
+ * once for all rows and each row's element once for all columns.  Rows past the last one repeat it,
+ * panels past the last one repeat that, and what they give is dropped: no tile but the whole one is
+ * written, and nothing outside the operands is read. */
+#include "codegen/gemm.h"
+
+#include <string.h>
+
+#define TILE_CHAINS 48
+#define TILE_PANELS 4
+
+/* Where the elements of a tile's operands are. */
+typedef struct tile {
+    int n, w;
+    ir_ref row[TILE_CHAINS];   /* subscripts of the rows */
+    ir_ref panel[TILE_PANELS]; /* where k = 0 of a panel would lie */
+    ir_ref first;              /* the first panel's number */
+} tile;
+
+/* Panels side by side: few rows leave registers for several, whose chains overlap. */
+static int tile_panels(const gemm *g, int n) {
+    int w = 1;
+    while (w < TILE_PANELS && 2 * w * n <= g->height && 2 * w <= g->panels) w *= 2;
+    return w;
+}
+
+/* Row i's element at k: from the packed tile, or where the operand lies. */
+static ir_ref tile_row(cg_low *l, const gemm *g, const tile *t, int i, ir_ref at) {
+    cg_kernel *k = &l->k;
+    cg_ein_ix ix;
+    if (g->pack_rows) {
+        ir_ref line = cg_bin(k, OP_mul, cg_bin(k, OP_sub, at, g->k0), cg_i64(k, g->height));
+        return cg_load(k, g->a, cg_bin(k, OP_add, line, cg_i64(k, i)), 0);
+    }
+    memcpy(ix, g->ix, sizeof ix);
+    gemm_line(l, g, &g->row, cg_ix_uniform(t->row[i]), ix);
+    return gemm_element(l, g, &g->row, cg_ix_uniform(at), ix);
+}
+
+/* One step of K into the chains. */
+static void tile_step(cg_low *l, const gemm *g, const tile *t, ir_ref at, const ir_ref *in,
+                      ir_ref *out) {
+    cg_kernel *k = &l->k;
+    int wide = t->w * g->vectors;
+    ir_ref column[TILE_CHAINS], line = cg_bin(k, OP_mul, at, cg_i64(k, g->col.width));
+    ig_dtype r = cg_reg(g->e.d);
+    for (int p = 0; p < t->w; p++) {
+        ir_ref from = cg_bin(k, OP_add, t->panel[p], line);
+        for (int j = 0; j < g->vectors; j++)
+            column[p * g->vectors + j] =
+                cg_load(k, g->b, cg_bin(k, OP_add, from, cg_i64(k, j * g->lanes)), g->lanes);
+    }
+    for (int i = 0; i < t->n; i++) {
+        ir_ref x = tile_row(l, g, t, i, at), y[3] = {cg_splat(k, x, g->lanes)};
+        for (int j = 0; j < wide; j++) {
+            y[1] = column[j], y[2] = in[i * wide + j];
+            if (rt_is_float(r))
+                out[i * wide + j] = cg_ew(k, OP_fma, NULL, r, 3, y);
+            else
+                out[i * wide + j] = cg_bin(k, OP_add, y[2], cg_bin(k, OP_mul, y[0], y[1]));
+        }
+    }
+}
+
+/* Write the part of a row's address that does not depend on k before the loop over it; the code
+ * inside finds it by value numbering. */
+static void tile_warm(cg_low *l, const gemm *g, ir_ref row) {
+    const ir_rel *rel = g->e.rel;
+    const ir_axes *a = &rel->in[g->row.operand];
+    cg_ein_ix ix, sub = {{0}};
+    memcpy(ix, g->ix, sizeof ix);
+    gemm_line(l, g, &g->row, cg_ix_uniform(row), ix);
+    for (int j = 0; j < a->n; j++)
+        sub[j] = g->e.axis[a->a[j]] >= 0 ? ix[g->e.axis[a->a[j]]] : cg_ix_const(l, 0);
+    cg_ix_flat(l, a->n, cg_type(l, ir_op_in(l->f, g->e.o, (uint32_t)g->row.operand))->dim, sub);
+}
+
+/* Run the chains over the block of K. */
+static void tile_run(cg_low *l, const gemm *g, const tile *t, ir_ref *chain) {
+    cg_kernel *k = &l->k;
+    int n = t->n * t->w * g->vectors;
+    ir_ref in[TILE_CHAINS], out[TILE_CHAINS];
+    ir_ref zero = cg_splat(k, cg_int(k, cg_reg(g->e.d), 0), g->lanes);
+    for (int i = 0; i < n; i++) chain[i] = zero;
+    for (int i = 0; i < t->n && !g->pack_rows; i++) tile_warm(l, g, t->row[i]);
+    cg_nest nest = cg_open_for(l, g->k0, g->k1, 1, n, chain, in);
+    tile_step(l, g, t, nest.loop.index, in, out);
+    ir_ref r = cg_close_for(l, nest, n, out);
+    for (int i = 0; i < n; i++) chain[i] = ir_result(r, (uint32_t)i);
+}
+
+/* Add the partial sums to the totals. */
+static void tile_add(cg_low *l, const gemm *g, const tile *t, ir_ref row, const ir_ref *chain) {
+    cg_kernel *k = &l->k;
+    int wide = t->w * g->vectors, line = g->panels * g->col.width;
+    ir_ref zero = cg_splat(k, cg_int(k, cg_reg(g->e.d), 0), g->lanes);
+    ir_ref at = cg_bin(k, OP_mul, t->first, cg_i64(k, g->col.width));
+    if (g->blocks)
+        at = cg_bin(k, OP_add, at,
+                    cg_bin(k, OP_mul, cg_bin(k, OP_sub, row, g->row0), cg_i64(k, line)));
+    for (int i = 0; i < t->n; i++)
+        for (int j = 0; j < wide; j++) {
+            ir_ref to = cg_bin(k, OP_add, at, cg_i64(k, i * line + j * g->lanes));
+            ir_ref sum = g->blocks ? cg_load(k, g->total, to, g->lanes) : zero;
+            cg_store(k, g->total, to, cg_monoid(l, IR_redop_sum, g->e.d, sum, chain[i * wide + j]));
+        }
+}
+
+void gemm_tiles(cg_low *l, const gemm *g, int n, ir_ref row, bool whole) {
+    cg_kernel *k = &l->k;
+    tile t = {.n = n, .w = tile_panels(g, n)};
+    ir_ref chain[TILE_CHAINS], one = cg_i64(k, 1);
+    ir_ref last = cg_bin(k, OP_sub, g->row1, one);
+    for (int i = 0; i < n; i++) {
+        t.row[i] = cg_bin(k, OP_add, row, cg_i64(k, i));
+        if (i && !whole) t.row[i] = cg_bin(k, OP_min, t.row[i], last);
+    }
+    if (g->pack_rows) gemm_pack_rows(l, g, n, t.row);
+    cg_nest nest = cg_open_for(l, cg_i64(k, 0), g->npanel, t.w, 0, NULL, NULL);
+    t.first = nest.loop.index;
+    for (int p = 0; p < t.w; p++) {
+        ir_ref at = cg_bin(k, OP_add, t.first, cg_i64(k, p));
+        if (p) at = cg_bin(k, OP_min, at, cg_bin(k, OP_sub, g->npanel, one));
+        t.panel[p] = gemm_panel(l, g, at);
+    }
+    tile_run(l, g, &t, chain);
+    tile_add(l, g, &t, row, chain);
+    cg_close_for(l, nest, 0, NULL);
+}
