@@ -1,4 +1,35 @@
-/* gemm.c - contractions as products of panels. */
+/* gemm.c - contractions of two operands as products of matrices, in panels.
+ *
+ * Roles.  The operand that has the last axis of the result gives the columns, the other one the
+ * rows; each side runs over as many neighbouring axes as its operand alone has, in its order
+ * (gemm_find_side).  The other axes of the result (batches) are loops outside.  The reduction
+ * variables are one index of K, cut at multiples of IR_KB (numerics rule 7).
+ *
+ * Panels.  The columns of a chunk are copied into panels, [K][width], width being the columns of a
+ * register tile: the loop over K then reads one line after the other whatever the operand's layout
+ * is, and 16-bit floats are widened once.  One block of K is packed at a time, which bounds the
+ * memory: no size has to be known when the kernel is compiled, and none has to divide another.  A
+ * last panel is filled up with zeros; chains are independent, so what its extra lanes hold is
+ * dropped.  Rows are read where they lie when K is contiguous along them, else packed tile by tile.
+ * When the columns' operand is known at compile time (a weight), it is packed then, whole, and the
+ * kernel has no packing and needs no second way for few rows.
+ *
+ *     for chunk of (outer axes, columns, rows)               shared out to threads
+ *         for block of K                                     totals wait in scratch memory
+ *             pack the columns of the block
+ *             for tile of rows                               its block of K stays in L1
+ *                 for panel                                  all panels together stay in L2
+ *                     chains of the register tile            gemm_tile.c
+ *                     totals += chains
+ *         elementwise ops on the totals, row by row, store   written once
+ *
+ * With one block of K the totals are those of one tile row, finished at once, and chunks of rows
+ * that follow each other share the packed columns.  A chunk of columns is a few panels so that
+ * everything fits the stack (256 KiB a kernel): a block of a chunk is 128 KiB, the totals at most
+ * 96 KiB.
+ *
+ * Too few rows do not pay for packing (a column element is used once a row): what is known to have
+ * few goes to ein.c, what may have few at run time gets a second way. */
 #include "codegen/gemm.h"
 
 #include <string.h>
@@ -338,10 +369,8 @@ bool cg_gemm_nest(cg_low *l, ir_dim *n_) {
     ir_ref fresh = cg_bit(k, IR_bitop_bor, cg_cmp(k, IR_cmpop_eq, nest.loop.index, l->lo),
                           cg_cmp(k, IR_cmpop_eq, (ir_ref){at[g.n + 1].r}, cg_i64(k, 0)));
     if (g.few) {
-        ir_ref rows = cg_bin(k, OP_sub, g.row1, g.row0);
         cg_nest few =
             cg_open_if(l, cg_cmp(k, IR_cmpop_lt, cg_dim(k, g.row.lines), cg_i64(k, GEMM_FEW)));
-        (void)rows;
         gemm_few_rows(l, &g);
         cg_open_else(l, few, 0, NULL);
         gemm_chunk(l, &g, fresh);

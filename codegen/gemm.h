@@ -57,7 +57,8 @@ typedef struct gemm {
     int n, axis[IG_MAX_RANK]; /* the other axes of the result */
     cg_ein_ix ix;             /* subscripts; those of the other axes are set */
     ir_ref row0, row1, col0, cols, npanel; /* the chunk */
-    ir_ref k0, k1;                         /* the block of K */
+    ir_ref matrix; /* constant: the first panel of the matrix that the outer subscripts name */
+    ir_ref k0, k1; /* the block of K */
 } gemm;
 
 /* gemm.c */

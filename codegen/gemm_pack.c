@@ -155,7 +155,26 @@ static void pack_element(ig_dtype d, const char *from, char *to) {
     memcpy(to, &f, sizeof f);
 }
 
-/* Fill zeroed panels. */
+/* How far apart consecutive entries are, or -1 when that differs. */
+static int64_t pack_step(const pack_box *b) {
+    for (int v = 0; v + 1 < b->n; v++)
+        if (b->stride[v] != b->stride[v + 1] * b->dim[v + 1]) return -1;
+    return b->n ? b->stride[b->n - 1] : 0;
+}
+
+/* One line of K into its panels, which are `apart` elements from each other. */
+static void pack_spread(const gemm *g, const pack_box *line, const char *from, char *to,
+                        int64_t apart) {
+    size_t size = rt_dtype_bytes(g->e.d), wide = rt_dtype_bytes(cg_reg(g->e.d));
+    int64_t step = pack_step(line), w = g->col.width;
+    for (int64_t n = 0; n < line->size; n += w, to += (size_t)apart * wide)
+        for (int64_t i = 0; i < w && n + i < line->size; i++) {
+            int64_t at = step < 0 ? pack_offset(line, n + i) : (n + i) * step;
+            pack_element(g->e.d, from + (size_t)at * size, to + (size_t)i * wide);
+        }
+}
+
+/* Fill zeroed panels: [matrix][panel][K][width]. */
 static void pack_fill(const gemm *g, const pack_source *s, const char *data, char *out) {
     pack_box matrix = {.size = 1}, k = {.size = 1}, line = {.size = 1};
     const ir_rel *rel = g->e.rel;
@@ -167,14 +186,10 @@ static void pack_fill(const gemm *g, const pack_source *s, const char *data, cha
     for (int i = g->col.first; i <= g->col.last; i++) pack_box_add(&line, g, s, rel->out.a[i]);
     int64_t w = g->col.width, panels = (line.size + w - 1) / w;
     for (int64_t m = 0; m < matrix.size; m++)
-        for (int64_t t = 0; t < k.size; t++) {
-            const char *from = data + (size_t)(pack_offset(&matrix, m) + pack_offset(&k, t)) * size;
-            for (int64_t n = 0; n < line.size; n++) {
-                int64_t at = ((m * panels + n / w) * k.size + t) * w + n % w;
-                pack_element(g->e.d, from + (size_t)pack_offset(&line, n) * size,
-                             out + (size_t)at * wide);
-            }
-        }
+        for (int64_t t = 0; t < k.size; t++)
+            pack_spread(g, &line,
+                        data + (size_t)(pack_offset(&matrix, m) + pack_offset(&k, t)) * size,
+                        out + (size_t)((m * panels * k.size + t) * w) * wide, k.size * w);
 }
 
 /* The weight of the lowered module with these bytes, added when there is none. */
