@@ -38,6 +38,9 @@
 #define GEMM_ROWS        384 /* of a chunk: packing costs as much as 4 to 8 of them */
 #define GEMM_FEW         8   /* fewer rows do not pay for packing */
 
+#define GEMM_STACK (INT64_C(240) << 10) /* of 256 KiB: what is pulled in between has scratch, too \
+                                         */
+
 /* --- Roles ---------------------------------------------------------------------------------- */
 
 /* The number of the axis of an operand that carries an axis of the result, or -1. */
@@ -98,6 +101,9 @@ static bool gemm_is_worth(const gemm *g) {
     return g->e.k != 0 && (g->constant || g->row.lines < 0 || g->row.lines >= GEMM_FEW);
 }
 
+/* How far two panels are apart. */
+static int64_t gemm_depth(const gemm *g) { return g->e.k >= 0 && g->e.k < CG_KB ? g->e.k : CG_KB; }
+
 bool gemm_plan(cg_low *l, const ir_op *o, bool constant, gemm *g) {
     int64_t lo, hi;
     *g = (gemm){.e = cg_ein_begin(l, o), .constant = constant};
@@ -114,14 +120,14 @@ bool gemm_plan(cg_low *l, const ir_op *o, bool constant, gemm *g) {
     ir_dim_range(l->k.b.m, g->row.lines, &lo, &hi);
     g->few = lo < GEMM_FEW && !constant;
     g->pack_rows = !gemm_rows_lie_well(l, g);
-    g->rows = GEMM_ROWS / g->height * g->height;
+    int64_t line = (int64_t)bytes * g->panels * g->col.width, depth = gemm_depth(g);
+    int64_t left = GEMM_STACK - depth * line - depth * bytes * g->height * g->pack_rows;
+    g->rows = left / line < GEMM_ROWS ? left / line : GEMM_ROWS;
+    g->rows = g->rows / g->height * g->height;
     if (hi < g->rows) g->rows = (hi + g->height - 1) / g->height * g->height;
     if (g->rows < 1) g->rows = g->height;
     return true;
 }
-
-/* How far two panels are apart. */
-static int64_t gemm_depth(const gemm *g) { return g->e.k >= 0 && g->e.k < CG_KB ? g->e.k : CG_KB; }
 
 static void gemm_alloc(cg_low *l, gemm *g) {
     ig_dtype r = cg_reg(g->e.d);
