@@ -77,6 +77,23 @@ static const uint16_t attr_size[FIELD_END] = {
 #include "ir/attrs.def"
 };
 
+/* Bytes of a field up to the last one that says something: what follows the entries of a list is
+ * not compared, and not kept at the end of an attribute. */
+static size_t attr_used(ir_field_kind kind, const void *p) {
+    switch (kind) {
+    case FIELD_dims: return offsetof(ir_dims, d) + ((const ir_dims *)p)->n * sizeof(ir_dim);
+    case FIELD_axes: return offsetof(ir_axes, a) + ((const ir_axes *)p)->n;
+    case FIELD_ints: return offsetof(ir_ints, v) + ((const ir_ints *)p)->n * sizeof(int64_t);
+    case FIELD_type: return offsetof(ir_type, dim) + ((const ir_type *)p)->rank * sizeof(ir_dim);
+    case FIELD_rel: return offsetof(ir_rel, order) + ((const ir_rel *)p)->norder;
+    case FIELD_places: {
+        const ir_places *v = p;
+        return offsetof(ir_places, p) + v->n * sizeof v->p[0];
+    }
+    default: return attr_size[kind];
+    }
+}
+
 /* --- One form --------------------------------------------------------------------------------- */
 
 static uint8_t attr_count(uint8_t n) { return n < IG_MAX_RANK ? n : IG_MAX_RANK; }
@@ -172,7 +189,7 @@ static uint64_t attr_hash(ir_attr_kind kind, const char *attr) {
             const char *s = *(const char *const *)p;
             h = s ? rt_hash(s, strlen(s), h) : rt_hash_mix(h, 1);
         } else {
-            h = rt_hash(p, attr_size[f->kind], h);
+            h = rt_hash(p, attr_used(f->kind, p), h);
         }
     }
     return h;
@@ -187,19 +204,67 @@ static bool attr_eq(ir_attr_kind kind, const char *a, const char *b) {
             ir_data x = *(const ir_data *)(const void *)(a + f->offset);
             ir_data y = *(const ir_data *)(const void *)(b + f->offset);
             if (x.n != y.n || (x.n && memcmp(x.bytes, y.bytes, (size_t)x.n))) return false;
-        } else if (memcmp(a + f->offset, b + f->offset, attr_size[f->kind])) {
+        } else if (memcmp(a + f->offset, b + f->offset, attr_used(f->kind, a + f->offset))) {
             return false;
         }
     }
     return true;
 }
 
-/* Copy an attribute, its data included, into the arena; NULL when memory is out. */
-static void *attr_keep(ir_module *m, ir_attr_kind kind, const attr_any *any) {
+/* Slices and pads are three lists of equal room, and programs have many of them, each another one.
+ * They are kept like the teeth of combs: one begins where the first list of the one before ends,
+ * and so on, as long as the lists fit between those that stand there:
+ *
+ *     lo of 1, lo of 2, lo of 3, -- hi of 1, hi of 2, hi of 3, -- step of 1, step of 2, step of 3
+ *
+ * Whoever copies a whole struct reads its neighbours behind its lists; see ir_attr_get. */
+typedef struct attr_lists {
+    ir_dims a, b;
+    ir_ints c;
+} attr_lists;
+#define ATTR_IS_LISTS(name, x, y, z)                                                          \
+    _Static_assert(sizeof(ir_dims) == sizeof(ir_ints) && offsetof(ir_attr_##name, x) == 0 &&  \
+                       offsetof(ir_attr_##name, y) == offsetof(attr_lists, b) &&              \
+                       offsetof(ir_attr_##name, z) == offsetof(attr_lists, c),                \
+                   #name " is three lists")
+ATTR_IS_LISTS(slice, lo, hi, step);
+ATTR_IS_LISTS(pad, lo, hi, interior);
+
+static const void *attr_keep_lists(ir_module *m, const attr_lists *v) {
+    uint8_t n = v->a.n > v->b.n ? v->a.n : v->b.n;
+    if (v->c.n > n) n = v->c.n;
+    size_t tooth = offsetof(ir_dims, d) + n * sizeof v->a.d[0], room = sizeof(attr_any) + tooth;
+    ir_comb *comb = &m->intern->comb[n];
+    if (!comb->left) {
+        size_t teeth = sizeof(ir_dims) / tooth, size = sizeof v->a * 2 + teeth * tooth;
+        char *at = rt_arena_take(&m->arena, size + room, _Alignof(attr_any));
+        if (!at) return NULL;
+        rt_arena_shrink(&m->arena, at, size + room, size);
+        *comb = (ir_comb){at, (uint32_t)teeth};
+    }
+    attr_lists *kept = (attr_lists *)(void *)comb->at;
+    memcpy(&kept->a, &v->a, attr_used(FIELD_dims, &v->a));
+    memcpy(&kept->b, &v->b, attr_used(FIELD_dims, &v->b));
+    memcpy(&kept->c, &v->c, attr_used(FIELD_ints, &v->c));
+    comb->at += tooth;
+    comb->left--;
+    return kept;
+}
+
+/* Copy an attribute, its data included, into the arena; NULL when memory is out.  It ends where its
+ * last field says nothing more.  The room of the whole struct is asked for first, so that copying
+ * the struct reads no byte outside of the arena. */
+static const void *attr_keep(ir_module *m, ir_attr_kind kind, const attr_any *any) {
     const ir_attr_info *info = &ir_attr_tab[kind];
-    char *kept = rt_arena_alloc(&m->arena, info->size);
+    if (kind == ATTR_slice || kind == ATTR_pad)
+        return attr_keep_lists(m, (const attr_lists *)any);
+    const ir_field *last = info->nfield ? &info->field[info->nfield - 1] : NULL;
+    const char *from = (const char *)any;
+    size_t size = last ? last->offset + attr_used(last->kind, from + last->offset) : 1;
+    char *kept = rt_arena_take(&m->arena, info->size, _Alignof(attr_any));
     if (!kept) return NULL;
-    memcpy(kept, any, info->size);
+    memcpy(kept, any, size);
+    rt_arena_shrink(&m->arena, kept, info->size, size);
     for (uint32_t i = 0; i < info->nfield; i++) {
         if (info->field[i].kind != FIELD_data) continue;
         ir_data *d = (ir_data *)(void *)(kept + info->field[i].offset);
@@ -207,7 +272,8 @@ static void *attr_keep(ir_module *m, ir_attr_kind kind, const attr_any *any) {
             d->bytes = NULL;
             continue;
         }
-        void *bytes = d->n <= SIZE_MAX ? rt_arena_alloc(&m->arena, (size_t)d->n) : NULL;
+        void *bytes =
+            d->n <= SIZE_MAX ? rt_arena_take(&m->arena, (size_t)d->n, sizeof(uint64_t)) : NULL;
         if (!bytes) return NULL;
         d->bytes = memcpy(bytes, d->bytes, (size_t)d->n);
     }
@@ -227,22 +293,27 @@ ir_attr ir_intern_attr(ir_module *m, ir_attr_kind kind, const void *attr) {
     uint64_t h = attr_hash(kind, (const char *)&any);
     uint32_t at = ir_index_start(&t->attr_ix, h), id;
     while (ir_index_next(&t->attr_ix, h, &at, &id)) {
-        const ir_attr_rec *r = &t->attrs.data[id];
-        if (r->kind == kind && attr_eq(kind, (const char *)&any, r->attr)) return (ir_attr){id};
+        if (t->kinds.data[id] == kind && attr_eq(kind, (const char *)&any, t->attrs.data[id]))
+            return (ir_attr){id};
     }
-    if (!ir_index_reserve(m->alloc, &t->attr_ix)) return failed;
+    if (!ir_index_reserve(m->alloc, &t->attr_ix) ||
+        !rt_vec_reserve(m->alloc, &t->attrs, t->attrs.n + 1) ||
+        !rt_vec_reserve(m->alloc, &t->kinds, t->kinds.n + 1))
+        return failed;
     const void *kept = attr_keep(m, kind, &any);
-    if (!kept || !rt_vec_push(m->alloc, &t->attrs, ((ir_attr_rec){kind, kept}))) return failed;
+    if (!kept) return failed;
+    t->attrs.data[t->attrs.n++] = kept;
+    t->kinds.data[t->kinds.n++] = (uint8_t)kind;
     ir_index_add(&t->attr_ix, h, t->attrs.n - 1);
     return (ir_attr){t->attrs.n - 1};
 }
 
 const void *ir_attr_get(const ir_module *m, ir_attr a) {
     const ir_intern *t = m->intern;
-    return t->attrs.data[a.i < t->attrs.n ? a.i : 0].attr;
+    return t->attrs.data[a.i < t->attrs.n ? a.i : 0];
 }
 
 ir_attr_kind ir_attr_kind_of(const ir_module *m, ir_attr a) {
     const ir_intern *t = m->intern;
-    return t->attrs.data[a.i < t->attrs.n ? a.i : 0].kind;
+    return (ir_attr_kind)t->kinds.data[a.i < t->kinds.n ? a.i : 0];
 }

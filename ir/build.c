@@ -122,23 +122,28 @@ static bool build_is_visible(const ir_builder *b, ir_ref r) {
     return build_encloses(f, v->is_param ? v->def : f->ops.data[v->def].parent, b->region);
 }
 
-/* Gather operand types into the builder's scratch; NULL after an error. */
-static const ir_type *build_types(ir_builder *b, ir_opcode op, int nin, const ir_ref *in) {
+/* Whether an op may have these operands; false after an error. */
+static bool build_check_operands(ir_builder *b, ir_opcode op, int nin, const ir_ref *in) {
     if (nin < 0 || nin > UINT16_MAX) {
         build_fail(b, op, IG_RANGE, "too many operands; the limit is 65535");
-        return NULL;
+        return false;
     }
+    for (int k = 0; k < nin; k++)
+        if (!build_is_visible(b, in[k])) {
+            build_fail(b, op, IG_INVALID, "an operand is not defined here (I1)");
+            return false;
+        }
+    return true;
+}
+
+/* Gather operand types into the builder's scratch; NULL after an error. */
+static const ir_type *build_types(ir_builder *b, ir_opcode op, int nin, const ir_ref *in) {
+    if (!build_check_operands(b, op, nin, in)) return NULL;
     if (!rt_vec_reserve(b->m->alloc, &b->cse->types, (uint32_t)nin + 1)) {
         build_no_memory(b);
         return NULL;
     }
-    for (int k = 0; k < nin; k++) {
-        if (!build_is_visible(b, in[k])) {
-            build_fail(b, op, IG_INVALID, "an operand is not defined here (I1)");
-            return NULL;
-        }
-        b->cse->types.data[k] = *ir_val_type(b->f, in[k]);
-    }
+    for (int k = 0; k < nin; k++) b->cse->types.data[k] = *ir_val_type(b->f, in[k]);
     return b->cse->types.data;
 }
 
@@ -358,7 +363,7 @@ void ir_region_begin(ir_builder *b, uint32_t op, int k, int nparam, const ir_typ
 
 /* Append the op that ends the open region. */
 static bool build_end_region(ir_builder *b, ir_opcode op, int n, const ir_ref *in) {
-    if (!build_types(b, op, n, in)) return false;
+    if (!build_check_operands(b, op, n, in)) return false;
     if (build_append(b, op, (ir_attr){0}, n, in) == UINT32_MAX) return false;
     b->f->regions.data[b->region].end = b->f->ops.n;
     return true;
@@ -437,6 +442,12 @@ static ig_status build_finish(ir_builder *b, int n, const ir_ref *results) {
         if (!rt_vec_push(a, &b->f->results, b->f->values.data[results[k].i].type))
             return rt_fail_memory();
     if (!rt_vec_push(a, &b->m->funcs, b->f)) return rt_fail_memory();
+    rt_vec_trim(a, &b->f->ops);
+    rt_vec_trim(a, &b->f->values);
+    rt_vec_trim(a, &b->f->operands);
+    rt_vec_trim(a, &b->f->regions);
+    rt_vec_trim(a, &b->f->results);
+    rt_vec_trim(a, &b->f->param_names);
     return NULL;
 }
 

@@ -77,6 +77,8 @@ void ir_dims_free(ir_dim_table *t) {
     rt_free(a, t, sizeof *t);
 }
 
+void ir_dims_use_alloc(ir_dim_table *t, const ig_allocator *a) { t->alloc = t->arena.alloc = a; }
+
 /* Note that memory is out; false. */
 static bool dim_no_memory(ir_dim_table *t) {
     t->no_memory = true;
@@ -275,11 +277,12 @@ static bool dim_poly_eq(const dim_poly *p, const dim_poly *q) {
 static bool dim_keep(ir_dim_table *t, dim_poly *p) {
     uint64_t size = 0;
     uint32_t depth = 0;
-    ir_dim_term *term = rt_arena_alloc(&t->arena, p->n * sizeof *term);
+    ir_dim_term *term = rt_arena_take(&t->arena, p->n * sizeof *term, _Alignof(ir_dim_term));
     if (!term) return dim_no_memory(t);
     for (uint32_t i = 0; i < p->n; i++) {
         uint32_t n = p->term[i].natom;
-        const ir_dim_atom **atom = n ? rt_arena_alloc(&t->arena, n * sizeof *atom) : NULL;
+        const ir_dim_atom **atom =
+            n ? rt_arena_take(&t->arena, n * sizeof *atom, _Alignof(void *)) : NULL;
         if (n && !atom) return dim_no_memory(t);
         for (uint32_t k = 0; k < n; k++) {
             const dim_atom *a = dim_full(p->term[i].atom[k]);

@@ -5,11 +5,7 @@
 
 static uint32_t index_fold(uint64_t hash) { return (uint32_t)(hash ^ hash >> 32); }
 
-/* Make room for one more entry at a load of at most 3/4. */
-bool ir_index_reserve(const ig_allocator *a, ir_index *ix) {
-    if (ix->n + 1 <= ix->cap / 4 * 3) return true;
-    if (ix->cap > UINT32_MAX / 2) return false;
-    uint32_t cap = ix->cap ? ix->cap * 2 : INDEX_FIRST;
+static bool index_resize(const ig_allocator *a, ir_index *ix, uint32_t cap) {
     size_t bytes;
     if (!rt_mul_size(cap, sizeof(ir_slot), &bytes)) return false;
     ir_index grown = {.slot = rt_alloc_zero(a, bytes), .cap = cap};
@@ -19,6 +15,20 @@ bool ir_index_reserve(const ig_allocator *a, ir_index *ix) {
     ir_index_free(a, ix);
     *ix = grown;
     return true;
+}
+
+/* Make room for one more entry at a load of at most 3/4. */
+bool ir_index_reserve(const ig_allocator *a, ir_index *ix) {
+    if (ix->n + 1 <= ix->cap / 4 * 3) return true;
+    if (ix->cap > UINT32_MAX / 2) return false;
+    return index_resize(a, ix, ix->cap ? ix->cap * 2 : INDEX_FIRST);
+}
+
+bool ir_index_reserve_all(const ig_allocator *a, ir_index *ix, uint32_t n) {
+    uint32_t cap = INDEX_FIRST;
+    while (cap / 4 * 3 < n && cap <= UINT32_MAX / 2) cap *= 2;
+    if (cap / 4 * 3 < n) return false;
+    return cap <= ix->cap || index_resize(a, ix, cap);
 }
 
 /* Enter an entry; room was reserved.  Folding a folded hash changes nothing, so growth may pass

@@ -16,24 +16,38 @@ typedef struct ir_index {
 } ir_index;
 
 bool ir_index_reserve(const ig_allocator *a, ir_index *ix);
+/* Room for so many entries in all, without growth on the way. */
+bool ir_index_reserve_all(const ig_allocator *a, ir_index *ix, uint32_t n);
 void ir_index_add(ir_index *ix, uint64_t hash, uint32_t id);
 uint32_t ir_index_start(const ir_index *ix, uint64_t hash);
 bool ir_index_next(const ir_index *ix, uint64_t hash, uint32_t *at, uint32_t *id_);
 void ir_index_free(const ig_allocator *a, ir_index *ix);
 
-typedef struct ir_attr_rec {
-    ir_attr_kind kind;
-    const void *attr;
-} ir_attr_rec;
+/* A location as it is kept: the number of its file among the strings. */
+typedef struct ir_loc_kept {
+    uint32_t file, line;
+} ir_loc_kept;
+
+/* Where the next attribute of three lists of one rank goes (attr.c). */
+typedef struct ir_comb {
+    char *at;
+    uint32_t left;
+} ir_comb;
 
 struct ir_intern {
     RT_VEC(const char *) strs;
-    RT_VEC(ir_loc_rec) locs;   /* locs.data[0] is the unknown location */
-    RT_VEC(ir_attr_rec) attrs; /* attrs.data[0] is the none attribute */
+    RT_VEC(ir_loc_kept) locs;  /* locs.data[0] is the unknown location */
+    RT_VEC(const void *) attrs; /* attrs.data[0] is the none attribute */
+    RT_VEC(uint8_t) kinds;      /* ir_attr_kind of each */
+    ir_comb comb[IG_MAX_RANK + 1];
     ir_index str_ix, loc_ix, attr_ix, type_ix;
 };
 
+/* Let a module that was built with one allocator go on with another that has the same blocks. */
+void ir_module_use_alloc(ir_module *m, const ig_allocator *a);
+
 /* dim.c */
+void ir_dims_use_alloc(ir_dim_table *t, const ig_allocator *a);
 ir_dim_table *ir_dims_new(const ig_allocator *a);
 void ir_dims_free(ir_dim_table *t);
 /* Fill an empty table with the dims of another, under the same numbers. */

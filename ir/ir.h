@@ -250,12 +250,15 @@ ir_loc_rec ir_loc_get(const ir_module *m, ir_loc loc); /* file NULL when unknown
 uint32_t ir_intern_type(ir_module *m, const ir_type *type);
 /* Intern an attribute struct (deep copy); ir_attr{UINT32_MAX} when memory is out. */
 ir_attr ir_intern_attr(ir_module *m, ir_attr_kind kind, const void *attr);
-const void *ir_attr_get(const ir_module *m, ir_attr a); /* the struct; never NULL */
+/* The struct, never NULL.  Behind the entries of a list any bytes may stand: compare and copy by entries. */
+const void *ir_attr_get(const ir_module *m, ir_attr a);
 ir_attr_kind ir_attr_kind_of(const ir_module *m, ir_attr a);
 ir_func *ir_find_func(const ir_module *m, const char *name);         /* any string; NULL when absent */
 const ir_weight *ir_find_weight(const ir_module *m, const char *name);
 /* Add a weight; data is copied when `copy`, else borrowed.  The type must be static. */
 ig_status ir_add_weight(ir_module *m, const char *name, ir_type type, const void *data, bool copy);
+/* The same with a buffer of the module's allocator (rt_alloc_buffer), which the module then owns; not on failure. */
+ig_status ir_add_weight_owned(ir_module *m, const char *name, ir_type type, void *data);
 /* Find or add a dim symbol; IR_DIM_BAD when memory is out.  An existing symbol keeps its range. */
 ir_dim ir_add_symbol(ir_module *m, const char *name, int64_t lo, int64_t hi);
 /* An empty copy of everything but the functions (weights borrowed from m, which must outlive the copy). */

@@ -5,11 +5,14 @@
  * must be used up exactly.  Functions are rebuilt through the builder, so types are inferred by
  * the rules of this library and compared with those in the file, and the finished module is
  * verified.  Polynomial dims must be in the normal form in which they are written: so a short file
- * cannot describe large ones.  Memory is linear in the file; docs/format.md states the factor. */
+ * cannot describe large ones.  Memory is limited (ir_reader_budget). */
 #include "ir/file.h"
+#include "ir/intern.h"
 #include "ir/sections.h"
 #include "ir/text.h"
 #include <string.h>
+
+#define LOAD_MESSAGE 2000 /* bytes of an error that are shown */
 
 /* A region op that is open. */
 typedef struct load_frame {
@@ -19,7 +22,8 @@ typedef struct load_frame {
 } load_frame;
 
 typedef struct loader {
-    const ig_allocator *alloc;
+    const ig_allocator *alloc; /* the limited one */
+    const ig_allocator *under; /* of errors */
     bool borrow;
     rt_container file;
     const rt_section *sec[FILE_SECTIONS]; /* NULL when absent (LOCS) */
@@ -31,12 +35,13 @@ typedef struct loader {
     rt_reader r, locs;
     RT_VEC(const char *) strs; /* interned */
     RT_VEC(ir_dim) dims;
-    RT_VEC(ir_type) types;
+    RT_VEC(uint32_t) types; /* interned */
     RT_VEC(ir_attr) attrs;
     RT_VEC(ir_opcode) ops;
     RT_VEC(ir_loc) loc;
     RT_VEC(ir_ref) refs;
-    RT_VEC(ir_type) expect; /* result types the file gives */
+    RT_VEC(uint32_t) expect; /* result types the file gives */
+    RT_VEC(ir_type) params;  /* parameter types of a region */
     load_frame frame[IR_MAX_NEST];
     int nframe;
 } loader;
@@ -56,7 +61,8 @@ static bool load_fail(loader *l, ig_code code, const char *fmt, ...) {
     va_start(ap, fmt);
     rt_str_vprintf(&s, fmt, ap);
     va_end(ap);
-    l->error = s.failed ? rt_fail_memory() : rt_fail(l->alloc, code, "%s", rt_str_text(&s));
+    l->error = s.failed ? rt_fail_memory()
+                        : rt_fail(l->under, code, "%.*s", LOAD_MESSAGE, rt_str_text(&s));
     rt_str_free(&s);
     return false;
 }
@@ -73,12 +79,11 @@ static bool load_ended(loader *l) {
 /* Take over an error of another part. */
 static bool load_take(loader *l, ig_status s) {
     if (!s) return true;
-    if (!l->error && ig_status_code(s) == IG_MEMORY)
-        l->error = s;
-    else {
+    if (ig_status_code(s) == IG_MEMORY)
+        load_no_memory(l);
+    else
         load_fail(l, IG_FORMAT, "%s", ig_status_text(s));
-        ig_status_free(s);
-    }
+    ig_status_free(s);
     return false;
 }
 
@@ -119,10 +124,17 @@ static bool load_dim(loader *l, rt_reader *r, ir_dim *out_) {
     return true;
 }
 
-static bool load_type_ref(loader *l, rt_reader *r, ir_type *out_) {
+static bool load_type_number(loader *l, rt_reader *r, uint32_t *out_) {
     uint32_t i;
     if (!load_index(l, r, l->types.n, "type", &i)) return false;
     *out_ = l->types.data[i];
+    return true;
+}
+
+static bool load_type_ref(loader *l, rt_reader *r, ir_type *out_) {
+    uint32_t number;
+    if (!load_type_number(l, r, &number)) return false;
+    *out_ = *l->m->types.data[number];
     return true;
 }
 
@@ -131,7 +143,11 @@ static bool load_type_ref(loader *l, rt_reader *r, ir_type *out_) {
 static bool load_strs(loader *l) {
     uint32_t n, size;
     if (!load_count(l, &l->r, 4, &n)) return false;
-    if (!rt_vec_reserve(l->alloc, &l->strs, n)) return load_no_memory(l);
+    ir_intern *t = l->m->intern;
+    if (!rt_vec_reserve(l->alloc, &l->strs, n) ||
+        !rt_vec_reserve(l->alloc, &t->strs, t->strs.n + n) ||
+        !ir_index_reserve_all(l->alloc, &t->str_ix, t->str_ix.n + n))
+        return load_no_memory(l);
     for (uint32_t i = 0; i < n; i++) {
         if (!load_count(l, &l->r, 1, &size)) return false;
         const char *s = rt_read_bytes(&l->r, size);
@@ -267,7 +283,10 @@ static bool load_dims(loader *l) {
 static bool load_types(loader *l) {
     uint32_t n;
     if (!load_count(l, &l->r, 4, &n)) return false;
-    if (!rt_vec_reserve(l->alloc, &l->types, n)) return load_no_memory(l);
+    ir_module *m = l->m;
+    if (!rt_vec_reserve(l->alloc, &l->types, n) || !rt_vec_reserve(l->alloc, &m->types, n + 1) ||
+        !ir_index_reserve_all(l->alloc, &m->intern->type_ix, n + 1))
+        return load_no_memory(l);
     for (uint32_t i = 0; i < n; i++) {
         ir_type t = {.dtype = rt_read_u8(&l->r), .rank = rt_read_u8(&l->r)};
         t.lanes = rt_read_u8(&l->r);
@@ -278,7 +297,9 @@ static bool load_types(loader *l) {
             return load_fail(l, IG_FORMAT, "type %u is none", i);
         for (int k = 0; k < t.rank; k++)
             if (!load_dim(l, &l->r, &t.dim[k])) return false;
-        l->types.data[l->types.n++] = t;
+        uint32_t number = ir_intern_type(m, &t);
+        if (number == UINT32_MAX) return load_no_memory(l);
+        l->types.data[l->types.n++] = number;
     }
     return true;
 }
@@ -400,7 +421,11 @@ static bool load_tagged(loader *l, const ir_attr_info *info, ir_attr_any *any, u
 static bool load_attrs(loader *l) {
     uint32_t n, nfield;
     if (!load_count(l, &l->r, 8, &n)) return false;
-    if (!rt_vec_reserve(l->alloc, &l->attrs, n)) return load_no_memory(l);
+    ir_intern *t = l->m->intern;
+    if (!rt_vec_reserve(l->alloc, &l->attrs, n) || !rt_vec_reserve(l->alloc, &t->attrs, n + 1) ||
+        !rt_vec_reserve(l->alloc, &t->kinds, n + 1) ||
+        !ir_index_reserve_all(l->alloc, &t->attr_ix, n + 1))
+        return load_no_memory(l);
     for (uint32_t i = 0; i < n; i++) {
         const char *name;
         int kind = 0;
@@ -489,7 +514,10 @@ static bool load_locs(loader *l) {
     const char *file;
     rt_reader *r = &l->locs;
     if (!load_count(l, r, 8, &n)) return false;
-    if (!rt_vec_reserve(l->alloc, &l->loc, n + 1)) return load_no_memory(l);
+    ir_intern *t = l->m->intern;
+    if (!rt_vec_reserve(l->alloc, &l->loc, n + 1) || !rt_vec_reserve(l->alloc, &t->locs, n + 1) ||
+        !ir_index_reserve_all(l->alloc, &t->loc_ix, n + 1))
+        return load_no_memory(l);
     l->loc.data[l->loc.n++] = (ir_loc){0};
     for (uint32_t i = 0; i < n; i++) {
         if (!load_string(l, r, &file)) return false;
@@ -524,11 +552,11 @@ static bool load_operands(loader *l) {
 
 /* A list of types, pushed to l->expect. */
 static bool load_type_list(loader *l, uint32_t *n_) {
-    ir_type t;
+    uint32_t t;
     if (!load_count(l, &l->r, 4, n_)) return false;
     if (*n_ > UINT16_MAX) return load_fail(l, IG_FORMAT, "%u values", *n_);
     for (uint32_t i = 0; i < *n_; i++) {
-        if (!load_type_ref(l, &l->r, &t)) return false;
+        if (!load_type_number(l, &l->r, &t)) return false;
         if (!rt_vec_push(l->alloc, &l->expect, t)) return load_no_memory(l);
     }
     return true;
@@ -540,7 +568,7 @@ static bool load_check_results(loader *l, uint32_t op, uint32_t type0, uint32_t 
     const ir_op *o = &f->ops.data[op];
     bool same = o->nout == ntype;
     for (uint32_t i = 0; i < ntype && same; i++)
-        same = ir_type_eq(ir_val_type(f, ir_op_out(o, i)), &l->expect.data[type0 + i]);
+        same = f->values.data[o->out0 + i].type == l->expect.data[type0 + i];
     l->expect.n = type0;
     return same || load_fail(l, IG_FORMAT, "the results of %s are not those of its type rule (I2)",
                              ir_op_tab[o->code].name);
@@ -551,9 +579,11 @@ static bool load_region(loader *l) {
     load_frame *fr = &l->frame[l->nframe - 1];
     uint32_t n, type0 = l->expect.n;
     if (!load_type_list(l, &n)) return false;
-    if (!rt_vec_reserve(l->alloc, &l->refs, n + 1)) return load_no_memory(l);
-    ir_region_begin(&l->b, fr->op, fr->k, (int)n, l->expect.data ? l->expect.data + type0 : NULL,
-                    l->refs.data);
+    if (!rt_vec_reserve(l->alloc, &l->refs, n + 1) || !rt_vec_reserve(l->alloc, &l->params, n + 1))
+        return load_no_memory(l);
+    for (uint32_t i = 0; i < n; i++)
+        l->params.data[i] = *l->m->types.data[l->expect.data[type0 + i]];
+    ir_region_begin(&l->b, fr->op, fr->k, (int)n, l->params.data, l->refs.data);
     l->expect.n = type0;
     return load_built(l);
 }
@@ -631,7 +661,7 @@ static bool load_params(loader *l) {
 static bool load_check_func(loader *l, const ir_func *f, uint32_t nresult, uint32_t nop) {
     bool same = f->results.n == nresult && f->ops.n == nop;
     for (uint32_t i = 0; i < nresult && same; i++)
-        same = ir_type_eq(ir_result_type(f, i), &l->expect.data[i]);
+        same = f->results.data[i] == l->expect.data[i];
     return same || load_fail(l, IG_FORMAT, "@%s does not return what it promises (I5)", f->name);
 }
 
@@ -650,6 +680,7 @@ static bool load_func(loader *l) {
     ir_build_begin(&l->b, l->m, name, (ir_func_kind)number, IR_BUILD_RAW);
     if (!load_built(l) || !load_params(l)) return false;
     if (!load_type_list(l, &nresult) || !load_count(l, &l->r, 16, &nop)) return false;
+    if (!rt_vec_reserve(l->alloc, &l->b.f->ops, nop)) return load_no_memory(l);
     while (!done)
         if (!load_op(l, &done)) return false;
     ig_status s = ir_build_end(&l->b, (int)l->refs.n, l->refs.data, &f);
@@ -682,7 +713,7 @@ static bool load_sections(loader *l) {
         while (k < FILE_SECTIONS && memcmp(s->tag, ir_file_tags[k], 4)) k++;
         if (k == FILE_SECTIONS) {
             if (!(s->flags & RT_SECTION_CRITICAL)) continue;
-            l->error = rt_fail(l->alloc, IG_UNSUPPORTED,
+            l->error = rt_fail(l->under, IG_UNSUPPORTED,
                                "section %.4s is critical and not known to this library", s->tag);
             return false;
         }
@@ -735,34 +766,32 @@ static void load_free(loader *l) {
     rt_vec_free(l->alloc, &l->loc);
     rt_vec_free(l->alloc, &l->refs);
     rt_vec_free(l->alloc, &l->expect);
+    rt_vec_free(l->alloc, &l->params);
 }
 
-static ig_status load_file(loader *l, const void *bytes, size_t n, ir_module **out_) {
+static ig_status load_file(const ig_allocator *alloc, bool borrow, const void *bytes, size_t n,
+                           ir_module **out_) {
+    rt_budget budget;
     *out_ = NULL;
-    RT_TRY(rt_container_read(l->alloc, bytes, n, &l->file));
-    RT_TRY(ir_module_new(l->alloc, "", &l->m));
-    bool ok = load_module(l);
-    load_free(l);
-    if (!ok) {
-        ir_module_free(l->m);
-        return l->error;
-    }
-    *out_ = l->m;
-    return NULL;
+    ir_reader_budget(&budget, alloc, n);
+    loader l = {.alloc = &budget.alloc, .under = alloc, .borrow = borrow};
+    RT_TRY(rt_container_read(alloc, bytes, n, &l.file));
+    RT_TRY(ir_module_new(l.alloc, "", &l.m));
+    bool ok = load_module(&l);
+    load_free(&l);
+    return ir_reader_end(&budget, "module file", n, ok ? NULL : l.error, l.m, out_);
 }
 
 ig_status ir_load(const ig_allocator *alloc, const void *bytes, size_t n, ir_module **out_) {
-    loader l = {.alloc = alloc};
-    return load_file(&l, bytes, n, out_);
+    return load_file(alloc, false, bytes, n, out_);
 }
 
 ig_status ir_load_borrowed(const ig_allocator *alloc, const void *bytes, size_t n,
                            ir_module **out_) {
-    loader l = {.alloc = alloc, .borrow = true};
     *out_ = NULL;
     if ((uintptr_t)bytes % RT_ALIGN_BUFFER)
         return rt_fail(alloc, IG_INVALID,
                        "weights can be borrowed only from bytes at a multiple of %d",
                        RT_ALIGN_BUFFER);
-    return load_file(&l, bytes, n, out_);
+    return load_file(alloc, true, bytes, n, out_);
 }

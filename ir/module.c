@@ -10,7 +10,7 @@ static bool module_init(ir_module *m, const char *name) {
     m->dims = ir_dims_new(m->alloc);
     m->intern = rt_alloc_zero(m->alloc, sizeof *m->intern);
     if (!m->dims || !m->intern) return false;
-    if (!rt_vec_push(m->alloc, &m->intern->locs, ((ir_loc_rec){NULL, 0}))) return false;
+    if (!rt_vec_push(m->alloc, &m->intern->locs, ((ir_loc_kept){0, 0}))) return false;
     if (ir_intern_type(m, &(ir_type){0})) return false; /* the first one: number 0 */
     ir_attr none = ir_intern_attr(m, ATTR_none, NULL); /* the first one: number 0 */
     if (none.i) return false;
@@ -46,6 +46,7 @@ static void module_free_intern(const ig_allocator *a, ir_intern *t) {
     rt_vec_free(a, &t->strs);
     rt_vec_free(a, &t->locs);
     rt_vec_free(a, &t->attrs);
+    rt_vec_free(a, &t->kinds);
     ir_index_free(a, &t->str_ix);
     ir_index_free(a, &t->loc_ix);
     ir_index_free(a, &t->attr_ix);
@@ -71,56 +72,71 @@ void ir_module_free(ir_module *m) {
     rt_free(a, m, sizeof *m);
 }
 
+void ir_module_use_alloc(ir_module *m, const ig_allocator *a) {
+    m->alloc = m->arena.alloc = a;
+    ir_dims_use_alloc(m->dims, a);
+}
+
 /* --- Strings and locations -------------------------------------------------------------------- */
 
-static const char *module_find_str(const ir_module *m, const char *s, size_t n, uint64_t h) {
+/* The number of a string; UINT32_MAX when the module never saw it. */
+static uint32_t module_find_str(const ir_module *m, const char *s, size_t n, uint64_t h) {
     const ir_intern *t = m->intern;
     uint32_t at = ir_index_start(&t->str_ix, h), id;
     while (ir_index_next(&t->str_ix, h, &at, &id)) {
         const char *old = t->strs.data[id];
-        if (!strncmp(old, s, n) && old[n] == '\0') return old;
+        if (!strncmp(old, s, n) && old[n] == '\0') return id;
     }
-    return NULL;
+    return UINT32_MAX;
 }
 
-const char *ir_intern_str(ir_module *m, const char *s, size_t n) {
+/* The number of an interned copy; UINT32_MAX when memory is out. */
+static uint32_t module_intern_str(ir_module *m, const char *s, size_t n) {
     ir_intern *t = m->intern;
     const char *nul = n ? memchr(s, 0, n) : NULL; /* an interned string ends at its first NUL */
     if (nul) n = (size_t)(nul - s);
     uint64_t h = rt_hash(s, n, 0);
-    const char *old = module_find_str(m, s, n, h);
-    if (old) return old;
-    if (!ir_index_reserve(m->alloc, &t->str_ix)) return NULL;
+    uint32_t old = module_find_str(m, s, n, h);
+    if (old != UINT32_MAX) return old;
+    if (!ir_index_reserve(m->alloc, &t->str_ix)) return UINT32_MAX;
     char *kept = rt_arena_strdup(&m->arena, s, n);
-    if (!kept || !rt_vec_push(m->alloc, &t->strs, kept)) return NULL;
+    if (!kept || !rt_vec_push(m->alloc, &t->strs, kept)) return UINT32_MAX;
     ir_index_add(&t->str_ix, h, t->strs.n - 1);
-    return kept;
+    return t->strs.n - 1;
+}
+
+const char *ir_intern_str(ir_module *m, const char *s, size_t n) {
+    uint32_t id = module_intern_str(m, s, n);
+    return id == UINT32_MAX ? NULL : m->intern->strs.data[id];
 }
 
 /* The interned string, or NULL when the module never saw it. */
 static const char *module_known_str(const ir_module *m, const char *s) {
     size_t n = strlen(s);
-    return module_find_str(m, s, n, rt_hash(s, n, 0));
+    uint32_t id = module_find_str(m, s, n, rt_hash(s, n, 0));
+    return id == UINT32_MAX ? NULL : m->intern->strs.data[id];
 }
 
 ir_loc ir_intern_loc(ir_module *m, const char *file, uint32_t line) {
     ir_intern *t = m->intern;
     if (!file) return (ir_loc){0};
-    const char *name = ir_intern_str(m, file, strlen(file));
-    if (!name) return (ir_loc){0};
-    uint64_t h = rt_hash(name, strlen(name), line);
+    uint32_t name = module_intern_str(m, file, strlen(file));
+    if (name == UINT32_MAX) return (ir_loc){0};
+    uint64_t h = rt_hash_mix(name, line);
     uint32_t at = ir_index_start(&t->loc_ix, h), id;
     while (ir_index_next(&t->loc_ix, h, &at, &id))
         if (t->locs.data[id].file == name && t->locs.data[id].line == line) return (ir_loc){id};
     if (!ir_index_reserve(m->alloc, &t->loc_ix)) return (ir_loc){0};
-    if (!rt_vec_push(m->alloc, &t->locs, ((ir_loc_rec){name, line}))) return (ir_loc){0};
+    if (!rt_vec_push(m->alloc, &t->locs, ((ir_loc_kept){name, line}))) return (ir_loc){0};
     ir_index_add(&t->loc_ix, h, t->locs.n - 1);
     return (ir_loc){t->locs.n - 1};
 }
 
 ir_loc_rec ir_loc_get(const ir_module *m, ir_loc loc) {
     const ir_intern *t = m->intern;
-    return t->locs.data[loc.i < t->locs.n ? loc.i : 0];
+    if (!loc.i || loc.i >= t->locs.n) return (ir_loc_rec){0};
+    ir_loc_kept l = t->locs.data[loc.i];
+    return (ir_loc_rec){t->strs.data[l.file], l.line};
 }
 
 /* --- Types ------------------------------------------------------------------------------------ */
@@ -137,7 +153,7 @@ static uint64_t module_type_hash(const ir_type *t) {
 static const ir_type *module_keep_type(ir_module *m, const ir_type *t) {
     size_t n = t->rank < IG_MAX_RANK ? t->rank : IG_MAX_RANK;
     size_t size = offsetof(ir_type, dim) + n * sizeof t->dim[0];
-    ir_type *kept = rt_arena_alloc(&m->arena, sizeof *kept);
+    ir_type *kept = rt_arena_take(&m->arena, sizeof *kept, _Alignof(ir_type));
     if (!kept) return NULL;
     memcpy(kept, t, size);
     rt_arena_shrink(&m->arena, kept, sizeof *kept, size);
@@ -190,23 +206,29 @@ static ig_status module_weight_bytes(ir_module *m, const char *name, const ir_ty
     return NULL;
 }
 
+static ig_status module_add_weight(ir_module *m, const char *name, const ir_type *type,
+                                   const void *data, bool owned) {
+    size_t bytes;
+    RT_TRY(module_weight_bytes(m, name, type, &bytes));
+    ir_weight w = {.type = *type, .data = data, .bytes = bytes, .owned = owned && bytes};
+    w.name = ir_intern_str(m, name, strlen(name));
+    return w.name && rt_vec_push(m->alloc, &m->weights, w) ? NULL : rt_fail_memory();
+}
+
+ig_status ir_add_weight_owned(ir_module *m, const char *name, ir_type type, void *data) {
+    return module_add_weight(m, name, &type, data, true);
+}
+
 ig_status ir_add_weight(ir_module *m, const char *name, ir_type type, const void *data, bool copy) {
     size_t bytes;
+    if (!copy) return module_add_weight(m, name, &type, data, false);
     RT_TRY(module_weight_bytes(m, name, &type, &bytes));
-    ir_weight w = {.type = type, .data = data, .bytes = bytes};
-    w.name = ir_intern_str(m, name, strlen(name));
-    if (!w.name) return rt_fail_memory();
-    if (copy && bytes) {
-        void *p = rt_alloc_buffer(m->alloc, bytes);
-        if (!p) return rt_fail_memory();
-        w.data = memcpy(p, data, bytes);
-        w.owned = true;
-    }
-    if (!rt_vec_push(m->alloc, &m->weights, w)) {
-        if (w.owned) rt_free_buffer(m->alloc, (void *)(uintptr_t)w.data, bytes);
-        return rt_fail_memory();
-    }
-    return NULL;
+    void *p = rt_alloc_buffer(m->alloc, bytes);
+    if (bytes && !p) return rt_fail_memory();
+    if (bytes) memcpy(p, data, bytes);
+    ig_status s = module_add_weight(m, name, &type, p, true);
+    if (s) rt_free_buffer(m->alloc, p, bytes);
+    return s;
 }
 
 ir_dim ir_add_symbol(ir_module *m, const char *name, int64_t lo, int64_t hi) {
@@ -232,7 +254,7 @@ static bool module_copy_tables(ir_module *to, const ir_module *from) {
     }
     if (!ir_dims_copy(to->dims, from->dims)) return false;
     for (uint32_t i = 1; i < from->intern->locs.n; i++) {
-        ir_loc_rec l = from->intern->locs.data[i];
+        ir_loc_rec l = ir_loc_get(from, (ir_loc){i});
         if (ir_intern_loc(to, l.file, l.line).i != i) return false;
     }
     for (uint32_t i = 0; i < from->weights.n; i++) {

@@ -6,18 +6,24 @@
  * refused here: ranges of dim symbols, data of the wrong size, numbers outside their fields.
  *
  * Hostile text: regions nest at most IR_MAX_NEST deep (an explicit stack), and names hash with a
- * seed taken from the whole text.  Memory is linear in the text; docs/ir-text.md states the
- * factor. */
+ * seed taken from the whole text.  Memory is limited (ir_reader_budget); so names of values are
+ * not copied but read again where they stand. */
 #include "ir/read.h"
 #include "runtime/base/hash.h"
 #include <string.h>
 
+/* A name as it was just read. */
 typedef struct parse_name {
-    const char *s; /* borrowed from the text or interned */
-    uint32_t n, hash;
+    const char *s; /* borrowed from the text, or interned */
+    uint32_t n, at, hash; /* at: its place in the text, from parser.base */
     bool number;
-    ir_ref ref;
 } parse_name;
+
+/* A name that is kept: it is read again where it stands. */
+typedef struct parse_entry {
+    uint32_t at, hash;
+    ir_ref ref;
+} parse_entry;
 
 /* A region op that is open. */
 typedef struct parse_frame {
@@ -29,17 +35,19 @@ typedef struct parse_frame {
 } parse_frame;
 
 typedef struct parser {
-    const ig_allocator *alloc;
+    const ig_allocator *alloc; /* the limited one */
     ir_reader r;
     ir_module *m; /* r.m: owned until it is handed out */
+    size_t base;  /* where the text of the function begins */
     uint64_t seed;
     ir_builder b;
     bool building;
-    RT_VEC(parse_name) names; /* visible values in order of definition */
-    uint32_t *slot;           /* hash table: index into names + 1 */
+    RT_VEC(parse_entry) names; /* visible values in order of definition */
+    uint32_t *slot;            /* hash table: index into names + 1 */
     uint32_t nslot;
-    RT_VEC(parse_name) pending; /* names of results whose op is not complete */
-    RT_VEC(ir_type) types;      /* result types given, and parameter types of a region */
+    RT_VEC(parse_entry) pending; /* names of results whose op is not complete */
+    RT_VEC(uint32_t) types;      /* result types given, and parameter types; interned */
+    RT_VEC(ir_type) params;      /* parameter types of a region */
     RT_VEC(ir_ref) refs;
     parse_frame frame[IR_MAX_NEST];
     int nframe;
@@ -68,56 +76,6 @@ static bool parse_emitted(parser *p, size_t at, ir_opcode op) {
 
 /* --- Names of values -------------------------------------------------------------------------- */
 
-/* The slot of a name, or the free one where it would be. */
-static uint32_t parse_slot(const parser *p, const parse_name *x) {
-    uint32_t i = x->hash & (p->nslot - 1);
-    for (; p->slot[i]; i = (i + 1) & (p->nslot - 1)) {
-        const parse_name *y = &p->names.data[p->slot[i] - 1];
-        if (y->hash == x->hash && y->n == x->n && y->number == x->number &&
-            !memcmp(y->s, x->s, x->n))
-            break;
-    }
-    return i;
-}
-
-/* Keep the table at most half full; names are entered again in their order, so that undoing
- * stays simple. */
-static bool parse_grow_names(parser *p) {
-    if (p->nslot > 2 * p->names.n + 2) return true;
-    if (p->nslot > UINT32_MAX / 4) return ir_read_no_memory(&p->r);
-    uint32_t cap = p->nslot ? p->nslot * 2 : 64;
-    uint32_t *slot = rt_alloc_zero(p->alloc, (size_t)cap * sizeof *slot);
-    if (!slot) return ir_read_no_memory(&p->r);
-    rt_free(p->alloc, p->slot, (size_t)p->nslot * sizeof *slot);
-    p->slot = slot;
-    p->nslot = cap;
-    for (uint32_t i = 0; i < p->names.n; i++) p->slot[parse_slot(p, &p->names.data[i])] = i + 1;
-    return true;
-}
-
-static bool parse_define(parser *p, parse_name x, ir_ref ref) {
-    if (!parse_grow_names(p)) return false;
-    uint32_t i = parse_slot(p, &x);
-    if (p->slot[i]) {
-        p->r.tok = x.s >= p->r.text && x.s < p->r.text + p->r.n ? (size_t)(x.s - p->r.text)
-                                                                : p->r.tok;
-        return ir_read_fail(&p->r, "%%%.*s is defined already", x.n > 60 ? 60 : (int)x.n, x.s);
-    }
-    x.ref = ref;
-    if (!rt_vec_push(p->alloc, &p->names, x)) return ir_read_no_memory(&p->r);
-    p->slot[i] = p->names.n;
-    return true;
-}
-
-/* Forget all names but the first `mark`, newest first: probe chains of older names never need a
- * newer one. */
-static void parse_forget(parser *p, uint32_t mark) {
-    while (p->names.n > mark) {
-        p->slot[parse_slot(p, &p->names.data[p->names.n - 1])] = 0;
-        p->names.n--;
-    }
-}
-
 /* `%7`, `%x` or `%"x y"`. */
 static bool parse_value_name(parser *p, parse_name *out_) {
     size_t n;
@@ -137,10 +95,85 @@ static bool parse_value_name(parser *p, parse_name *out_) {
         return ir_read_fail(&p->r, "a value is %%number, %%name or %%\"name\"");
     }
     p->r.tok = at;
-    if (n > UINT32_MAX) return ir_read_fail(&p->r, "the name is too long");
+    if (p->r.at - p->base > UINT32_MAX)
+        return ir_read_fail(&p->r, "the text of a function is longer than 4 GiB");
     out_->n = (uint32_t)n;
+    out_->at = (uint32_t)(at - p->base);
     out_->hash = (uint32_t)rt_hash(out_->s, n, p->seed + out_->number);
     return true;
+}
+
+static parse_entry parse_keep(const parse_name *x) {
+    return (parse_entry){.at = x->at, .hash = x->hash};
+}
+
+/* The name of an entry; false when memory is out. */
+static bool parse_again(parser *p, const parse_entry *e, parse_name *out_) {
+    size_t at = p->r.at, tok = p->r.tok;
+    p->r.at = p->base + e->at;
+    bool ok = parse_value_name(p, out_);
+    p->r.at = at;
+    p->r.tok = tok;
+    return ok;
+}
+
+/* The slot of a name, or the free one where it would be. */
+static uint32_t parse_slot(parser *p, const parse_name *x) {
+    uint32_t i = x->hash & (p->nslot - 1);
+    for (; p->slot[i]; i = (i + 1) & (p->nslot - 1)) {
+        const parse_entry *e = &p->names.data[p->slot[i] - 1];
+        parse_name y;
+        if (e->hash == x->hash && parse_again(p, e, &y) && y.n == x->n && y.number == x->number &&
+            !memcmp(y.s, x->s, x->n))
+            break;
+    }
+    return i;
+}
+
+/* The slot of entry `id`, or the free one where it would be. */
+static uint32_t parse_entry_slot(const parser *p, uint32_t id) {
+    uint32_t i = p->names.data[id].hash & (p->nslot - 1);
+    while (p->slot[i] && p->slot[i] != id + 1) i = (i + 1) & (p->nslot - 1);
+    return i;
+}
+
+/* Keep the table at most three quarters full; names are entered again in their order, so that
+ * undoing stays simple. */
+static bool parse_grow_names(parser *p) {
+    if (p->nslot / 4 * 3 > p->names.n) return true;
+    if (p->nslot > UINT32_MAX / 4) return ir_read_no_memory(&p->r);
+    uint32_t cap = p->nslot ? p->nslot * 2 : 64;
+    rt_free(p->alloc, p->slot, (size_t)p->nslot * sizeof *p->slot);
+    p->nslot = 0;
+    p->slot = rt_alloc_zero(p->alloc, (size_t)cap * sizeof *p->slot);
+    if (!p->slot) return ir_read_no_memory(&p->r);
+    p->nslot = cap;
+    for (uint32_t i = 0; i < p->names.n; i++) p->slot[parse_entry_slot(p, i)] = i + 1;
+    return true;
+}
+
+static bool parse_define(parser *p, parse_entry e, ir_ref ref) {
+    parse_name x;
+    if (!parse_again(p, &e, &x) || !parse_grow_names(p)) return false;
+    uint32_t i = parse_slot(p, &x);
+    if (p->r.error) return false;
+    if (p->slot[i]) {
+        p->r.tok = p->base + e.at + 1;
+        return ir_read_fail(&p->r, "%%%.*s is defined already", x.n > 60 ? 60 : (int)x.n, x.s);
+    }
+    e.ref = ref;
+    if (!rt_vec_push(p->alloc, &p->names, e)) return ir_read_no_memory(&p->r);
+    p->slot[i] = p->names.n;
+    return true;
+}
+
+/* Forget all names but the first `mark`, newest first: probe chains of older names never need a
+ * newer one. */
+static void parse_forget(parser *p, uint32_t mark) {
+    while (p->names.n > mark) {
+        p->slot[parse_entry_slot(p, p->names.n - 1)] = 0;
+        p->names.n--;
+    }
 }
 
 /* A value in scope, pushed to p->refs. */
@@ -156,12 +189,22 @@ static bool parse_operand(parser *p) {
 
 /* --- Ops -------------------------------------------------------------------------------------- */
 
+/* A type, pushed to p->types. */
+static bool parse_type(parser *p) {
+    ir_type t;
+    if (!ir_read_type(&p->r, &t)) return false;
+    uint32_t number = ir_intern_type(p->m, &t);
+    return (number != UINT32_MAX && rt_vec_push(p->alloc, &p->types, number)) ||
+           ir_read_no_memory(&p->r);
+}
+
 /* `%1, %2 =`, pushed to p->pending. */
 static bool parse_results(parser *p) {
     while (ir_read_peek(&p->r) == '%') {
         parse_name x;
         if (!parse_value_name(p, &x)) return false;
-        if (!rt_vec_push(p->alloc, &p->pending, x)) return ir_read_no_memory(&p->r);
+        if (!rt_vec_push(p->alloc, &p->pending, parse_keep(&x)))
+            return ir_read_no_memory(&p->r);
         if (ir_read_accept(&p->r, "=")) return true;
         if (!ir_read_expect(&p->r, ",")) return false;
         if (ir_read_peek(&p->r) != '%') return ir_read_fail(&p->r, "a result is expected here");
@@ -180,12 +223,10 @@ static bool parse_operands(parser *p) {
 
 /* `: type, type`, pushed to p->types. */
 static bool parse_types(parser *p) {
-    ir_type t;
     if (!ir_read_accept(&p->r, ":")) return true;
-    do {
-        if (!ir_read_type(&p->r, &t)) return false;
-        if (!rt_vec_push(p->alloc, &p->types, t)) return ir_read_no_memory(&p->r);
-    } while (ir_read_accept(&p->r, ","));
+    do
+        if (!parse_type(p)) return false;
+    while (ir_read_accept(&p->r, ","));
     return true;
 }
 
@@ -216,9 +257,10 @@ static bool parse_bind(parser *p, uint32_t op, uint32_t result0, uint32_t type0,
         return ir_read_fail(&p->r, "%s gives %u result%s; types: %u", name, o->nout,
                             o->nout == 1 ? "" : "s", ntype);
     for (uint32_t i = 0; i < ntype; i++) {
-        const ir_type *is = ir_val_type(f, ir_op_out(o, i));
-        if (!ir_type_eq(is, &p->types.data[type0 + i]))
-            return ir_read_fail_types(&p->r, name, i, is, &p->types.data[type0 + i], 2);
+        uint32_t is = f->values.data[o->out0 + i].type, given = p->types.data[type0 + i];
+        if (is != given)
+            return ir_read_fail_types(&p->r, name, i, p->m->types.data[is],
+                                      p->m->types.data[given], 2);
     }
     for (uint32_t i = 0; i < nname; i++)
         if (!parse_define(p, p->pending.data[result0 + i], ir_op_out(o, i))) return false;
@@ -230,15 +272,12 @@ static bool parse_bind(parser *p, uint32_t op, uint32_t result0, uint32_t type0,
 /* `(%1: type, %2: type)`: names to p->pending, types to p->types. */
 static bool parse_params(parser *p) {
     parse_name x;
-    ir_type t;
     if (!ir_read_expect(&p->r, "(")) return false;
     for (uint32_t n = 0; !ir_read_accept(&p->r, ")"); n++) {
         if (n && !ir_read_expect(&p->r, ",")) return false;
         if (n == UINT16_MAX) return ir_read_fail(&p->r, "more than %d parameters", UINT16_MAX);
-        if (!parse_value_name(p, &x) || !ir_read_expect(&p->r, ":") || !ir_read_type(&p->r, &t))
-            return false;
-        if (!rt_vec_push(p->alloc, &p->pending, x) || !rt_vec_push(p->alloc, &p->types, t))
-            return ir_read_no_memory(&p->r);
+        if (!parse_value_name(p, &x) || !ir_read_expect(&p->r, ":") || !parse_type(p)) return false;
+        if (!rt_vec_push(p->alloc, &p->pending, parse_keep(&x))) return ir_read_no_memory(&p->r);
     }
     return true;
 }
@@ -250,10 +289,12 @@ static bool parse_region(parser *p) {
     if (ir_read_peek(&p->r) == '(' && !parse_params(p)) return false;
     if (!ir_read_expect(&p->r, "{")) return false;
     uint32_t n = p->types.n - type0;
-    if (!rt_vec_reserve(p->alloc, &p->refs, n + 1)) return ir_read_no_memory(&p->r);
+    if (!rt_vec_reserve(p->alloc, &p->refs, n + 1) || !rt_vec_reserve(p->alloc, &p->params, n + 1))
+        return ir_read_no_memory(&p->r);
+    for (uint32_t i = 0; i < n; i++)
+        p->params.data[i] = *p->m->types.data[p->types.data[type0 + i]];
     fr->mark = p->names.n;
-    ir_region_begin(&p->b, fr->op, fr->k, (int)n, p->types.data ? p->types.data + type0 : NULL,
-                    p->refs.data);
+    ir_region_begin(&p->b, fr->op, fr->k, (int)n, p->params.data, p->refs.data);
     if (!parse_built(p, fr->at)) return false;
     for (uint32_t i = 0; i < n; i++)
         if (!parse_define(p, p->pending.data[name0 + i], p->refs.data[i])) return false;
@@ -334,11 +375,13 @@ static bool parse_op(parser *p, bool *done_) {
 static bool parse_func_params(parser *p) {
     if (!parse_params(p)) return false;
     for (uint32_t i = 0; i < p->types.n; i++) {
-        parse_name x = p->pending.data[i];
+        parse_entry e = p->pending.data[i];
+        parse_name x;
         const char *name = NULL;
+        if (!parse_again(p, &e, &x)) return false;
         if (!x.number && !(name = ir_intern_str(p->m, x.s, x.n))) return ir_read_no_memory(&p->r);
-        ir_ref r = ir_param(&p->b, p->types.data[i], name);
-        if (!parse_built(p, p->r.tok) || !parse_define(p, x, r)) return false;
+        ir_ref r = ir_param(&p->b, *p->m->types.data[p->types.data[i]], name);
+        if (!parse_built(p, p->r.tok) || !parse_define(p, e, r)) return false;
     }
     p->types.n = p->pending.n = 0;
     return true;
@@ -346,26 +389,25 @@ static bool parse_func_params(parser *p) {
 
 /* `-> (types)` into p->types. */
 static bool parse_func_results(parser *p) {
-    ir_type t;
     if (!ir_read_expect(&p->r, "->") || !ir_read_expect(&p->r, "(")) return false;
     while (!ir_read_accept(&p->r, ")")) {
         if (p->types.n && !ir_read_expect(&p->r, ",")) return false;
-        if (!ir_read_type(&p->r, &t)) return false;
-        if (!rt_vec_push(p->alloc, &p->types, t)) return ir_read_no_memory(&p->r);
+        if (!parse_type(p)) return false;
     }
     return true;
 }
 
 /* Compare the results promised with those returned. */
-static bool parse_check_results(parser *p, const ir_func *f, const ir_type *promised, uint32_t n,
+static bool parse_check_results(parser *p, const ir_func *f, const uint32_t *promised, uint32_t n,
                                 size_t at) {
     p->r.tok = at;
     if (f->results.n != n)
         return ir_read_fail(&p->r, "@%s promises %u result%s and returns %u (I5)", f->name, n,
                             n == 1 ? "" : "s", f->results.n);
     for (uint32_t i = 0; i < n; i++)
-        if (!ir_type_eq(ir_result_type(f, i), &promised[i]))
-            return ir_read_fail_types(&p->r, f->name, i, ir_result_type(f, i), &promised[i], 5);
+        if (f->results.data[i] != promised[i])
+            return ir_read_fail_types(&p->r, f->name, i, ir_result_type(f, i),
+                                      p->m->types.data[promised[i]], 5);
     return true;
 }
 
@@ -388,6 +430,7 @@ static bool parse_func_body(parser *p, uint32_t n) {
 
 static bool parse_func(parser *p, ir_func_kind kind) {
     if (!ir_read_expect(&p->r, "@")) return false;
+    p->base = p->r.at;
     const char *name = ir_read_symbol(&p->r);
     if (!name) return false;
     p->types.n = p->pending.n = 0;
@@ -419,23 +462,28 @@ static bool parse_dim_decl(parser *p) {
     return p->m->symbols.n > n || ir_read_fail(&p->r, "dim %s is declared twice (I9)", name);
 }
 
+/* I7 */
+static bool parse_check_weight(parser *p, const char *name, const ir_type *t, const ir_data *data) {
+    uint64_t n = data->n / rt_dtype_bytes(t->dtype), bad = ir_data_bad(t->dtype, data->bytes, n);
+    if (bad == n) return true;
+    return ir_read_fail(
+        &p->r, "element %llu of @%s is neither 0 nor 1, or a NaN that is not canonical (I7)",
+        (unsigned long long)bad, name);
+}
+
 static bool parse_weight(parser *p) {
     ir_type t;
-    ir_data data;
+    ir_data data = {0};
     if (!ir_read_expect(&p->r, "@")) return false;
     const char *name = ir_read_symbol(&p->r);
     size_t at = p->r.tok;
     if (!name || !ir_read_expect(&p->r, ":") || !ir_read_type(&p->r, &t) ||
         !ir_read_expect(&p->r, "="))
         return false;
-    if (!ir_read_data(&p->r, &t, &data)) return false;
-    uint64_t n = data.n / rt_dtype_bytes(t.dtype), bad = ir_data_bad(t.dtype, data.bytes, n);
-    if (bad < n)
-        return ir_read_fail(
-            &p->r, "element %llu of @%s is neither 0 nor 1, or a NaN that is not canonical (I7)",
-            (unsigned long long)bad, name);
-    bool ok = ir_read_take(&p->r, at, ir_add_weight(p->m, name, t, data.bytes, true));
-    rt_arena_free(&p->r.scratch);
+    bool ok = ir_read_data(&p->r, &t, true, &data) && parse_check_weight(p, name, &t, &data);
+    ok = ok && ir_read_take(&p->r, at,
+                            ir_add_weight_owned(p->m, name, t, (void *)(uintptr_t)data.bytes));
+    if (!ok) rt_free_buffer(p->alloc, (void *)(uintptr_t)data.bytes, (size_t)data.n);
     return ok;
 }
 
@@ -481,25 +529,23 @@ static void parse_free(parser *p) {
     rt_vec_free(p->alloc, &p->names);
     rt_vec_free(p->alloc, &p->pending);
     rt_vec_free(p->alloc, &p->types);
+    rt_vec_free(p->alloc, &p->params);
     rt_vec_free(p->alloc, &p->refs);
     rt_free(p->alloc, p->slot, (size_t)p->nslot * sizeof *p->slot);
 }
 
 ig_status ir_parse(const ig_allocator *alloc, const char *name, const char *text, size_t n,
                    ir_module **out_) {
+    rt_budget budget;
     *out_ = NULL;
-    parser p = {.alloc = alloc, .r = {.alloc = alloc, .name = name, .text = text, .n = n}};
+    ir_reader_budget(&budget, alloc, n);
+    parser p = {.alloc = &budget.alloc, .r = {.alloc = alloc, .name = name, .text = text, .n = n}};
     p.seed = rt_hash(text, n, 0);
-    RT_TRY(ir_module_new(alloc, "", &p.m));
+    RT_TRY(ir_module_new(p.alloc, "", &p.m));
     p.r.m = p.m;
-    rt_str_init(&p.r.buf, alloc);
-    rt_arena_init(&p.r.scratch, alloc);
+    rt_str_init(&p.r.buf, p.alloc);
+    rt_arena_init(&p.r.scratch, p.alloc);
     bool ok = parse_module(&p);
     parse_free(&p);
-    if (!ok) {
-        ir_module_free(p.m);
-        return p.r.error;
-    }
-    *out_ = p.m;
-    return NULL;
+    return ir_reader_end(&budget, name, n, ok ? NULL : p.r.error, p.m, out_);
 }

@@ -8,6 +8,7 @@
 
 #define READ_MAX_DIM 80  /* nesting of one dim; more than ir_dim allows itself */
 #define READ_SOURCE  100 /* columns of the source line shown under an error */
+#define READ_MESSAGE 2000 /* bytes of an error that are shown */
 
 /* --- Errors ----------------------------------------------------------------------------------- */
 
@@ -25,15 +26,15 @@ bool ir_read_fail_at(ir_reader *r, size_t at, ig_code code, const char *message)
     for (size_t i = from; i < end; i++)
         src[i - from] = (char)((unsigned char)r->text[i] < 32 ? ' ' : r->text[i]);
     src[end - from] = 0;
-    r->error = rt_fail(r->alloc, code, "%s:%zu:%zu: %s\n  %s\n  %*s", r->name, line, at - start + 1,
-                       message, src, (int)(at - from) + 1, "^");
+    r->error = rt_fail(r->alloc, code, "%s:%zu:%zu: %.*s\n  %s\n  %*s", r->name, line,
+                       at - start + 1, READ_MESSAGE, message, src, (int)(at - from) + 1, "^");
     return false;
 }
 
 static bool read_vfail(ir_reader *r, ig_code code, const char *fmt, va_list ap) {
     rt_str s;
     if (r->error) return false;
-    rt_str_init(&s, r->alloc);
+    rt_str_init(&s, r->m->alloc);
     rt_str_vprintf(&s, fmt, ap);
     if (s.failed)
         r->error = rt_fail_memory();
@@ -64,8 +65,8 @@ bool ir_read_fail_code(ir_reader *r, ig_code code, const char *fmt, ...) {
 bool ir_read_fail_types(ir_reader *r, const char *what, uint32_t i, const ir_type *is,
                         const ir_type *want, int inv) {
     rt_str a, b;
-    rt_str_init(&a, r->alloc);
-    rt_str_init(&b, r->alloc);
+    rt_str_init(&a, r->m->alloc);
+    rt_str_init(&b, r->m->alloc);
     ir_type_print(r->m, is, &a);
     ir_type_print(r->m, want, &b);
     ir_read_fail_code(r, IG_SHAPE, "result %u of %s is %s, not %s (I%d)", i, what, rt_str_text(&a),
@@ -83,11 +84,10 @@ bool ir_read_no_memory(ir_reader *r) {
 /* Take over an error of another part, giving it the place in the text; false when there was one. */
 bool ir_read_take(ir_reader *r, size_t at, ig_status s) {
     if (!s) return true;
-    if (!r->error && ig_status_code(s) == IG_MEMORY) {
-        r->error = s;
-        return false;
-    }
-    ir_read_fail_at(r, at, ig_status_code(s), ig_status_text(s));
+    if (ig_status_code(s) == IG_MEMORY)
+        ir_read_no_memory(r);
+    else
+        ir_read_fail_at(r, at, ig_status_code(s), ig_status_text(s));
     ig_status_free(s);
     return false;
 }
@@ -400,8 +400,7 @@ static bool read_hex(ir_reader *r, uint64_t n, uint8_t *out_) {
     return ir_read_expect(r, "}");
 }
 
-/* Elements of a type: `[1.0, 2.0]`, `splat 1.0` or `hex{...}`; the bytes live in r->scratch. */
-bool ir_read_data(ir_reader *r, const ir_type *type, ir_data *out_) {
+bool ir_read_data(ir_reader *r, const ir_type *type, bool buffer, ir_data *out_) {
     ir_type t = *type;
     int64_t n;
     size_t bytes, size = rt_dtype_bytes(t.dtype), left;
@@ -422,14 +421,15 @@ bool ir_read_data(ir_reader *r, const ir_type *type, ir_data *out_) {
                             IR_INLINE_ELEMENTS);
     if ((list && (uint64_t)n > left / 2 + 1) || (hex && bytes > left / 2))
         return ir_read_fail(r, "the text ends before %lld elements", (long long)n);
-    uint8_t *data = rt_arena_zero(&r->scratch, bytes);
-    if (!data) return ir_read_no_memory(r);
+    uint8_t *data =
+        buffer ? rt_alloc_buffer(r->m->alloc, bytes) : rt_arena_alloc(&r->scratch, bytes);
+    if (bytes && !data) return ir_read_no_memory(r);
     *out_ = (ir_data){data, bytes};
     if (list) return read_elements(r, t.dtype, (uint64_t)n, data);
     if (hex) return read_hex(r, bytes, data);
-    if (!n) data = rt_arena_zero(&r->scratch, size);
-    if (!data) return ir_read_no_memory(r);
-    if (!read_element(r, t.dtype, data)) return false;
+    uint64_t first;
+    if (!read_element(r, t.dtype, (uint8_t *)&first)) return false;
+    if (n) memcpy(data, &first, size);
     for (size_t i = size; i < bytes; i++) data[i] = data[i - size];
     return true;
 }
@@ -514,7 +514,7 @@ static bool read_field(ir_reader *r, ir_field_kind kind, void *at, const ir_type
     case FIELD_ints: return read_ints(r, at);
     case FIELD_sym: return read_sym(r, at);
     case FIELD_type: return ir_read_type(r, at);
-    case FIELD_data: return ir_read_data(r, type, at);
+    case FIELD_data: return ir_read_data(r, type, false, at);
     case FIELD_rel: return read_rel(r, at);
     case FIELD_places: return read_places(r, at);
     default: return ir_read_enum(r, ir_enum_names(kind), at);

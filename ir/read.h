@@ -6,7 +6,7 @@
 
 /* Reading a text front to back; the first error sticks. */
 typedef struct ir_reader {
-    const ig_allocator *alloc;
+    const ig_allocator *alloc; /* of errors; everything else is allocated as the module is */
     const char *name, *text;
     size_t n, at, tok; /* length, position, start of the last token */
     ir_module *m;      /* borrowed: names are interned there, dims looked up */
@@ -42,8 +42,9 @@ bool ir_read_int(ir_reader *r, int64_t *out_);
 bool ir_read_enum(ir_reader *r, const char *const *names, uint8_t *out_);
 
 bool ir_read_type(ir_reader *r, ir_type *out_);
-/* Elements of a type: `[1.0, 2.0]`, `splat 1.0` or `hex{...}`; the bytes live in r->scratch. */
-bool ir_read_data(ir_reader *r, const ir_type *type, ir_data *out_);
+/* Elements of a type: `[1.0, 2.0]`, `splat 1.0` or `hex{...}`.  The bytes live in r->scratch, or
+ * are a buffer that the caller owns, also when reading fails. */
+bool ir_read_data(ir_reader *r, const ir_type *type, bool buffer, ir_data *out_);
 /* Fields `name=value` in any order, each at most once; a missing one is zero. */
 bool ir_read_attr(ir_reader *r, ir_attr_kind kind, ir_attr_any *out_);
 

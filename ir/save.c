@@ -249,8 +249,9 @@ static void save_locs(saver *s) {
     const ir_intern *t = s->m->intern;
     rt_write_u32(out, t->locs.n - 1);
     for (uint32_t i = 1; i < t->locs.n; i++) {
-        rt_write_u32(out, save_name(s, t->locs.data[i].file));
-        rt_write_u32(out, t->locs.data[i].line);
+        ir_loc_rec l = ir_loc_get(s->m, (ir_loc){i});
+        rt_write_u32(out, save_name(s, l.file));
+        rt_write_u32(out, l.line);
     }
     for (uint32_t i = 0; i < s->m->funcs.n; i++) {
         const ir_func *f = s->m->funcs.data[i];

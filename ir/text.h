@@ -2,6 +2,7 @@
 #ifndef IR_TEXT_H
 #define IR_TEXT_H
 #include "ir/ir.h"
+#include "runtime/base/budget.h"
 
 /* Regions nest at most so deep (I5): readers, passes and code generators may rely on it. */
 #define IR_MAX_NEST 64
@@ -34,6 +35,15 @@ int ir_rule_invariant(ir_opcode op, uint32_t nin);
 /* ir_emit for readers.  Dims say only that they failed; what succeeds at the second attempt failed
  * for want of memory, and the builder's error says so. */
 void ir_read_emit(ir_builder *b, ir_opcode op, const void *attr, uint32_t nin, const ir_ref *in);
+/* Readers may use so much memory for an input of n bytes: IR_READ_FACTOR times its size and
+ * IR_READ_FIXED, errors included.  A reader builds its module with budget->alloc and ends with
+ * ir_reader_end: the module in *out_, which goes on with the budget's underlying allocator, or an
+ * error and no module.  `error` is the reader's own, or NULL. */
+#define IR_READ_FACTOR 4u
+#define IR_READ_FIXED  (256u << 10)
+void ir_reader_budget(rt_budget *budget, const ig_allocator *alloc, size_t n);
+ig_status ir_reader_end(const rt_budget *budget, const char *name, size_t n, ig_status error,
+                        ir_module *m, ir_module **out_);
 /* Decimal text to an element, correctly rounded in one step; false when malformed or (integers)
  * out of range. */
 bool ir_parse_element(const char *s, size_t n, ig_dtype dtype, void *out_);

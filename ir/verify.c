@@ -330,7 +330,11 @@ static bool verify_attr(verifier *v, const ir_op *o) {
     return true;
 }
 
-/* Operands are defined before, in a region that encloses the op (I1); their types into v->types. */
+/* A yield or return: as wide as its region's results, and asks no type rule. */
+static bool verify_is_end(const ir_op *o) { return o->code == OP_yield || o->code == OP_return; }
+
+/* Operands are defined before, in a region that encloses the op (I1); the types of
+ * those that a type rule is asked about into v->types. */
 static bool verify_operands(verifier *v, const ir_op *o) {
     for (uint32_t i = 0; i < o->nin; i++) {
         uint32_t x = v->f->operands.data[o->in0 + i].i;
@@ -344,7 +348,7 @@ static bool verify_operands(verifier *v, const ir_op *o) {
                        x);
             return false;
         }
-        v->types[i] = *ir_val_type(v->f, (ir_ref){x});
+        if (!verify_is_end(o)) v->types[i] = *ir_val_type(v->f, (ir_ref){x});
     }
     return true;
 }
@@ -499,8 +503,7 @@ static bool verify_same(verifier *v, const char *what, uint32_t i, const ir_type
     return false;
 }
 
-/* A `yield` fits the op that owns the region, a `return` the function (I5).  v->types holds its
- * operands. */
+/* A `yield` fits the op that owns the region, a `return` the function (I5). */
 static void verify_end(verifier *v, const ir_op *o) {
     const ir_func *f = v->f;
     if (o->code == OP_return) {
@@ -508,7 +511,9 @@ static void verify_end(verifier *v, const ir_op *o) {
             verify_bad(v, 5, "gives %u values; the function promises %u", o->nin, f->results.n);
         else
             for (uint32_t i = 0; i < o->nin; i++)
-                if (!verify_same(v, "value", i, &v->types[i], ir_result_type(f, i))) return;
+                if (!verify_same(v, "value", i, ir_val_type(f, ir_op_in(f, o, i)),
+                                 ir_result_type(f, i)))
+                    return;
         return;
     }
     const ir_op *owner = &f->ops.data[f->regions.data[o->parent].op];
@@ -518,7 +523,9 @@ static void verify_end(verifier *v, const ir_op *o) {
         return;
     }
     for (uint32_t i = 0; i < o->nin; i++)
-        if (!verify_same(v, "value", i, &v->types[i], ir_val_type(f, ir_op_out(owner, i)))) return;
+        if (!verify_same(v, "value", i, ir_val_type(f, ir_op_in(f, o, i)),
+                         ir_val_type(f, ir_op_out(owner, i))))
+            return;
 }
 
 /* Parameters of the regions: (index, carried...) for a loop, none for a branch (I5). */
@@ -548,7 +555,7 @@ static void verify_op(verifier *v, const ir_op *o) {
     sound = verify_attr(v, o) && sound;
     sound = verify_operands(v, o) && sound;
     if (!sound || !verify_special(v, o)) return;
-    if (o->code == OP_yield || o->code == OP_return) {
+    if (verify_is_end(o)) {
         verify_end(v, o);
         return;
     }
@@ -618,7 +625,8 @@ static bool verify_reserve(verifier *v) {
     const ir_func *f = v->f;
     v->most_in = 0;
     for (uint32_t i = 0; i < f->ops.n; i++)
-        if (f->ops.data[i].nin > v->most_in) v->most_in = f->ops.data[i].nin;
+        if (f->ops.data[i].nin > v->most_in && !verify_is_end(&f->ops.data[i]))
+            v->most_in = f->ops.data[i].nin;
     v->home = rt_alloc_zero(v->alloc, f->values.n * sizeof *v->home);
     v->open = rt_alloc_zero(v->alloc, f->regions.n * sizeof *v->open);
     v->types = rt_alloc_zero(v->alloc, (v->most_in + 1u) * sizeof *v->types);

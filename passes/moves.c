@@ -42,6 +42,10 @@ typedef struct move_spread {
     ir_type small;            /* their shape before the broadcast */
 } move_spread;
 
+static bool move_same_axes(const ir_axes *a, const ir_axes *b) {
+    return a->n == b->n && !memcmp(a->a, b->a, a->n);
+}
+
 /* Find the common broadcast; splats adapt to any shape.  False when there is none. */
 static bool move_fill_spread(const simplify_move_call *c, move_spread *s) {
     *s = (move_spread){0};
@@ -53,7 +57,7 @@ static bool move_fill_spread(const simplify_move_call *c, move_spread *s) {
         s->in[k] = move_in(c, o);
         const ir_type *t = move_type(c, s->in[k]);
         if (s->how &&
-            (memcmp(&s->how->axes, &a->axes, sizeof a->axes) || !ir_same_dims(&s->small, t)))
+            (!move_same_axes(&s->how->axes, &a->axes) || !ir_same_dims(&s->small, t)))
             return false;
         s->how = a;
         s->small = *t;

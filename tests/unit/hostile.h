@@ -30,6 +30,23 @@ static inline void *hostile_resize(void *user, void *p, size_t old_size, size_t 
     return q;
 }
 
+/* A reader of n bytes kept to its bound (docs/format.md, docs/ir-text.md). */
+static inline void hostile_check_peak(const char *what, size_t n, size_t peak) {
+    ck_assert_msg(peak <= 4 * n + (256u << 10), "%s: %zu bytes need %zu", what, n, peak);
+}
+
+/* The same, said aloud; refused: whether the reader said that the bound would not do. */
+static inline void hostile_tell_peak(const char *what, size_t n, size_t peak, bool refused) {
+    printf("  %8zu bytes, %5.2f bytes of memory for each%s: %.50s\n", n, (double)peak / (double)n,
+           refused ? ", refused" : "", what);
+    hostile_check_peak(what, n, peak);
+}
+
+/* Whether an error says that reading would take too much memory. */
+static inline bool hostile_is_refusal(ig_status s) {
+    return s && ig_status_code(s) == IG_UNSUPPORTED && strstr(ig_status_text(s), "bytes of memory");
+}
+
 /* --- Random ----------------------------------------------------------------------------------- */
 
 static inline uint64_t hostile_random(uint64_t *state) { /* xorshift64 */
