@@ -2,7 +2,6 @@
 #include "tests/ways.h"
 #include "frontend/fe.h"
 #include "ir/file.h"
-#include "runtime/image.h"
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -136,21 +135,32 @@ static ig_status ways_call(const way_case *c, rt_host_fn run, rt_workspace_fn wo
     return code ? rt_fail(A(), IG_INTERNAL, "the host program returned %d", code) : NULL;
 }
 
-static ig_status ways_compiled(const way_case *c, const cg_cpu *cpu, ir_tensor *out) {
+static ig_status ways_compile(const way_case *c, const cg_cpu *cpu, way_kept *kept) {
     cg_bytes image = {0};
-    rt_image *loaded = NULL;
     ig_status s = cg_compile(c->module, c->f->name, cpu, &image);
-    if (!s) s = rt_image_load(A(), image.data, image.n, &loaded);
+    if (!s) s = rt_image_load(A(), image.data, image.n, &kept->image);
+    cg_bytes_free(&image);
+    return s;
+}
+
+void way_release(way_kept *kept) {
+    rt_image_free(kept->image);
+    if (kept->lib) dlclose(kept->lib);
+    *kept = (way_kept){0};
+}
+
+static ig_status ways_compiled(const way_case *c, const cg_cpu *cpu, ir_tensor *out) {
+    way_kept own = {0}, *kept = c->kept ? c->kept : &own;
+    ig_status s = kept->image ? NULL : ways_compile(c, cpu, kept);
     if (!s) {
         char name[256];
         snprintf(name, sizeof name, "%s_workspace", c->f->name);
-        rt_host_fn run = (rt_host_fn)(uintptr_t)rt_image_find(loaded, c->f->name);
-        rt_workspace_fn ws = (rt_workspace_fn)(uintptr_t)rt_image_find(loaded, name);
+        rt_host_fn run = (rt_host_fn)(uintptr_t)rt_image_find(kept->image, c->f->name);
+        rt_workspace_fn ws = (rt_workspace_fn)(uintptr_t)rt_image_find(kept->image, name);
         s = run && ws ? ways_call(c, run, ws, out)
                       : rt_fail(A(), IG_INTERNAL, "the image has no @%s", c->f->name);
     }
-    rt_image_free(loaded);
-    cg_bytes_free(&image);
+    way_release(&own);
     return s;
 }
 
@@ -205,7 +215,8 @@ static int32_t ways_deployed_workspace(const int64_t *dims, uint64_t *bytes) {
     return code;
 }
 
-static ig_status ways_deployed(const way_case *c, ir_tensor *out) {
+/* Build, link, load; the files are gone afterwards. */
+static ig_status ways_deploy(const way_case *c, way_kept *kept) {
     char dir[] = "/tmp/ingot-way-XXXXXX", path[64], so[64], command[256];
     if (!mkdtemp(dir)) return rt_fail(A(), IG_IO, "cannot make a temporary folder");
     snprintf(path, sizeof path, "%s/m.o", dir);
@@ -215,22 +226,29 @@ static ig_status ways_deployed(const way_case *c, ir_tensor *out) {
     cg_bytes object = {0};
     ig_status s = cg_build(c->module, c->f->name, "m", cg_cpu_host(c->module->class), &object);
     FILE *f = s ? NULL : fopen(path, "wb");
+    if (!s && !f) s = rt_fail(A(), IG_IO, "%s cannot be written", path);
     if (f) {
         fwrite(object.data, 1, object.n, f);
         fclose(f);
-        void *lib = system(command) ? NULL : dlopen(so, RTLD_NOW | RTLD_LOCAL);
-        if (lib) {
-            ways_deployed_run = (ways_run_fn)(uintptr_t)dlsym(lib, "m_run");
-            ways_deployed_size = (ways_size_fn)(uintptr_t)dlsym(lib, "m_workspace");
-            s = ways_call(c, ways_deployed_call, ways_deployed_workspace, out);
-            dlclose(lib);
-        } else
-            s = rt_fail(A(), IG_INTERNAL, "the object cannot be linked or loaded");
+        kept->lib = system(command) ? NULL : dlopen(so, RTLD_NOW | RTLD_LOCAL);
+        if (!kept->lib) s = rt_fail(A(), IG_INTERNAL, "the object cannot be linked or loaded");
     }
     cg_bytes_free(&object);
     unlink(path);
     unlink(so);
     rmdir(dir);
+    return s;
+}
+
+static ig_status ways_deployed(const way_case *c, ir_tensor *out) {
+    way_kept own = {0}, *kept = c->kept ? c->kept : &own;
+    ig_status s = kept->lib ? NULL : ways_deploy(c, kept);
+    if (!s) {
+        ways_deployed_run = (ways_run_fn)(uintptr_t)dlsym(kept->lib, "m_run");
+        ways_deployed_size = (ways_size_fn)(uintptr_t)dlsym(kept->lib, "m_workspace");
+        s = ways_call(c, ways_deployed_call, ways_deployed_workspace, out);
+    }
+    way_release(&own);
     return s;
 }
 

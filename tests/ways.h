@@ -4,6 +4,14 @@
 #define TESTS_WAYS_H
 #include "codegen/target.h"
 #include "ir/ir.h"
+#include "runtime/image.h"
+
+/* What a way made of a function, for the next inputs of the same function on the same way. */
+typedef struct way_kept {
+    rt_image *image;
+    void *lib;
+} way_kept;
+void way_release(way_kept *kept);
 
 /* A function with inputs: what a way runs. */
 typedef struct way_case {
@@ -12,6 +20,7 @@ typedef struct way_case {
     int nin, nout;
     const ir_tensor *in;
     const int64_t *symbols; /* bound dims, in module order */
+    way_kept *kept;         /* NULL: nothing is kept.  Zero at first; the caller releases it */
 } way_case;
 
 typedef struct way {

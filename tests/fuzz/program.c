@@ -147,7 +147,7 @@ void fuzz_free(fuzz_case *c) {
 }
 
 way_case fuzz_way_case(const fuzz_case *c) {
-    return (way_case){c->m, c->f, c->nin, (int)c->f->results.n, c->in, NULL};
+    return (way_case){c->m, c->f, c->nin, (int)c->f->results.n, c->in, NULL, NULL};
 }
 
 uint32_t fuzz_ops(const fuzz_case *c) {
