@@ -121,6 +121,7 @@ static cg_frame *lower_top(cg_low *l) { return &l->frames.data[l->frames.n - 1];
 static void lower_wait(cg_low *l, cg_frame *f, uint32_t step, ir_ref v, const cg_ix *ix) {
     if (f) f->step = step;
     l->ret = lower_known(l, v, ix);
+    if (!l->ret.i && l->rows) l->ret = cg_rows_find(l, v, ix);
     if (l->ret.i) return;
     cg_frame n = {.v = v, .arg = l->args.n, .nest = l->nests.n};
     if (cg_type(l, v)->rank) memcpy(n.ix, ix, cg_type(l, v)->rank * sizeof *ix);
@@ -135,6 +136,7 @@ static void lower_give(cg_low *l, ir_ref r) {
     l->nests.n = f.nest;
     l->ret = r;
     cg_seed(l, f.v, f.ix, r);
+    if (l->rows) cg_rows_tell(l, f.v, f.ix, r);
 }
 
 static const ir_op *lower_op(const cg_low *l, const cg_frame *f) { return ir_def_op(l->f, f->v); }
@@ -274,10 +276,27 @@ static void lower_pass(cg_low *l, cg_frame *f, const cg_ix *ix) {
 
 static void lower_copy(cg_low *l, cg_frame *f) { lower_pass(l, f, f->ix); }
 
+/* Axes of extent 1 come and go without arithmetic. */
+static void lower_unit_reshape(cg_low *l, const cg_frame *f, cg_ix *ix_) {
+    const ir_type *t = cg_type(l, f->v), *x = cg_type(l, lower_in(l, f, 0));
+    int from = 0;
+    for (int i = 0; i < x->rank; i++) {
+        if (x->dim[i] == 1) {
+            ix_[i] = cg_ix_const(l, 0);
+            continue;
+        }
+        while (t->dim[from] == 1) from++;
+        ix_[i] = f->ix[from++];
+    }
+}
+
 static void lower_reshape(cg_low *l, cg_frame *f) {
     const ir_type *t = cg_type(l, f->v), *x = cg_type(l, lower_in(l, f, 0));
     cg_ix ix[IG_MAX_RANK] = {{0}};
-    if (!f->step) cg_ix_split(l, cg_ix_flat(l, t->rank, t->dim, f->ix), x->rank, x->dim, ix);
+    if (!f->step && ir_rows_is_unit_reshape(l->f, lower_op(l, f)))
+        lower_unit_reshape(l, f, ix);
+    else if (!f->step)
+        cg_ix_split(l, cg_ix_flat(l, t->rank, t->dim, f->ix), x->rank, x->dim, ix);
     lower_pass(l, lower_top(l), ix);
 }
 

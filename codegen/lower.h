@@ -2,11 +2,12 @@
  * nests.
  *
  * lower.c evaluates by pulling: cg_pull(value, index) writes the code that computes one element of
- * a value, or CG_LANES consecutive ones.  The nests (nest.c elementwise, reduce.c, scan.c, gemm.c)
- * open the loops and pull what they store. */
+ * a value, or CG_LANES consecutive ones.  The nests (nest.c elementwise, rows.c, reduce.c, scan.c,
+ * gemm.c) open the loops and pull what they store. */
 #ifndef CG_LOWER_H
 #define CG_LOWER_H
 #include "codegen/kernel.h"
+#include "ir/rows.h"
 
 /* --- Indices (index.c) ---------------------------------------------------------------------- */
 
@@ -75,6 +76,17 @@ typedef struct cg_nest {
 #define CG_MEMO_BUCKETS 256 /* a tile keeps a few hundred values alive */
 #define CG_CORE_DEPTH   4   /* reductions inside reductions; the fusion pass makes one a cluster */
 
+/* The rows of a cluster (rows.c). */
+typedef struct cg_rows {
+    ir_rows rows;
+    ir_rowmap *at;           /* by value of the cluster; owned */
+    uint32_t *pass;          /* by value: bit i: read in pass i, elementwise from its end; owned */
+    ir_ref *kept;            /* by value: the memory that holds it for the row, or {0}; owned */
+    uint32_t now;            /* the pass being written */
+    bool columns;            /* the vector runs along the last axis, which is not of the row */
+    cg_ix ix[IG_MAX_RANK];   /* of the full index; those of the row are not valid */
+} cg_rows;
+
 struct cg_low {
     cg_kernel k;
     const ir_func *f; /* the cluster */
@@ -88,6 +100,7 @@ struct cg_low {
         *packed_name; /* the weight that holds columns of the contraction in panels, or NULL */
     ir_ref packed;    /* its memory */
     bool scalar;      /* no vectors along the results: a core runs them along its own loop */
+    cg_rows *rows;    /* NULL: its reductions do not share their rows */
     ir_ref lo, hi;    /* the part of the outermost loop */
     RT_VEC(cg_frame) frames;
     RT_VEC(cg_group) groups;
@@ -127,11 +140,19 @@ void cg_ein_prepare(cg_low *l);
 ir_ref cg_reduce_at(cg_low *l, const ir_op *o, const cg_ix *ix);
 ir_ref cg_cumred_at(cg_low *l, const ir_op *o, const cg_ix *ix);
 ir_ref cg_ein_at(cg_low *l, const ir_op *o, const cg_ix *ix);
-/* Whole kernels; *n_ is the extent of the outermost loop.  cg_gemm_nest and cg_scan_nest return
- * false, having written nothing, when the cluster is not of their kind. */
+/* Whole kernels; *n_ is the extent of the outermost loop.  All but the first return false, having
+ * written nothing, when the cluster is not of their kind. */
 void cg_plain_nest(cg_low *l, ir_dim *n_);
 bool cg_gemm_nest(cg_low *l, ir_dim *n_);
 bool cg_scan_nest(cg_low *l, ir_dim *n_);
+bool cg_rows_nest(cg_low *l, ir_dim *n_);
+/* nest.c: store the elements of a row of the result: loops over the axes in the mask, the trailing
+ * ones with vectors; ix has the subscripts of the others. */
+void cg_nest_inner(cg_low *l, uint32_t row, const cg_ix *ix);
+/* rows.c: what the pull evaluator asks and tells at every value: the register of a value kept
+ * from an earlier pass over the row, or {0}; a value has been computed. */
+ir_ref cg_rows_find(cg_low *l, ir_ref v, const cg_ix *ix);
+void cg_rows_tell(cg_low *l, ir_ref v, const cg_ix *ix, ir_ref r);
 /* What a monoid starts from, and one step of it: registers of element type d, 16-bit floats not
  * rounded. */
 ir_ref cg_identity(cg_low *l, ir_redop op, ig_dtype d);

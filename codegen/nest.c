@@ -117,6 +117,15 @@ static bool joint_move(const joint_work *w, const ir_op *o, const ir_type *t, co
         for (int i = 0; i < t->rank; i++) from[i] = i;
         joint_cut(w, m, (int)((const ir_attr_axis *)attr)->axis);
         break;
+    case OP_reshape:
+        if (!ir_rows_is_unit_reshape(w->l->f, o)) return false;
+        for (int i = 0, j = 0; i < x->rank; i++) {
+            from[i] = JOINT_NONE;
+            if (x->dim[i] == 1) continue;
+            while (t->dim[j] == 1) j++;
+            from[i] = j++;
+        }
+        break;
     default: return false;
     }
     *m = joint_through(w, m, x->rank, from);
@@ -139,6 +148,10 @@ static void joint_op(joint_work *w, ir_ref v) {
     } else if (o->code == OP_iota) {
         joint_cut(w, &m, (int)((const ir_attr_iota *)ir_attr_get(f->module, o->attr))->axis);
         joint_read(w, v, &m);
+    } else if (o->code == OP_reduce && w->l->rows) { /* its loop runs like that of the result */
+        for (int i = 0; i < w->root->rank; i++) m.axis[i] = (int8_t)i;
+        joint_read(w, ir_op_in(f, o, 0), &m);
+        return;
     } else if (o->nin && joint_move(w, o, t, cg_type(w->l, ir_op_in(f, o, 0)), &m)) {
         uint32_t like = o->code == OP_concat ? o->nin : 1;
         for (uint32_t i = 0; i < like; i++) joint_read(w, ir_op_in(f, o, i), &m);
@@ -231,7 +244,8 @@ static ir_ref nest_vectors(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi, int64_
 static void nest_inner(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi, ir_dim extent) {
     cg_kernel *k = &l->k;
     int64_t left = extent;
-    for (int64_t lanes = CG_LANES; lanes >= CG_LANES / 4 && !l->scalar; lanes /= 2) {
+    bool vectors = l->rows || !l->scalar;
+    for (int64_t lanes = CG_LANES; lanes >= CG_LANES / 4 && vectors; lanes /= 2) {
         if (extent < 0 || (!p->outer && extent >= CG_LANES) ? lanes != CG_LANES : left < lanes)
             continue;
         lo = nest_vectors(l, p, lo, hi, lanes);
@@ -311,6 +325,39 @@ static void nest_write(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi) {
     nest_hoist(l, p);
     nest_inner(l, p, cg_i64(&l->k, 0), cg_dim(&l->k, inner), inner);
     cg_close_for(l, row, 0, NULL);
+}
+
+/* The innermost loops of a row: those of its trailing axes run as one where they can. */
+static void nest_row(cg_low *l, uint32_t row, const cg_ix *ix, joint_map *map) {
+    ir_ref v = nest_result(l, 0);
+    const ir_type *t = cg_type(l, v);
+    nest_plan p = {.n = 1, .map = map, .type = t, .tile = -1};
+    cg_nest loop[IG_MAX_RANK];
+    int n = 0, other, first = t->rank;
+    while (first > 0 && (t->dim[first - 1] == 1 || (row >> (first - 1) & 1))) first--;
+    int joint = joint_axes(l, v, map, &other);
+    p.outer = t->rank - joint > first ? t->rank - joint : first;
+    memcpy(p.ix, ix, sizeof p.ix);
+    for (int i = 0; i < p.outer; i++) {
+        if (!(row >> i & 1)) continue;
+        ir_ref end = cg_dim(&l->k, t->dim[i]);
+        loop[n] = cg_open_for(l, cg_i64(&l->k, 0), end, 1, 0, NULL, NULL);
+        p.ix[i] = cg_ix_uniform(loop[n++].loop.index);
+    }
+    ir_dim inner = nest_extent(l, t->dim + p.outer, t->rank - p.outer);
+    nest_inner(l, &p, cg_i64(&l->k, 0), cg_dim(&l->k, inner), inner);
+    while (n-- > 0) cg_close_for(l, loop[n], 0, NULL);
+}
+
+void cg_nest_inner(cg_low *l, uint32_t row, const cg_ix *ix) {
+    const ig_allocator *a = l->k.b.m->alloc;
+    size_t size = l->f->values.n * sizeof(joint_map);
+    joint_map *map = rt_alloc_zero(a, size);
+    if (map)
+        nest_row(l, row, ix, map);
+    else
+        ir_build_error(&l->k.b, rt_fail_memory());
+    rt_free(a, map, size);
 }
 
 /* Choose the loops; the extent of the outermost one. */

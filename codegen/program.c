@@ -134,7 +134,7 @@ static void program_write(cg_low *l, ir_dim *n_) {
     program_dims(l);
     cg_reduce_prepare(l);
     cg_ein_prepare(l);
-    if (cg_scan_nest(l, n_) || cg_gemm_nest(l, n_)) return;
+    if (cg_rows_nest(l, n_) || cg_scan_nest(l, n_) || cg_gemm_nest(l, n_)) return;
     cg_plain_nest(l, n_);
 }
 

@@ -15,8 +15,11 @@
  * budget.  In a space marked `operand` an element is read again and again by a contraction, so
  * only index maps may stand between it and memory.
  *
- * Cores (reduce, cumred, ein): one a cluster.  A core is absorbed only in the root's own space,
- * where what is around it is its epilogue.
+ * Cores (reduce, cumred, ein): a core is absorbed only in the root's own space, where what is
+ * around it is its epilogue, and one a cluster; but reductions over the same rows (ir/rows.h) share
+ * a cluster with everything that is one element a row or one element of a row: softmax and the
+ * norms are one kernel.  It makes one pass over a row for each reduction and one for the result; a
+ * value used in several of them sits in one space, for the kernel keeps it or can read it again.
  *
  * Recomputing.  Dear ops (transcendentals, rem, random bits) are computed once.  A cheap one with
  * users in several clusters is copied into them when that adds no memory traffic: it reads at most
@@ -33,6 +36,9 @@
 #define FUSE_WEIGHT_MAX 64 /* a larger kernel spills registers and gains nothing */
 #define FUSE_AGAIN      8  /* elementwise ops computed again per element: the price of a load */
 #define FUSE_SHARES     4  /* clusters that may each hold a copy of one elementwise op */
+#define FUSE_PLACES     8  /* spaces of a cluster that are found again */
+/* One row alone is not shared by threads: it should be no more than they would take to start. */
+#define FUSE_LONE_ROW 16384
 
 /* --- The op table as fusion sees it --------------------------------------------------------- */
 
@@ -82,7 +88,7 @@ static bool fuse_is_core(fuse_kind k) {
 static uint32_t fuse_weight(fuse_kind k) { return k == FUSE_MATH ? 4 : 1; }
 
 static bool fuse_is_movement(fuse_kind k) {
-    return k == FUSE_MOVE || k == FUSE_SPREAD || k == FUSE_JOIN;
+    return k == FUSE_MOVE || k == FUSE_SPREAD || k == FUSE_JOIN || k == FUSE_ALIAS;
 }
 
 bool fuse_is_uniform(const ir_func *f, const ir_op *o) {
@@ -114,8 +120,17 @@ static ir_ref fuse_in(const fuse_plan *p, const ir_op *o, uint32_t k) {
 
 /* --- Needs ---------------------------------------------------------------------------------- */
 
+/* The space of a cluster that is like s, a new one when there is none. */
 static uint32_t fuse_new_space(fuse_plan *p, fuse_space s) {
+    fuse_cluster *c = &p->clusters.data[s.cluster];
+    bool place = ir_rowmap_known(&s.at) && !s.operand && c->placed.n < FUSE_PLACES;
+    for (uint32_t i = 0; i < c->placed.n && place; i++) {
+        const fuse_space *old = &p->spaces.data[c->placed.data[i]];
+        if (ir_rowmap_same(&old->at, &s.at) && old->many == s.many) return c->placed.data[i];
+    }
     if (!rt_vec_push(p->alloc, &p->spaces, s)) p->failed = true;
+    if (place && !p->failed && !rt_vec_push(p->alloc, &c->placed, p->spaces.n - 1))
+        p->failed = true;
     return p->spaces.n - 1;
 }
 
@@ -146,21 +161,74 @@ static void fuse_add_need(fuse_plan *p, ir_ref v, uint32_t space) {
         p->failed = true;
 }
 
+/* Whether reductions of these rows are worth one kernel. */
+static bool fuse_rows_pay(const fuse_plan *p, const ir_rows *r) {
+    int64_t lo, hi, n = 1;
+    bool lone = true;
+    for (int i = 0; i < r->full.n; i++) {
+        ir_dim_range(p->f->module, r->full.d[i], &lo, &hi);
+        lone &= r->full.d[i] == 1 || (r->row >> i & 1);
+        if (__builtin_mul_overflow(n, hi, &n)) n = INT64_MAX;
+    }
+    return !lone || n <= FUSE_LONE_ROW;
+}
+
+/* Whether a reduction evaluated in space s is over the rows of its cluster. */
+static bool fuse_is_over_rows(const fuse_plan *p, const ir_op *o, const fuse_space *s) {
+    const fuse_cluster *c = &p->clusters.data[s->cluster];
+    ir_rows r = c->rows;
+    ir_rowmap x;
+    if (s->operand || (c->core && !r.row)) return false;
+    return ir_rows_reduce(&r, p->f, o, &s->at, &x) && fuse_rows_pay(p, &r);
+}
+
+/* Whether it would make the rows of its cluster: its space is as long as the result. */
+static bool fuse_opens_rows(const fuse_plan *p, const fuse_space *s) {
+    const fuse_cluster *c = &p->clusters.data[s->cluster];
+    return !s->many && !s->operand && !c->core && ir_rows_is_full(&c->rows, &s->at);
+}
+
+/* The space of a reduction's operand: all elements of the row.  A reduction in the root's space
+ * makes the rows of its cluster. */
+static fuse_space fuse_row_space(fuse_plan *p, const ir_op *o, fuse_space s) {
+    fuse_cluster *c = &p->clusters.data[s.cluster];
+    int8_t to[IG_MAX_RANK];
+    ir_rowmap x = {.n = -1};
+    if (fuse_is_over_rows(p, o, &s)) {
+        ir_rows_reduce(&c->rows, p->f, o, &s.at, &x);
+    } else if (fuse_opens_rows(p, &s) && ir_rows_open(&c->rows, p->f, o, &s.at, &x, to)) {
+        for (uint32_t i = 0; i < c->placed.n; i++)
+            ir_rowmap_turn(&p->spaces.data[c->placed.data[i]].at, to);
+    }
+    for (uint32_t i = 0; i < c->placed.n; i++) { /* what is one element a row is computed so */
+        fuse_space *at = &p->spaces.data[c->placed.data[i]];
+        at->many &= !ir_rows_is_row(&c->rows, &at->at);
+    }
+    s.many = false;
+    s.at = x;
+    return s;
+}
+
 /* The space in which operand k of an op is used, when the op is evaluated in `space`. */
 static uint32_t fuse_operand_space(fuse_plan *p, const ir_op *o, uint32_t k, uint32_t space) {
     fuse_space s = p->spaces.data[space];
-    switch (fuse_kind_of((ir_opcode)o->code)) {
-    case FUSE_EW: return space;
-    case FUSE_MATH:
-        if (ir_is_elementwise((ir_opcode)o->code)) return space;
-        s.many = true; /* the key of random bits */
-        break;
+    fuse_kind kind = fuse_kind_of((ir_opcode)o->code);
+    if (kind == FUSE_REDUCE) return fuse_new_space(p, fuse_row_space(p, o, s));
+    if (ir_is_elementwise((ir_opcode)o->code)) return space;
+    const ir_rows *rows = &p->clusters.data[s.cluster].rows;
+    s.at = ir_rows_operand(p->f, o, k, &s.at);
+    switch (kind) {
+    case FUSE_EW: break;
+    case FUSE_MATH: s.many = true; break; /* the key of random bits */
+    case FUSE_ALIAS: break;
     case FUSE_MOVE: s.many |= k > 0; break; /* the fill value, the window's start */
-    case FUSE_SPREAD: s.many = true; break;
+    case FUSE_SPREAD: /* once a row, before a loop along it */
+        s.many |= !ir_rows_is_row(rows, &s.at) && !ir_rows_is_prefix(rows, &s.at);
+        break;
     case FUSE_JOIN: s.many |= o->nin > 1; break;
     case FUSE_UPDATE: s.many |= k > 0; break;
     case FUSE_CONTRACT: s.operand = true; break;
-    default: s.many = false; /* the input of a reduction: each element once */
+    default: s.many = false; /* the input of a running reduction: each element once */
     }
     return fuse_new_space(p, s);
 }
@@ -199,16 +267,18 @@ static uint32_t fuse_count_operands(const fuse_plan *p, const ir_op *o) {
 static void fuse_root(fuse_plan *p, uint32_t op) {
     const ir_op *o = &p->f->ops.data[op];
     fuse_kind kind = fuse_kind_of((ir_opcode)o->code);
-    fuse_cluster c = {.root = op, .core = fuse_is_core(kind), .root_space = p->spaces.n};
+    fuse_cluster c = {.root = op, .root_space = p->spaces.n};
+    ir_rowmap at = ir_rows_begin(&c.rows, ir_val_type(p->f, ir_op_out(o, 0)));
     c.wide = kind == FUSE_JOIN && fuse_count_operands(p, o) > FUSE_OPERANDS;
     uint32_t n = p->clusters.n;
     if (!rt_vec_push(p->alloc, &p->clusters, c)) p->failed = true;
     if (p->failed) return;
     p->root_of[op] = n + 1;
-    uint32_t space = fuse_new_space(p, (fuse_space){.cluster = n});
+    uint32_t space = fuse_new_space(p, (fuse_space){.cluster = n, .at = at});
     if (p->failed) return;
     fuse_add_member(p, n, op);
     fuse_place(p, o, space);
+    p->clusters.data[n].core = fuse_is_core(kind);
 }
 
 /* --- Absorbing ------------------------------------------------------------------------------ */
@@ -217,10 +287,12 @@ static void fuse_root(fuse_plan *p, uint32_t op) {
 typedef struct fuse_users {
     bool many, operand, two; /* some space is marked; two spaces in one cluster */
     bool root_only;          /* all in the root space of a cluster */
+    bool rows;               /* a reduction, and all its users' rows are (or become) its own */
 } fuse_users;
 
-static fuse_users fuse_count_users(fuse_plan *p, ir_ref v) {
-    fuse_users u = {.root_only = true};
+static fuse_users fuse_count_users(fuse_plan *p, const ir_op *o) {
+    ir_ref v = ir_op_out(o, 0);
+    fuse_users u = {.root_only = true, .rows = o->code == OP_reduce};
     p->users.n = 0;
     for (uint32_t i = p->need[v.i]; i; i = p->needs.data[i - 1].next) {
         uint32_t space = p->needs.data[i - 1].space, k = 0;
@@ -228,6 +300,7 @@ static fuse_users fuse_count_users(fuse_plan *p, ir_ref v) {
         u.many |= s.many;
         u.operand |= s.operand;
         u.root_only &= p->clusters.data[s.cluster].root_space == space;
+        u.rows = u.rows && (fuse_is_over_rows(p, o, &s) || fuse_opens_rows(p, &s));
         while (k < p->users.n && p->users.data[k] != s.cluster) k++;
         if (k < p->users.n)
             u.two = true;
@@ -266,6 +339,7 @@ static const char *fuse_refuse(const fuse_plan *p, const ir_op *o, const fuse_us
     switch (fuse_kind_of((ir_opcode)o->code)) {
     case FUSE_MOVE:
     case FUSE_SPREAD:
+    case FUSE_ALIAS:
     case FUSE_JOIN: return NULL;
     case FUSE_EW:
         if (one || o->code == OP_iota) return NULL;
@@ -278,6 +352,7 @@ static const char *fuse_refuse(const fuse_plan *p, const ir_op *o, const fuse_us
     case FUSE_REDUCE:
     case FUSE_CONTRACT:
         if (!one) return "several kernels use it";
+        if (u->rows) return NULL;
         if (!u->root_only) return "its user needs it at another index than that of the result";
         return p->clusters.data[p->users.data[0]].core ? "its user reduces something already"
                                                        : NULL;
@@ -319,7 +394,7 @@ static void fuse_count_times(const fuse_plan *p, const ir_op *o, uint32_t cluste
 /* Put op number `op` into the clusters of its users: NULL, or why it has to stand alone. */
 static const char *fuse_absorb(fuse_plan *p, uint32_t op) {
     const ir_op *o = &p->f->ops.data[op];
-    fuse_users u = fuse_count_users(p, ir_op_out(o, 0));
+    fuse_users u = fuse_count_users(p, o);
     uint32_t times, again;
     const char *why = p->failed ? "memory is out" : fuse_refuse(p, o, &u);
     for (uint32_t k = 0; k < p->users.n && !why; k++) {
@@ -332,10 +407,11 @@ static const char *fuse_absorb(fuse_plan *p, uint32_t op) {
         fuse_count_times(p, o, p->users.data[k], &times, &again);
         fuse_add_member(p, p->users.data[k], op);
         c->again += again;
-        c->core |= fuse_is_core(fuse_kind_of((ir_opcode)o->code));
     }
     for (uint32_t i = p->need[o->out0]; i && !p->failed; i = p->needs.data[i - 1].next)
         fuse_place(p, o, p->needs.data[i - 1].space);
+    for (uint32_t k = 0; k < p->users.n; k++)
+        p->clusters.data[p->users.data[k]].core |= fuse_is_core(fuse_kind_of((ir_opcode)o->code));
     return NULL;
 }
 
@@ -349,6 +425,18 @@ static void fuse_log(const fuse_plan *p, const ir_op *o, const char *why) {
 /* --- The walk ------------------------------------------------------------------------------- */
 
 static void fuse_must(fuse_plan *p, ir_ref v) { p->must[p->alias[v.i].i] = true; }
+
+/* A reshape is another name of its operand's memory.  Where a computed value only gains or loses
+ * axes of extent 1, it is an index map, and its operand need not be in memory. */
+static bool fuse_reshape(fuse_plan *p, uint32_t op) {
+    const ir_op *o = &p->f->ops.data[op];
+    fuse_kind of = fuse_def_kind(p, fuse_in(p, o, 0));
+    bool memory = of == FUSE_WEIGHT || of == FUSE_CONST || of == FUSE_CALL;
+    if (p->must[o->out0] || memory || !ir_rows_is_unit_reshape(p->f, o)) return false;
+    if (fuse_absorb(p, op)) return false;
+    p->need[o->out0] = 0; /* nobody asks the entry for it */
+    return true;
+}
 
 /* Decide about one op; all its users are decided. */
 static void fuse_decide(fuse_plan *p, uint32_t op) {
@@ -366,7 +454,7 @@ static void fuse_decide(fuse_plan *p, uint32_t op) {
         for (uint32_t k = 0; k < o->nin; k++) fuse_must(p, ir_op_in(p->f, o, k));
         break;
     case FUSE_ALIAS:
-        if (used) fuse_must(p, ir_op_in(p->f, o, 0));
+        if (used && !fuse_reshape(p, op)) fuse_must(p, ir_op_in(p->f, o, 0));
         break;
     default:
         if (used) {
@@ -402,6 +490,7 @@ static void fuse_end(fuse_plan *p) {
     for (uint32_t i = 0; i < p->clusters.n; i++) {
         rt_vec_free(a, &p->clusters.data[i].member);
         rt_vec_free(a, &p->clusters.data[i].edge);
+        rt_vec_free(a, &p->clusters.data[i].placed);
     }
     rt_vec_free(a, &p->clusters);
     rt_vec_free(a, &p->spaces);

@@ -1,6 +1,7 @@
 /* fuse.h - the plan that fuse.c makes and outline.c carries out. */
 #ifndef PASS_FUSE_H
 #define PASS_FUSE_H
+#include "ir/rows.h"
 #include "passes/pass.h"
 
 /* How fusion sees an op; derived from the `lower` column of ops.def in fuse.c. */
@@ -9,7 +10,7 @@ typedef enum fuse_kind {
     FUSE_CALL,    /* stays in the entry function */
     FUSE_WEIGHT,  /* stays in the entry function */
     FUSE_CONST,   /* copied into clusters when all its elements are equal, else stays */
-    FUSE_ALIAS,   /* the same memory under another shape: stays */
+    FUSE_ALIAS,   /* the same memory under another shape: stays, or an index map */
     FUSE_COPY,    /* detach and barrier: the operand itself */
     FUSE_EW,      /* elementwise; cheap to compute again */
     FUSE_MATH,    /* elementwise or generated from the index; dear */
@@ -32,6 +33,8 @@ typedef struct fuse_cluster {
     uint32_t weight; /* size of the kernel: members, for every index they are evaluated at */
     uint32_t again;  /* cost of elements computed more than once */
     bool core;       /* holds a reduce, cumred or ein */
+    ir_rows rows;    /* of the reductions; their row is 0 when they do not share their rows */
+    RT_VEC(uint32_t) placed; /* its spaces whose map is known */
     bool wide;       /* a concat of more than FUSE_OPERANDS values: cut into several kernels */
     RT_VEC(uint32_t) member; /* from the root upwards */
     RT_VEC(uint32_t) edge;   /* values read from memory; while planning, those undecided too */
@@ -43,6 +46,7 @@ typedef struct fuse_need {
 typedef struct fuse_space {
     uint32_t cluster;
     bool many, operand;
+    ir_rowmap at; /* where its subscripts come from in the cluster's rows */
 } fuse_space;
 
 typedef struct fuse_plan {

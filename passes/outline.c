@@ -45,10 +45,12 @@ static void outline_word(const outline *l, const ir_op *o, char word[OUTLINE_WOR
 
 static bool outline_is_movement(ir_opcode op) {
     fuse_kind k = fuse_kind_of(op);
-    return k == FUSE_MOVE || k == FUSE_SPREAD || k == FUSE_JOIN || k == FUSE_UPDATE;
+    return k == FUSE_MOVE || k == FUSE_SPREAD || k == FUSE_JOIN || k == FUSE_UPDATE ||
+           k == FUSE_ALIAS;
 }
 
-/* The cluster's ops in order, each once; movement is only named when there is nothing else. */
+/* The cluster's ops in order, each once but for reductions; movement is only named when there is
+ * nothing else. */
 static void outline_words(const outline *l, const fuse_cluster *c, char words[OUTLINE_WORDS]) {
     bool seen[OP_END] = {false};
     size_t n = 0;
@@ -63,7 +65,7 @@ static void outline_words(const outline *l, const fuse_cluster *c, char words[OU
             if (n) words[n++] = '_';
             memcpy(words + n, word, len);
             n += len;
-            seen[o->code] = true;
+            seen[o->code] = o->code != OP_reduce;
         }
     }
     words[n] = '\0';

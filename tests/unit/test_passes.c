@@ -359,21 +359,59 @@ static void compare(const ir_func *f, const ir_func *g, int64_t B) {
     for (uint32_t k = 0; k < nin; k++) free(in[k].data);
 }
 
+/* The axes longer than 1, and how many. */
+static int long_dims(const ir_type *t, ir_dim *dim_) {
+    int n = 0;
+    for (int i = 0; i < t->rank; i++)
+        if (t->dim[i] != 1) dim_[n++] = t->dim[i];
+    return n;
+}
+
+/* A reshape inside a cluster only inserts or removes axes of extent 1. */
+static void check_unit_reshape(const ir_func *f, const ir_op *o) {
+    ir_dim x[IG_MAX_RANK], y[IG_MAX_RANK];
+    int n = long_dims(ir_val_type(f, ir_op_in(f, o, 0)), x);
+    ck_assert_int_eq(n, long_dims(ir_val_type(f, ir_op_out(o, 0)), y));
+    ck_assert(!memcmp(x, y, (size_t)n * sizeof *x));
+}
+
+/* Several reductions in one cluster: their operands have the same long axes, and they leave the
+ * same ones. */
+static void check_rows(const ir_func *f) {
+    ir_dim x[2][IG_MAX_RANK], y[2][IG_MAX_RANK];
+    int nx = -1, ny = -1;
+    for (uint32_t k = 0; k < f->ops.n; k++) {
+        const ir_op *o = &f->ops.data[k];
+        if (o->code != OP_reduce) continue;
+        bool first = nx < 0;
+        int n = long_dims(ir_val_type(f, ir_op_in(f, o, 0)), x[!first]);
+        int m = long_dims(ir_val_type(f, ir_op_out(o, 0)), y[!first]);
+        if (first) nx = n, ny = m;
+        ck_assert(n == nx && m == ny);
+        ck_assert(!memcmp(x[0], x[!first], (size_t)n * sizeof **x));
+        ck_assert(!memcmp(y[0], y[!first], (size_t)m * sizeof **y));
+    }
+}
+
 /* What fusion promises about every cluster. */
 static void check_clusters(const ir_module *m) {
     for (uint32_t i = 0; i < m->funcs.n; i++) {
         const ir_func *f = m->funcs.data[i];
-        uint32_t cores = 0;
+        uint32_t cores = 0, reductions = 0;
         if (f->kind != IR_CLUSTER) continue;
         ck_assert_uint_le(strlen(f->name), 48);
         ck_assert_uint_le(ir_nparam(f), 16);
         ck_assert_uint_eq(f->results.n, 1);
         for (uint32_t k = 0; k < f->ops.n; k++) {
             ir_opcode op = (ir_opcode)f->ops.data[k].code;
-            cores += op == OP_reduce || op == OP_cumred || op == OP_ein;
-            ck_assert(op != OP_reshape && op != OP_call && op != OP_barrier && op != OP_weight);
+            cores += op == OP_cumred || op == OP_ein;
+            reductions += op == OP_reduce;
+            ck_assert(op != OP_call && op != OP_barrier && op != OP_weight);
+            if (op == OP_reshape) check_unit_reshape(f, &f->ops.data[k]);
         }
         ck_assert_uint_le(cores, 1);
+        ck_assert(!cores || !reductions);
+        if (reductions > 1) check_rows(f);
     }
 }
 
@@ -449,14 +487,37 @@ START_TEST(chains_become_one_kernel) {
 }
 END_TEST
 
-START_TEST(a_second_core_begins_a_new_kernel) {
+START_TEST(reductions_of_the_same_rows_share_a_kernel) {
     ck_assert_str_eq(
         clusters("fuse",
                  FN("%x: f32[B,8]", "f32[B,8]",
                     "%1 = reduce %x op=max axes=[1]\n%2 = broadcast %1 dims=[B,8] axes=[0]\n"
                     "%3 = sub %x, %2\n%4 = exp %3\n%5 = reduce %4 op=sum axes=[1]\n"
                     "%6 = broadcast %5 dims=[B,8] axes=[0]\n%7 = div %4, %6\nreturn %7\n")),
-        "k0_max k1_sub_exp k2_sum k3_div");
+        "k0_max_sub_exp_sum_div");
+    ck_assert_str_eq( /* rows, then columns */
+        clusters("fuse",
+                 FN("%x: f32[8,8]", "f32[8,8]",
+                    "%1 = reduce %x op=max axes=[1]\n%2 = broadcast %1 dims=[8,8] axes=[0]\n"
+                    "%3 = sub %x, %2\n%4 = reduce %3 op=sum axes=[0]\n"
+                    "%5 = broadcast %4 dims=[8,8] axes=[1]\n%6 = div %3, %5\nreturn %6\n")),
+        "k0_max k1_sub_sum_div");
+    ck_assert_str_eq( /* a row that stands for a column */
+        clusters("fuse",
+                 FN("%x: f32[8,8]", "f32[8,8]",
+                    "%1 = reduce %x op=max axes=[1]\n%2 = broadcast %1 dims=[8,8] axes=[1]\n"
+                    "%3 = sub %x, %2\nreturn %3\n")),
+        "k0_max k1_sub");
+    ck_assert_str_eq( /* one long row would keep the other threads from its elements */
+        clusters("fuse",
+                 FN("%x: f32[100000]", "f32[100000]",
+                    "%1 = reduce %x op=max axes=[0]\n%2 = broadcast %1 dims=[100000] axes=[]\n"
+                    "%3 = sub %x, %2\nreturn %3\n")),
+        "k0_max k1_sub");
+}
+END_TEST
+
+START_TEST(a_second_core_begins_a_new_kernel) {
     ck_assert_str_eq(clusters("fuse", FN("%x: f32[B,8], %w: f32[8,8]", "f32[B,8]",
                                          "%1 = ein %x, %w rel=\"y[b,o] += x[b,i]*w[i,o]\"\n"
                                          "%2 = ein %1, %w rel=\"y[b,o] += x[b,i]*w[i,o]\"\n"
@@ -626,6 +687,7 @@ int main(void) {
     tcase_set_timeout(c, 120);
     tcase_add_loop_test(c, random_programs_keep_their_bits, 0, 8);
     tcase_add_test(c, chains_become_one_kernel);
+    tcase_add_test(c, reductions_of_the_same_rows_share_a_kernel);
     tcase_add_test(c, a_second_core_begins_a_new_kernel);
     tcase_add_test(c, dear_ops_are_computed_once);
     tcase_add_test(c, results_own_their_memory);
