@@ -41,9 +41,9 @@ static int math_order(const void *x, const void *y) {
     return (a > b) - (a < b);
 }
 
-/* Print the median over rounds of about a million elements each; 0 when all went well. */
+/* Print the median over rounds, each shorter than a scheduler's slice; 0 when all went well. */
 static inline int math_measure(const math_range *r, size_t n, math_call *call) {
-    enum { ROUNDS = 101, ELEMENTS = 1 << 20 };
+    enum { ROUNDS = 2001, ELEMENTS = 1 << 15 };
     static double t[ROUNDS];
     size_t bytes = (n * sizeof(float) + 63) / 64 * 64, calls = ELEMENTS / n + 1;
     float *x = aligned_alloc(64, bytes), *y = aligned_alloc(64, bytes);
