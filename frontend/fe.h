@@ -74,7 +74,8 @@ struct ig_session {
     ir_class class;
     ir_ref_ctx *ref; /* owned: what the reference prepares once */
     bool nan_trap;
-    const struct cg_eager_level *kernels; /* built in; NULL: every op runs on the reference */
+    bool refer; /* every op runs on the reference */
+    const struct cg_eager_level *kernels; /* built in; may be NULL */
     ig_eager_count count;
     ig_tensor poison;
     ig_tensor *rng;  /* kept; NULL until first used */
@@ -154,8 +155,8 @@ static inline ig_tensor *fe_float(fe_call *c, ig_dtype dtype, double x) {
 }
 void fe_retain(ig_tensor *t);
 void fe_release(ig_tensor *t);
-/* A buffer of the session with room for its elements; one over memory of the user.  NULL when memory
- * is out. */
+/* A buffer of the session with room for its elements; one over memory of the user.  NULL when
+ * memory is out. */
 fe_buf *fe_buf_new(ig_session *s, size_t bytes);
 fe_buf *fe_buf_borrow(ig_session *s, const void *data, size_t bytes);
 ig_tensor *fe_handle_new(ig_session *s); /* uninitialised */
@@ -233,6 +234,12 @@ fe_ran fe_kernels_run(fe_call *c, ir_opcode op, const void *attr, int nin, ig_te
  * NaN trap; NULL when there is no kernel, or the operands do not fit. */
 ig_tensor *fe_kernels_ew(fe_call *c, ir_opcode op, const void *attr, int nin,
                          ig_tensor *const *in);
+
+/* Run a kernel over its rows; by the pool when the picoseconds it is estimated to take are worth
+ * it. */
+void fe_launch(ig_kernel kernel, void *const *bufs, const int64_t *dims, int64_t rows, int64_t ps);
+/* Ops that only move elements (move.c), on a result with elements; false when it is none. */
+bool fe_move_run(ir_opcode op, const void *attr, int nin, ig_tensor *const *in, ig_tensor *out);
 
 /* --- Operands (operands.c) ----------------------------------------------------------------- */
 

@@ -12,6 +12,7 @@
 void fe_kernels_choose(ig_session *s) {
     const char *want = getenv("IG_EAGER");
     s->kernels = NULL;
+    s->refer = want && !strcmp(want, "reference");
     for (const cg_eager_level *l = cg_eager_tab; l->name; l++) {
         const cg_cpu *cpu = cg_cpu_find(l->name);
         bool wanted = !want || !*want || !strcmp(want, l->name);
@@ -21,9 +22,7 @@ void fe_kernels_choose(ig_session *s) {
 
 #define POOL_PS INT64_C(2000000) /* from here on the pool may think about splitting */
 
-/* Run a kernel over its rows, which are estimated to take ps. */
-static void kernels_launch(ig_kernel kernel, void *const *bufs, const int64_t *dims, int64_t rows,
-                           int64_t ps) {
+void fe_launch(ig_kernel kernel, void *const *bufs, const int64_t *dims, int64_t rows, int64_t ps) {
     const ig_exec *pool;
     if (rows <= 0) return;
     if (ps < POOL_PS || rows == 1) {
@@ -110,7 +109,7 @@ static void ew_run_row(ew_call *e, int64_t n) {
         dims[0] = rows;
         dims[1] = EW_CHUNK;
         for (int k = 0; k < e->nin; k++) dims[2 + k] = e->form >> k & 1 ? 0 : EW_CHUNK;
-        kernels_launch(e->kernel, e->buf, dims, rows, n * e->ps);
+        fe_launch(e->kernel, e->buf, dims, rows, n * e->ps);
         for (int k = 0; k <= e->nin; k++) {
             int64_t step = k == e->nin ? EW_CHUNK : dims[2 + k];
             e->buf[k] = (char *)e->buf[k] + rows * step * (int64_t)e->size[k];
@@ -128,7 +127,7 @@ static void ew_run_box(ew_call *e, const kernels_box *b) {
                                                                 : b->dim[0] * b->dim[1] * e->ps;
     for (int k = 0; k < e->nin; k++) dims[2 + k] = b->stride[k][1];
     for (;;) {
-        kernels_launch(e->kernel, e->buf, dims, dims[0], ps);
+        fe_launch(e->kernel, e->buf, dims, dims[0], ps);
         int i = 2;
         for (; i < b->rank; i++) {
             bool more = ++at[i] < b->dim[i];
@@ -262,7 +261,7 @@ static fe_ran lines_run(fe_call *c, int row, int form, void *const *bufs, const 
     void *to[1] = {size};
     if (!kernel) return FE_NO_KERNEL;
     cg_eager_kernel(l, row, form + CG_EAGER_SIZE)(to, dims, 0, 1);
-    kernels_launch(kernel, bufs, dims, size[0], size[1]);
+    fe_launch(kernel, bufs, dims, size[0], size[1]);
     return FE_RAN;
 }
 
@@ -475,8 +474,11 @@ static fe_ran kernels_try(fe_call *c, ir_opcode op, const void *attr, int nin, i
 
 fe_ran fe_kernels_run(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
                       ig_tensor *out) {
-    if (!c->s->session->kernels) return FE_NO_KERNEL;
-    fe_ran ran = out->buf->bytes ? kernels_try(c, op, attr, nin, in, out) : FE_RAN;
+    const ig_session *s = c->s->session;
+    fe_ran ran = FE_RAN;
+    if (s->refer) return FE_NO_KERNEL;
+    if (out->buf->bytes && !fe_move_run(op, attr, nin, in, out))
+        ran = s->kernels ? kernels_try(c, op, attr, nin, in, out) : FE_NO_KERNEL;
     if (ran == FE_RAN) c->s->session->count.kernels++;
     return ran;
 }

@@ -36,6 +36,14 @@ void ir_walk_next(ir_walk *w); /* one element on */
 void ir_walk_gather(ir_walk *w, size_t bytes, int64_t n, const void *box, void *out);
 void ir_walk_scatter(ir_walk *w, size_t bytes, int64_t n, const void *in, void *box);
 
+/* Strides with which the result of transpose, broadcast, slice or reverse reads its operand x, and
+ * the first element. */
+int64_t ir_move_strides(ir_opcode op, const void *attr, const ir_tensor *x,
+                        int64_t stride_[IG_MAX_RANK]);
+/* First element of the window of shape `size` in x; the start of every axis is clamped so that the
+ * window fits. */
+int64_t ir_move_window(const ir_tensor *x, const int64_t *size, const ir_tensor *start);
+
 ig_status ir_ref_const(const ir_ref_call *c);
 ig_status ir_ref_iota(const ir_ref_call *c);
 ig_status ir_ref_copy(const ir_ref_call *c);

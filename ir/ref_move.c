@@ -157,28 +157,27 @@ ig_status ir_ref_copy(const ir_ref_call *c) {
     return NULL;
 }
 
-/* Strides with which the result of a movement op reads its operand, and the first element. */
-static int64_t move_strides(const ir_ref_call *c, int64_t stride_[IG_MAX_RANK]) {
-    const ir_tensor *x = &c->in[0];
+int64_t ir_move_strides(ir_opcode op, const void *attr, const ir_tensor *x,
+                        int64_t stride_[IG_MAX_RANK]) {
     int64_t own[IG_MAX_RANK] = {0}, at = 0;
     ir_ref_strides(x, own);
     memcpy(stride_, own, sizeof own);
-    if (c->op == OP_transpose) {
-        const ir_attr_perm *a = c->attr;
+    if (op == OP_transpose) {
+        const ir_attr_perm *a = attr;
         for (int i = 0; i < x->rank; i++) stride_[i] = own[a->perm.a[i]];
-    } else if (c->op == OP_broadcast) {
-        const ir_attr_bcast *a = c->attr;
+    } else if (op == OP_broadcast) {
+        const ir_attr_bcast *a = attr;
         memset(stride_, 0, sizeof own);
         for (int i = 0; i < x->rank; i++)
             if (x->dim[i] != 1) stride_[a->axes.a[i]] = own[i]; /* an extent of 1 stretches */
-    } else if (c->op == OP_slice) {
-        const ir_attr_slice *a = c->attr;
+    } else if (op == OP_slice) {
+        const ir_attr_slice *a = attr;
         for (int i = 0; i < x->rank; i++) {
             at += move_mul(a->lo.d[i], own[i]);
             stride_[i] = move_mul(own[i], a->step.v[i]);
         }
     } else { /* reverse */
-        const ir_attr_axes *a = c->attr;
+        const ir_attr_axes *a = attr;
         for (int i = 0; i < a->axes.n; i++) {
             int k = a->axes.a[i];
             at += move_mul(x->dim[k] - 1, own[k]);
@@ -193,7 +192,7 @@ ig_status ir_ref_move(const ir_ref_call *c) {
     int64_t stride[IG_MAX_RANK] = {0}, count = ir_ref_numel(y);
     ir_walk w;
     if (!count) return NULL;
-    int64_t at = move_strides(c, stride);
+    int64_t at = ir_move_strides(c->op, c->attr, &c->in[0], stride);
     ir_walk_init(&w, y->rank, y->dim, stride, at);
     ir_walk_gather(&w, rt_dtype_bytes(y->dtype), count, c->in[0].data, y->data);
     return NULL;
@@ -235,9 +234,7 @@ ig_status ir_ref_concat(const ir_ref_call *c) {
 
 /* --- Windows ---------------------------------------------------------------------------------- */
 
-/* First element of the window of shape `size` in x; the start of every axis is clamped so that the
- * window fits. */
-static int64_t move_window(const ir_tensor *x, const int64_t *size, const ir_tensor *start) {
+int64_t ir_move_window(const ir_tensor *x, const int64_t *size, const ir_tensor *start) {
     int64_t stride[IG_MAX_RANK], at = 0;
     ir_ref_strides(x, stride);
     for (int i = 0; i < x->rank; i++) {
@@ -255,7 +252,7 @@ ig_status ir_ref_dslice(const ir_ref_call *c) {
     ir_walk w;
     if (!count) return NULL;
     ir_ref_strides(x, stride);
-    ir_walk_init(&w, y->rank, y->dim, stride, move_window(x, y->dim, &c->in[1]));
+    ir_walk_init(&w, y->rank, y->dim, stride, ir_move_window(x, y->dim, &c->in[1]));
     ir_walk_gather(&w, rt_dtype_bytes(y->dtype), count, x->data, y->data);
     return NULL;
 }
@@ -270,7 +267,7 @@ ig_status ir_ref_dupdate(const ir_ref_call *c) {
     RT_TRY(ir_ref_copy(c));
     if (!count) return NULL;
     ir_ref_strides(y, stride);
-    int64_t at = move_window(y, u->dim, &c->in[2]);
+    int64_t at = ir_move_window(y, u->dim, &c->in[2]);
     if (a->op == IR_setop_set) {
         move_into(u, y, stride, at);
         return NULL;

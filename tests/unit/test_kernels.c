@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST = 3 }; /* operands here */
+enum { MOST = GEN_OPERANDS };
 
 /* Two sessions of one class: a level's kernels, and the reference. */
 typedef struct pair {
@@ -135,7 +135,7 @@ static bool check_call(pair *p, const call *k) {
 /* --- Elementwise ---------------------------------------------------------------------------- */
 
 /* Shapes that broadcast together, in every order of operands. */
-static const ig_dims ew_shapes[][MOST] = {
+static const ig_dims ew_shapes[][3] = {
     {{1, {0}}, {1, {0}}, {1, {0}}},
     {{0}, {0}, {0}},
     {{1, {1}}, {1, {1}}, {1, {1}}},
@@ -272,15 +272,61 @@ static void contractions(pair *p) {
             }
 }
 
+/* --- Movement, and whatever the generators make ---------------------------------------------- */
+
+static ig_dims plain_dims(int rank, const ir_dim *d) {
+    ig_dims r = {.n = rank};
+    for (int i = 0; i < rank; i++) r.d[i] = d[i];
+    return r;
+}
+
+static void instances(pair *p) {
+    for (int op = 0; op < OP_END; op++)
+        for (int i = 0; i < 60 && gen_has((ir_opcode)op); i++) {
+            gen_op o;
+            if (!gen_instance(&p->g, (ir_opcode)op, NULL, &o)) continue;
+            call k = {(ir_opcode)op, &o.attr, false, o.nin, {0}, {{0}}};
+            for (int j = 0; j < o.nin; j++) {
+                k.dtype[j] = (ig_dtype)o.in[j].dtype;
+                k.dims[j] = plain_dims(o.in[j].rank, o.in[j].dim);
+            }
+            check_call(p, &k);
+        }
+}
+
+/* Shapes that make tiles, tails of tiles and long lines. */
+static void movement(pair *p) {
+    static const ig_dtype sizes[] = {IG_bool, IG_bf16, IG_i32, IG_f64};
+    static const uint8_t perms[][3] = {{0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+    const ig_dims box = {3, {17, 33, 40}}, scalar = {0}, line = {1, {(1 << 21) + 1}};
+    uint64_t before = p->referred;
+    for (int s = 0; s < 4; s++) {
+        for (int i = 0; i < 5; i++) {
+            ir_attr_perm a = {.perm = {3, {perms[i][0], perms[i][1], perms[i][2]}}};
+            check_call(p, &(call){OP_transpose, &a, false, 1, {sizes[s]}, {box}});
+        }
+        for (int axes = 1; axes < 8; axes++) {
+            ir_attr_axes a = {.axes.n = 0};
+            for (int i = 0; i < 3; i++)
+                if (axes >> i & 1) a.axes.a[a.axes.n++] = (uint8_t)i;
+            check_call(p, &(call){OP_reverse, &a, false, 1, {sizes[s]}, {box}});
+        }
+        ir_attr_bcast fill = {.dims = {1, {1 << 21}}};
+        check_call(p, &(call){OP_broadcast, &fill, false, 1, {sizes[s]}, {scalar}});
+        ir_attr_slice part = {.lo = {1, {1}}, .hi = {1, {(1 << 21) + 1}}, .step = {1, {1}}};
+        check_call(p, &(call){OP_slice, &part, false, 1, {sizes[s]}, {line}});
+    }
+    ck_assert_uint_eq(p->referred, before);
+}
+
 /* --- Suite ---------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;
     void (*run)(pair *p);
-} subjects[] = {{"elementwise", elementwise},
-                {"reductions", reductions},
-                {"lines", lines},
-                {"contractions", contractions}};
+} subjects[] = {
+    {"elementwise", elementwise},   {"reductions", reductions}, {"lines", lines},
+    {"contractions", contractions}, {"movement", movement},     {"instances", instances}};
 enum { SUBJECTS = sizeof subjects / sizeof *subjects };
 
 START_TEST(as_the_reference) {
@@ -290,7 +336,7 @@ START_TEST(as_the_reference) {
         subjects[_i].run(&p);
         printf("kernels: %s %s: %llu calls by kernels, %llu by the reference\n", l->name,
                subjects[_i].name, (unsigned long long)p.served, (unsigned long long)p.referred);
-        ck_assert_uint_gt(p.served, 400);
+        ck_assert_uint_gt(p.served, 50);
         close_pair(&p);
     }
 }
