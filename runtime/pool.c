@@ -76,10 +76,11 @@ static struct pool {
     _Alignas(POOL_LINE) atomic_bool locked;
     atomic_uint threads; /* that a launch may use; 0: not asked yet */
     atomic_llong spin_ns;
+    atomic_llong missed_ns; /* when the last launch came that woke nobody */
     /* Under the lock: */
-    uint32_t started;             /* workers */
-    bool tried, forks;            /* threads were started, the handler of fork is set */
-    int64_t missed_ns, missed_ps; /* launches that woke nobody: the first of them, their sum */
+    uint32_t started;            /* workers */
+    bool tried, forks;           /* threads were started, the handler of fork is set */
+    int64_t first_ns, missed_ps; /* launches that woke nobody: the first of them, their sum */
     uint32_t ncores;
     uint16_t cores[IG_MAX_THREADS];
     pool_worker worker[IG_MAX_THREADS]; /* entry 0 is the caller's: not used */
@@ -184,6 +185,8 @@ static bool pool_await(pool_worker *w) {
         if (!atomic_compare_exchange_strong(&w->word, &word, POOL_ASLEEP)) continue;
         while (atomic_load(&w->word) == POOL_ASLEEP) pool_sleep(&w->word, POOL_ASLEEP);
         now = pool_now();
+        int64_t missed = atomic_load_explicit(&pool.missed_ns, memory_order_relaxed);
+        if (missed > begin) begin = missed; /* a launch that this worker could have served */
         if (pool_claim(w, POOL_RUNNING)) break;
         pool_adapt(w, now - begin); /* too late for this one: the next may come soon */
         begin = now;
@@ -354,14 +357,17 @@ static bool pool_is_worth_waking(int64_t ps) {
     if (ps >= 2 * POOL_WAKE_PS) return true;
     if (!most) return false;
     int64_t now = pool_now();
-    if (now - pool.missed_ns > most) {
-        pool.missed_ns = now;
+    if (now - pool.first_ns > most) {
+        pool.first_ns = now;
         pool.missed_ps = 0;
     }
     pool.missed_ps += ps;
-    if (pool.missed_ps < 2 * POOL_WAKE_PS) return false;
-    pool.missed_ns = 0;
-    return true;
+    if (pool.missed_ps >= 2 * POOL_WAKE_PS) {
+        pool.first_ns = 0;
+        return true;
+    }
+    atomic_store_explicit(&pool.missed_ns, now, memory_order_relaxed);
+    return false;
 }
 
 /* Cut a launch of p->n steps; false when it is to run serially. */
