@@ -2,6 +2,7 @@
  * level. */
 #include "codegen/target.h"
 #include "frontend/cli/cli.h"
+#include "ingot/threads.h"
 #include "runtime/image.h"
 #include <stdio.h>
 #include <string.h>
@@ -55,7 +56,8 @@ int cli_doctor(int argc, char **argv) {
     if (n) return cli_usage("doctor", "takes no file");
     struct utsname u;
     uname(&u);
-    printf("ingot %s on %s %s\n", IG_VERSION_STRING, u.sysname, u.machine);
+    printf("ingot %s on %s %s, %d threads\n", IG_VERSION_STRING, u.sysname, u.machine,
+           ig_threads_count());
     static float x[DOCTOR_K], w[DOCTOR_K * DOCTOR_N], want[2][DOCTOR_N];
     for (int i = 0; i < DOCTOR_K; i++) x[i] = (float)(i % 7) * 0.37f - 1;
     for (int i = 0; i < DOCTOR_K * DOCTOR_N; i++) w[i] = (float)(i % 11) * 0.013f - 0.05f;

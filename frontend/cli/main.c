@@ -46,7 +46,7 @@ static void cli_help(FILE *out) {
     fputs("\nMODULE is an .ingot file or IR text; `-` reads standard input.  Exit: 0 done, 1 "
           "failed, 2 wrong\n"
           "usage.  Environment: IG_DUMP=fuse,kernel,llvm,asm  IG_LOG=pass,fusion,licence,leak  "
-          "IG_NAN=1\n",
+          "IG_NAN=1  IG_THREADS=n\n",
           out);
 }
 

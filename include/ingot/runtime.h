@@ -28,7 +28,8 @@ IG_API IG_MUST_USE ig_status ig_program_workspace(const ig_program *p, const int
                                                   size_t *bytes_);
 /* Run: one pointer an input and an output, in the order of the traced function (state last), to
  * contiguous row-major elements of the sizes the dims say; ws is 64-byte aligned and of the size
- * above; exec NULL: serial.  Allocates nothing when it succeeds.  RANGE for bad dims. */
+ * above; exec NULL: serial (see ig_pool_exec).  Allocates nothing when it succeeds.  RANGE for bad
+ * dims. */
 IG_API IG_MUST_USE ig_status ig_program_run(const ig_program *p, const void *const *in,
                                             void *const *out, const int64_t *dims, void *ws,
                                             const ig_exec *exec);
