@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""python.py MODULE ROW - numpy, torch, jax or onnxruntime as a contender (protocol: bench/contender.h)."""
+import importlib
+import os
+import re
+import sys
+import time
+
+SKIP, SAMPLES, SAMPLE_SECONDS = 77, 15, 0.02
+
+
+def measure(fn):
+    fn(), fn()
+    t = time.perf_counter()
+    fn()
+    once = max(time.perf_counter() - t, 1e-9)
+    times = min(max(int(SAMPLE_SECONDS / once), 1), 1000000)
+    samples = []
+    for _ in range(3 if once > 0.2 else SAMPLES):
+        t = time.perf_counter()
+        for _ in range(times):
+            fn()
+        samples.append((time.perf_counter() - t) / times)
+    print("seconds %.9g" % sorted(samples)[len(samples) // 2])
+
+
+def chain(x, y, maximum):
+    t = x
+    for _ in range(5):
+        t = maximum(t * y + x - y, x)
+    return t
+
+
+def layernorm(x, mean, rsqrt):
+    c = x - mean(x)
+    return c * rsqrt(mean(c * c) + 1e-5)
+
+
+def arrays(np, row):
+    """What a row computes on: numpy arrays."""
+    what, (m, n, k), flags = row
+    rng = np.random.default_rng(1)
+    make = lambda *s: rng.uniform(-1, 1, s).astype(np.float32)
+    if what == "gemm":
+        b = [flags["b"]] if flags["b"] > 1 else []
+        return make(*b, *((k, m) if flags["ta"] else (m, k))), make(*b, *((n, k) if flags["tb"] else (k, n)))
+    if what == "gemv":
+        return make(m, n), make(n)
+    if what in ("chain", "add"):
+        return make(m), make(m)
+    if what == "digits":
+        return make(m, 64), make(64, 64), make(64), make(64, 10), make(10)
+    if what in ("softmax", "layernorm", "rmsnorm"):
+        return (make(m, n),)
+    sys.exit(SKIP)
+
+
+def expression(what, flags, swap, lib):
+    """The row as a function of its arrays; lib: a namespace of functions."""
+    def gemm(a, b):
+        return (swap(a) if flags["ta"] else a) @ (swap(b) if flags["tb"] else b)
+    return {"gemm": gemm, "gemv": lambda a, b: a @ b, "add": lambda a, b: a + b,
+            "chain": lambda x, y: chain(x, y, lib["maximum"]), "softmax": lib.get("softmax"),
+            "layernorm": lambda x: layernorm(x, lib["mean"], lib["rsqrt"]),
+            "rmsnorm": lambda x: x * lib["rsqrt"](lib["mean"](x * x) + 1e-5),
+            "digits": lambda x, a, b, c, d: lib["softmax"](lib["relu"](x @ a + b) @ c + d)}[what]
+
+
+def run_numpy(np, row):
+    def softmax(x):
+        e = np.exp(x - x.max(-1, keepdims=True))
+        return e / e.sum(-1, keepdims=True)
+    lib = {"maximum": np.maximum, "softmax": softmax, "mean": lambda x: x.mean(-1, keepdims=True),
+           "rsqrt": lambda x: 1 / np.sqrt(x), "relu": lambda x: np.maximum(x, 0)}
+    fn, args = expression(row[0], row[2], lambda x: np.swapaxes(x, -1, -2), lib), arrays(np, row)
+    measure(lambda: fn(*args))
+
+
+def run_torch(torch, row):
+    import numpy as np
+    torch.set_num_threads(int(os.environ.get("BENCH_THREADS", "1")))
+    torch.set_grad_enabled(False)
+    print("info isa", torch.backends.cpu.get_cpu_capability())
+    F = torch.nn.functional
+    lib = {"maximum": torch.maximum, "softmax": lambda x: torch.softmax(x, -1), "mean": lambda x: x.mean(-1, keepdim=True),
+           "rsqrt": torch.rsqrt, "relu": torch.relu}
+    fn = expression(row[0], row[2], lambda x: x.transpose(-1, -2), lib)
+    if row[0] == "layernorm":
+        fn = lambda x: F.layer_norm(x, x.shape[-1:])
+    args = [torch.from_numpy(a) for a in arrays(np, row)]
+    if row[0] in ("chain", "rmsnorm") and os.environ.get("BENCH_TORCH_COMPILE"):
+        fn = torch.compile(fn)
+    measure(lambda: fn(*args))
+
+
+def run_jax(jax, row):
+    import numpy as np
+    jnp = jax.numpy
+    lib = {"maximum": jnp.maximum, "softmax": lambda x: jax.nn.softmax(x, -1), "mean": lambda x: x.mean(-1, keepdims=True),
+           "rsqrt": jax.lax.rsqrt, "relu": lambda x: jnp.maximum(x, 0)}
+    fn = expression(row[0], row[2], lambda x: jnp.swapaxes(x, -1, -2), lib)
+    if row[0] != "add":
+        fn = jax.jit(fn)
+    args = [jnp.asarray(a) for a in arrays(np, row)]
+    measure(lambda: fn(*args).block_until_ready())
+
+
+def run_onnxruntime(ort, row):
+    if row[0] != "digits":
+        sys.exit(SKIP)
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+    x, *w = arrays(np, row)
+    names = ["w1", "b1", "w2", "b2"]
+    nodes = [helper.make_node("Gemm", ["x", "w1", "b1"], ["h"]), helper.make_node("Relu", ["h"], ["r"]),
+             helper.make_node("Gemm", ["r", "w2", "b2"], ["s"]), helper.make_node("Softmax", ["s"], ["y"], axis=-1)]
+    graph = helper.make_graph(nodes, "digits", [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(x.shape))],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [x.shape[0], 10])],
+                              [numpy_helper.from_array(a, n) for a, n in zip(w, names)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = int(os.environ.get("BENCH_THREADS", "1"))
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    measure(lambda: session.run(None, {"x": x}))
+
+
+def main():
+    name, text = sys.argv[1], sys.argv[2]
+    m = re.match(r"([a-z0-9_]+):(\d+)(?:x(\d+))?(?:x(\d+))?", text)
+    batch = re.search(r":b(\d+)", text)
+    row = (m[1], [int(g or 1) for g in m.groups()[1:]],
+           {"ta": ":ta" in text, "tb": ":tb" in text, "b": int(batch[1]) if batch else 1})
+    try:
+        module = importlib.import_module(name)
+    except ImportError:
+        sys.exit(SKIP)
+    print("info version", module.__version__)
+    globals()["run_" + name](module, row)
+
+
+main()
