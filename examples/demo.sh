@@ -32,11 +32,11 @@ cat <<TXT
 digits network 64-64-10, held-out images: $rows
 
   accuracy, median of 5 seeds    $(value accuracy)   ($(value accuracy_min) .. $(value accuracy_max))
-  training, 5 seeds              $(value train_s) s (eager, on the reference)
+  training, 5 seeds              $(value train_s) s (eager)
   compile                        $(value compile_ms) ms
 
   time per image              batch $rows      batch 1
-  eager (reference)          $(printf '%8.3f us  %8.3f us' "$(value eager_us)" "$(value eager_one_us)")
+  eager                      $(printf '%8.3f us  %8.3f us' "$(value eager_us)" "$(value eager_one_us)")
   compiled                   $(printf '%8.3f us  %8.3f us' "$(value compiled_us)" "$(value compiled_one_us)")
   deployed object            $(printf '%8.3f us  %8.3f us' "$(value deployed_us)" "$(value deployed_one_us)")
 

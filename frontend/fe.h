@@ -173,7 +173,10 @@ ir_tensor fe_ir_tensor(const ig_tensor *t);
 /* Make NaNs canonical where they become visible (numerics rule 2); false when memory is out. */
 bool fe_canon(fe_call *c, ig_tensor *t);
 /* Check a tensor argument of a public call: not NULL, not poison, of this session. */
-bool fe_is_usable(fe_call *c, const ig_tensor *t, int operand);
+bool fe_refuse(fe_call *c, const ig_tensor *t, int operand); /* record what is wrong; false */
+static inline bool fe_is_usable(fe_call *c, const ig_tensor *t, int operand) {
+    return (t && t->buf && t->session == c->s->session) || fe_refuse(c, t, operand);
+}
 /* The same for a value about to be read: inside a trace it must not depend on the arguments. */
 bool fe_observe(fe_call *c, ig_tensor *t);
 /* The same for calls that report through a status. */

@@ -105,7 +105,19 @@ ig_tensor *fe_convert(fe_call *c, ig_tensor *t, ig_dtype dtype) {
     return fe_op1(c, OP_convert, &attr, t);
 }
 
+/* Tensors of one element type are what they are promoted to. */
+static bool operands_alike(fe_call *c, int n, const ig_arg *args, ig_tensor **out_) {
+    for (int k = 0; k < n; k++) {
+        out_[k] = args[k].v.t;
+        if (args[k].kind != IG_ARG_TENSOR || !fe_is_usable(c, out_[k], k) ||
+            out_[k]->dtype != out_[0]->dtype)
+            return false;
+    }
+    return true;
+}
+
 bool fe_promote(fe_call *c, int n, const ig_arg *args, ig_tensor **out_) {
+    if (operands_alike(c, n, args, out_)) return true;
     ig_dtype d = operands_common(c, n, args);
     if (d == IG_NONE) return false;
     for (int k = 0; k < n; k++) {

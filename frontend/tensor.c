@@ -146,13 +146,12 @@ ir_tensor fe_ir_tensor(const ig_tensor *t) {
     return r;
 }
 
-bool fe_is_usable(fe_call *c, const ig_tensor *t, int operand) {
+bool fe_refuse(fe_call *c, const ig_tensor *t, int operand) {
     if (!t) {
         fe_error(c, IG_INVALID, "operand %d is NULL", operand);
         return false;
     }
     if (fe_is_poison(t)) return false;
-    if (t->session == c->s->session) return true;
     fe_error(c, IG_INVALID,
              "operand %d belongs to another session; copy it through ig_read and ig_tensor_from",
              operand);
