@@ -5,16 +5,22 @@
  * libLLVM is not safe, and opening it costs 13-20 ms.  That handle, behind a mutex, is the
  * library's only global state beside the thread-local stream pointer.  It is looked for in
  * IG_LLVM_PLUGIN (a path), then beside the library that holds this code, then where the loader
- * looks.  A failed attempt is not remembered, so that installing the plug-in helps at once. */
+ * looks.  A failed attempt is not remembered, so that installing the plug-in helps at once.
+ *
+ * An image that was compiled before comes from the cache on disk (runtime/cache.h), and then the
+ * plug-in is not opened at all. */
 #include "codegen/header.h"
 #include "codegen/llvm/plugin.h"
+#include "ir/file.h"
 #include "passes/pass.h"
 #include "runtime/base/log.h"
+#include "runtime/cache.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 void cg_bytes_free(cg_bytes *b) {
     if (b->data) rt_free(b->alloc, b->data, b->n);
@@ -39,40 +45,52 @@ static ig_status plugin_missing(const ig_allocator *a, const char *why) {
                    why ? why : "not found");
 }
 
-/* Open it at `dir` + `name`; NULL when it is not there. */
-static void *plugin_open(const ig_allocator *a, const char *dir, size_t n, const char *name) {
+/* The file that holds this code, or NULL. */
+static const char *plugin_here(void) {
+    static const char here = 0;
+    Dl_info info;
+    return dladdr(&here, &info) ? info.dli_fname : NULL;
+}
+
+/* Where the plug-in may be, the k-th place: what IG_LLVM_PLUGIN says and nothing else; or beside
+ * this library or program; one folder up, for the tests; where the libraries of an installed
+ * program are; where the loader looks.  False behind the last one. */
+static bool plugin_place(int k, rt_str *path) {
+    static const char *const place[] = {PLUGIN_FILE, "../" PLUGIN_FILE,
+                                        "../" IG_LIBDIR "/" PLUGIN_FILE};
+    const int places = sizeof place / sizeof *place;
+    const char *given = getenv("IG_LLVM_PLUGIN"), *here = plugin_here();
+    const char *slash = here ? strrchr(here, '/') : NULL;
+    path->n = 0;
+    if (given && *given) {
+        rt_str_puts(path, given);
+        return k == 0;
+    }
+    if (!slash) k += places;
+    if (k < places) {
+        rt_str_add(path, here, (size_t)(slash - here) + 1);
+        rt_str_puts(path, place[k]);
+    } else {
+        rt_str_puts(path, PLUGIN_FILE);
+    }
+    return k <= places;
+}
+
+/* Open it at the first place where that works. */
+static void *plugin_open(const ig_allocator *a) {
     rt_str path;
+    void *so = NULL;
     rt_str_init(&path, a);
-    rt_str_add(&path, dir, n);
-    rt_str_puts(&path, name);
-    void *so = path.failed ? NULL : dlopen(rt_str_text(&path), RTLD_NOW | RTLD_LOCAL);
+    for (int k = 0; !so && plugin_place(k, &path) && !path.failed; k++)
+        so = dlopen(path.data, RTLD_NOW | RTLD_LOCAL);
     rt_str_free(&path);
     return so;
 }
 
-/* Beside this library or program; one folder up, for the tests; or where the libraries of an
- * installed program are. */
-static void *plugin_beside(const ig_allocator *a) {
-    static const char *const place[] = {PLUGIN_FILE, "../" PLUGIN_FILE,
-                                        "../" IG_LIBDIR "/" PLUGIN_FILE};
-    static const char here = 0;
-    Dl_info info;
-    if (!dladdr(&here, &info) || !info.dli_fname) return NULL;
-    const char *slash = strrchr(info.dli_fname, '/');
-    if (!slash) return NULL;
-    for (size_t i = 0; i < sizeof place / sizeof *place; i++) {
-        void *so = plugin_open(a, info.dli_fname, (size_t)(slash - info.dli_fname) + 1, place[i]);
-        if (so) return so;
-    }
-    return NULL;
-}
-
 /* Find the table; called under the lock. */
 static ig_status plugin_find(const ig_allocator *a, const cg_llvm_api **api_) {
-    const char *given = getenv("IG_LLVM_PLUGIN");
-    void *so = given && *given ? plugin_open(a, "", 0, given) : plugin_beside(a);
+    void *so = plugin_open(a);
     cg_llvm_entry_fn entry;
-    if (!so && !(given && *given)) so = plugin_open(a, "", 0, PLUGIN_FILE);
     if (!so) return plugin_missing(a, dlerror());
     void *symbol = dlsym(so, CG_LLVM_ENTRY);
     if (!symbol) {
@@ -155,14 +173,69 @@ static ig_status compile_target(const ir_module *m, const cg_cpu **cpu) {
                           m->class == IR_CLASS_FMA ? " (a module of class nofma needs less)" : "");
 }
 
-ig_status cg_compile(const ir_module *m, const char *entry, const cg_cpu *cpu, cg_bytes *image_) {
+/* --- The cache ------------------------------------------------------------------------------ */
+
+/* Not when the user asked to see a compile, or to change it. */
+static bool compile_may_cache(void) {
+    const char *log = getenv("IG_LOG");
+    bool watched = getenv("IG_DUMP") || getenv("IG_FUEL") || getenv("IG_LLVM_FATAL") ||
+                   (log && strcmp(log, "cache") != 0);
+    if (watched) rt_log("cache", "off: the compile is watched");
+    return !watched && rt_cache_on();
+}
+
+/* Which build a file is: its size and time; nothing when it is not there. */
+static bool compile_add_file(rt_str *key, const char *path) {
+    struct stat st;
+    if (!path || !strchr(path, '/') || stat(path, &st)) return false;
+    rt_str_printf(key, " %lld %lld.%ld", (long long)st.st_size, (long long)st.st_mtim.tv_sec,
+                  st.st_mtim.tv_nsec);
+    return true;
+}
+
+/* All that an image depends on: this version and build of the library and of the plug-in, the
+ * level, the entry, the module but for locations.  It is known before any pass runs, so that a hit
+ * costs none. */
+static ig_status compile_key(const ir_module *m, const char *entry, const cg_cpu *cpu,
+                             rt_str *key) {
+    rt_str path;
+    rt_str_init(&path, m->alloc);
+    rt_str_printf(key, "ingot %s image %u plugin %u", IG_VERSION_STRING, RT_IMAGE_VERSION,
+                  CG_LLVM_ABI);
+    compile_add_file(key, plugin_here());
+    for (int k = 0; plugin_place(k, &path) && !path.failed; k++)
+        if (compile_add_file(key, path.data)) break;
+    bool failed = path.failed;
+    rt_str_free(&path);
+    rt_str_printf(key, " %s %s\n", cpu->name, entry);
+    RT_TRY(ir_save_code(m, key));
+    return failed || key->failed ? rt_fail_memory() : NULL;
+}
+
+static ig_status compile_image(const ir_module *m, const char *entry, const cg_cpu *cpu,
+                               cg_bytes *image_) {
     void *object;
     size_t n;
-    *image_ = (cg_bytes){0};
-    RT_TRY(compile_target(m, &cpu));
     RT_TRY(compile_object(m, entry, NULL, cpu, &object, &n));
     ig_status s = cg_link(m->alloc, object, n, cpu, image_);
     free(object);
+    return s;
+}
+
+ig_status cg_compile(const ir_module *m, const char *entry, const cg_cpu *cpu, cg_bytes *image_) {
+    *image_ = (cg_bytes){0};
+    RT_TRY(compile_target(m, &cpu));
+    if (!compile_may_cache()) return compile_image(m, entry, cpu, image_);
+    rt_str key;
+    rt_str_init(&key, m->alloc);
+    ig_status s = compile_key(m, entry, cpu, &key);
+    if (!s && rt_cache_get(m->alloc, key.data, key.n, &image_->data, &image_->n)) {
+        image_->alloc = m->alloc;
+    } else if (!s) {
+        s = compile_image(m, entry, cpu, image_);
+        if (!s) rt_cache_put(m->alloc, key.data, key.n, image_->data, image_->n);
+    }
+    rt_str_free(&key);
     return s;
 }
 

@@ -273,6 +273,19 @@ static void save_canonical(rt_str *out, ig_dtype dtype, const uint8_t *bytes, si
     }
 }
 
+static void save_weight_head(saver *s, const ir_weight *w) {
+    rt_str *out = &s->sec[FILE_WGHT];
+    rt_write_u32(out, save_name(s, w->name));
+    rt_write_u32(out, save_type(s, &w->type));
+}
+
+/* A weight with 128 bits of hash in place of its elements. */
+static void save_weight_hash(saver *s, const ir_weight *w) {
+    save_weight_head(s, w);
+    for (uint64_t seed = 1; seed <= 2; seed++)
+        rt_write_u64(&s->sec[FILE_WGHT], w->bytes ? rt_hash(w->data, (size_t)w->bytes, seed) : 0);
+}
+
 static ig_status save_weight(saver *s, const ir_weight *w) {
     static const uint8_t zero[RT_ALIGN_BUFFER];
     rt_str *blob = &s->sec[FILE_BLOB], *out = &s->sec[FILE_WGHT];
@@ -280,8 +293,7 @@ static ig_status save_weight(saver *s, const ir_weight *w) {
     if (w->type.dtype == IG_bool && ir_data_bad(IG_bool, w->data, w->bytes) < w->bytes)
         return rt_fail(s->alloc, IG_INVALID, "weight @%s has a bool other than 0 and 1", w->name);
     if (over && w->bytes) rt_str_add(blob, zero, RT_ALIGN_BUFFER - over);
-    rt_write_u32(out, save_name(s, w->name));
-    rt_write_u32(out, save_type(s, &w->type));
+    save_weight_head(s, w);
     rt_write_u64(out, w->bytes ? blob->n : 0);
     rt_write_u64(out, w->bytes);
     if (w->bytes) save_canonical(blob, w->type.dtype, w->data, (size_t)w->bytes);
@@ -295,8 +307,11 @@ static void save_patch(rt_str *sec, size_t at, uint32_t n) {
         sec->data[at + (size_t)i] = (char)(uint8_t)(n >> 8 * i);
 }
 
+/* What a file holds beside the code. */
+enum { SAVE_ELEMENTS = 1, SAVE_LOCS = 2 };
+
 /* Write all sections; the counts of the tables are filled in last. */
-static ig_status save_sections(saver *s, bool locs) {
+static ig_status save_sections(saver *s, int parts) {
     const ir_module *m = s->m;
     static const int counted[] = {FILE_STRS, FILE_TYPE, FILE_ATTR, FILE_OPNM};
     for (size_t i = 0; i < sizeof counted / sizeof counted[0]; i++)
@@ -314,10 +329,14 @@ static ig_status save_sections(saver *s, bool locs) {
     s->ndim_at = s->sec[FILE_DIMS].n;
     rt_write_u32(&s->sec[FILE_DIMS], 0);
     rt_write_u32(&s->sec[FILE_WGHT], m->weights.n);
-    for (uint32_t i = 0; i < m->weights.n; i++) RT_TRY(save_weight(s, &m->weights.data[i]));
+    for (uint32_t i = 0; i < m->weights.n; i++)
+        if (parts & SAVE_ELEMENTS)
+            RT_TRY(save_weight(s, &m->weights.data[i]));
+        else
+            save_weight_hash(s, &m->weights.data[i]);
     rt_write_u32(&s->sec[FILE_FUNC], m->funcs.n);
     for (uint32_t i = 0; i < m->funcs.n; i++) save_func(s, m->funcs.data[i]);
-    if (locs && m->intern->locs.n > 1) save_locs(s);
+    if (parts & SAVE_LOCS && m->intern->locs.n > 1) save_locs(s);
     save_patch(&s->sec[FILE_STRS], 0, s->strs.n);
     save_patch(&s->sec[FILE_TYPE], 0, s->types.n);
     save_patch(&s->sec[FILE_ATTR], 0, s->nattr);
@@ -362,13 +381,13 @@ static void save_free(saver *s) {
     rt_free(s->alloc, s->attr_id, s->m->intern->attrs.n * sizeof *s->attr_id);
 }
 
-static ig_status save_module(const ir_module *m, bool locs, const rt_section *extra,
+static ig_status save_module(const ir_module *m, int parts, const rt_section *extra,
                              uint32_t nextra, rt_str *out) {
-    RT_TRY(ir_verify(m));
+    if (parts) RT_TRY(ir_verify(m)); /* a file; else a key, of what has been verified */
     saver s = {.alloc = m->alloc, .m = m};
     for (int i = 0; i < FILE_SECTIONS; i++) rt_str_init(&s.sec[i], m->alloc);
     s.attr_id = rt_alloc_zero(m->alloc, m->intern->attrs.n * sizeof *s.attr_id);
-    ig_status e = s.attr_id ? save_sections(&s, locs) : rt_fail_memory();
+    ig_status e = s.attr_id ? save_sections(&s, parts) : rt_fail_memory();
     if (!e && s.no_memory) e = rt_fail_memory();
     if (!e) e = save_container(&s, extra, nextra, out);
     save_free(&s);
@@ -376,10 +395,12 @@ static ig_status save_module(const ir_module *m, bool locs, const rt_section *ex
 }
 
 ig_status ir_save(const ir_module *m, const rt_section *extra, uint32_t nextra, rt_str *out) {
-    return save_module(m, true, extra, nextra, out);
+    return save_module(m, SAVE_ELEMENTS | SAVE_LOCS, extra, nextra, out);
 }
 
 ig_status ir_save_stripped(const ir_module *m, const rt_section *extra, uint32_t nextra,
                            rt_str *out) {
-    return save_module(m, false, extra, nextra, out);
+    return save_module(m, SAVE_ELEMENTS, extra, nextra, out);
 }
+
+ig_status ir_save_code(const ir_module *m, rt_str *out) { return save_module(m, 0, NULL, 0, out); }

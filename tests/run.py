@@ -21,6 +21,7 @@ LIMIT = 1800  # seconds for one program; a hang is a failure
 
 totals = {"passed": 0, "failed": 0, "skipped": 0}
 failures = []
+times = []
 jobs = []
 lock = threading.Lock()
 
@@ -51,7 +52,8 @@ def run(name, command, env=None):
 def run_now(name, command, env):
     start = time.time()
     plugin = os.path.abspath(os.path.join(ASAN if "(asan" in name else BUILD, "libingot-llvm.so"))
-    full = dict(os.environ, CK_DEFAULT_TIMEOUT="300", IG_LLVM_PLUGIN=plugin, **(env or {}))
+    # No image comes from a cache, and the user's own is not touched; test_cache has folders of its own.
+    full = dict(os.environ, CK_DEFAULT_TIMEOUT="300", IG_LLVM_PLUGIN=plugin, IG_CACHE="0", **(env or {}))
     try:
         p = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=LIMIT, env=full,
                            stdin=subprocess.DEVNULL)
@@ -62,6 +64,7 @@ def run_now(name, command, env):
     if code and not failed:
         failed = 1
     with lock:
+        times.append((time.time() - start, name))
         totals["passed"] += passed
         totals["failed"] += failed
         totals["skipped"] += skipped
@@ -104,6 +107,8 @@ def main():
     run("check", [sys.executable, "tests/style/check.py", BUILD])
     with ThreadPoolExecutor(max_workers=2) as pool:
         list(pool.map(lambda job: run_now(*job), jobs))
+    slowest = sorted(times, reverse=True)[:10]
+    print("slowest: " + ", ".join(f"{name} {seconds:.0f} s" for seconds, name in slowest))
     if failures:
         print("failed: " + ", ".join(failures))
     print(f"{totals['passed']} passed, {totals['failed']} failed, {totals['skipped']} skipped")

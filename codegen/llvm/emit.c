@@ -321,7 +321,7 @@ static void emit_body(emit *e, emit_env *env) {
             }
             return;
         } else {
-            emit_op(e, op);
+            if (e->live[o]) emit_op(e, op);
             o++;
         }
     }
@@ -343,8 +343,27 @@ static void emit_kernel_params(emit *e) {
 
 static bool emit_needs_env(const emit *e) {
     for (uint32_t o = 0; o < e->f->ops.n; o++)
-        if (emit_needs_fpenv(e->host, e->f, &e->f->ops.data[o])) return true;
+        if (e->live[o] && emit_needs_fpenv(e->host, e->f, &e->f->ops.data[o])) return true;
     return false;
+}
+
+/* Mark the ops whose results count: those that write memory or leave a region, and what they read.
+ * A value is used behind its definition, or yielded by an op that is kept anyway, so one walk from
+ * the end finds them all.  Lowering leaves what it did not know to be needless (the value behind a
+ * rounded store, say), and LLVM would carry it through instruction selection. */
+static bool emit_fill_live(emit *e) {
+    const ir_func *f = e->f;
+    bool *used = emit_alloc(e, f->values.n, sizeof *used);
+    e->live = emit_alloc(e, f->ops.n, sizeof *e->live);
+    if (!used || !e->live) return false;
+    for (uint32_t o = f->ops.n; o-- > 0;) {
+        const ir_op *op = &f->ops.data[o];
+        bool live = !op->nout || op->code == OP_for || op->code == OP_kif;
+        for (uint32_t k = 0; k < op->nout; k++) live |= used[ir_op_out(op, k).i];
+        e->live[o] = live;
+        for (uint32_t k = 0; live && k < op->nin; k++) used[ir_op_in(f, op, k).i] = true;
+    }
+    return true;
 }
 
 /* Emit one kernel or host function into its declaration. */
@@ -357,7 +376,7 @@ static void emit_func(emit *e, const ir_func *f, LLVMValueRef fn) {
     e->stack = 0;
     e->unroll = EMIT_UNROLL_OPS;
     e->val = emit_alloc(e, f->values.n, sizeof *e->val);
-    if (!e->val) return;
+    if (!e->val || !emit_fill_live(e)) return;
     LLVMBasicBlockRef entry = emit_block(e, "entry"), start = emit_block(e, "start");
     LLVMPositionBuilderAtEnd(e->b, entry);
     if (f->kind == IR_KERNEL) emit_kernel_params(e);

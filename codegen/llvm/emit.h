@@ -32,6 +32,7 @@ typedef struct emit {
     const ir_func *f;
     const ir_op *op;
     LLVMValueRef fn, *val;  /* val: one a value */
+    bool *live;             /* one an op */
     LLVMValueRef entry_end; /* terminator of the entry block, which holds the stack slots */
     LLVMValueRef bufs;      /* host functions: room for the buffers of a launch */
     uint64_t stack;         /* bytes of stack slots so far */

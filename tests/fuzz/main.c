@@ -159,6 +159,7 @@ static int main_standard(uint64_t seed) {
 }
 
 int main(int argc, char **argv) {
+    setenv("IG_CACHE", "0", 1); /* what is compared has been compiled */
     uint64_t programs = 1000, seed = 1;
     const char *ways = NULL;
     for (int k = 1; k < argc; k++) {

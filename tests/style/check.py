@@ -24,6 +24,7 @@ LAW = {
     "ir": PUBLIC + ["ir/", "runtime/base/", "runtime/dtype.h"],
     "passes": PUBLIC + ["passes/", "ir/", "runtime/base/", "runtime/dtype.h"],
     "codegen": PUBLIC + ["codegen/", "passes/pass.h", "ir/", "runtime/image.h", "runtime/kernel_abi.h",
+                         "runtime/cache.h",
                          "runtime/base/", "runtime/dtype.h"],
     "frontend": PUBLIC + ["frontend/", "codegen/", "passes/", "ir/", "runtime/"],
     "include": PUBLIC,

@@ -5,10 +5,12 @@
 #include "ingot/base.h"
 #include <check.h>
 #include <limits.h>
+#include <stdlib.h>
 
 /* Run all cases of a suite; main's result. */
 static inline int suite_run(Suite *s) {
     SRunner *r = srunner_create(s);
+    setenv("IG_CACHE", "0", 0); /* what is tested is compiled, and no user's folder is touched */
     srunner_run_all(r, CK_ENV);
     int failed = srunner_ntests_failed(r);
     srunner_free(r);
