@@ -273,9 +273,7 @@ static bool eager_is_quick(const fe_call *c, ir_opcode op) {
 
 static bool eager_same_shapes(int n, ig_tensor *const *t) {
     for (int k = 1; k < n; k++)
-        if (t[k]->rank != t[0]->rank ||
-            memcmp(t[k]->dim, t[0]->dim, sizeof *t[0]->dim * t[0]->rank))
-            return false;
+        if (!fe_same_shape(t[0], t[k])) return false;
     return true;
 }
 

@@ -168,6 +168,11 @@ void fe_buf_release(ig_session *s, fe_buf *b);
 void fe_move(ig_tensor *t, fe_scope *to);
 /* Give a handle the value of v (same type and shape). */
 void fe_rebind(fe_call *c, ig_tensor *t, ig_tensor *v);
+static inline bool fe_same_shape(const ig_tensor *a, const ig_tensor *b) {
+    bool same = a->rank == b->rank;
+    for (int i = 0; same && i < a->rank; i++) same = a->dim[i] == b->dim[i];
+    return same;
+}
 int64_t fe_numel(const ig_tensor *t);
 ir_tensor fe_ir_tensor(const ig_tensor *t);
 /* Make NaNs canonical where they become visible (numerics rule 2); false when memory is out. */

@@ -151,10 +151,6 @@ static int kernels_row(const cg_eager_level *l, ir_opcode op, const void *attr, 
     return cg_eager_row(l, op, attr, d);
 }
 
-static bool kernels_same_shape(const ig_tensor *a, const ig_tensor *b) {
-    return a->rank == b->rank && !memcmp(a->dim, b->dim, sizeof *a->dim * a->rank);
-}
-
 /* The shape operands broadcast to; false when they do not (who reports that knows more). */
 static bool kernels_shape(int nin, ig_tensor *const *in, int *rank_, int64_t *dim_) {
     int rank = 0;
@@ -220,7 +216,7 @@ ig_tensor *fe_kernels_ew(fe_call *c, ir_opcode op, const void *attr, int nin,
     bool same = true, swap;
     e.nin = nin;
     if (row < 0) return NULL;
-    for (int k = 1; k < nin; k++) same = same && kernels_same_shape(in[0], in[k]);
+    for (int k = 1; k < nin; k++) same = same && fe_same_shape(in[0], in[k]);
     if (!same) {
         ig_tensor *out = ew_broadcast(c, op, row, &e, in);
         c->s->session->count.kernels += out != NULL;

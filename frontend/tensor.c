@@ -402,8 +402,7 @@ ig_status ig_read_at(const ig_site *site, ig_tensor *t, void *dst, size_t bytes)
 
 bool ig_equal_at(const ig_site *site, ig_tensor *a, ig_tensor *b) {
     FE_ENTER_OR(site, "equal", false);
-    bool r = fe_observe(c, a) && fe_observe(c, b) && a->dtype == b->dtype && a->rank == b->rank &&
-             !memcmp(a->dim, b->dim, sizeof(int64_t) * a->rank) &&
+    bool r = fe_observe(c, a) && fe_observe(c, b) && a->dtype == b->dtype && fe_same_shape(a, b) &&
              (!a->buf->bytes || !memcmp(a->buf->data, b->buf->data, a->buf->bytes));
     fe_exit(c);
     return r;
@@ -419,7 +418,7 @@ bool ig_allclose_at(const ig_site *site, ig_tensor *a, ig_tensor *b, double rtol
                     bool equal_nan) {
     FE_ENTER_OR(site, "allclose", false);
     bool r = fe_observe(c, a) && fe_observe(c, b);
-    if (r && (a->rank != b->rank || memcmp(a->dim, b->dim, sizeof(int64_t) * a->rank))) {
+    if (r && !fe_same_shape(a, b)) {
         fe_error(c, IG_SHAPE, "%s vs %s: the shapes must be equal", FE_TYPE(a), FE_TYPE(b));
         r = false;
     }

@@ -200,6 +200,7 @@ static void reductions(pair *p) {
                     call k = {OP_reduce, &a, false, 1, {(ig_dtype)d}, {line_shapes[i]}};
                     check_call(p, &k);
                 }
+    ck_assert_uint_eq(p->referred, 0);
 }
 
 static void lines(pair *p) {
