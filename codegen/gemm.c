@@ -28,8 +28,10 @@
  * everything fits the stack (256 KiB a kernel): a block of a chunk is 128 KiB, the totals at most
  * 96 KiB.
  *
- * Too few rows do not pay for packing (a column element is used once a row): what is known to have
- * few goes to ein.c, what may have few at run time gets a second way. */
+ * Too few rows do not pay for packing, as a column element is used once a row: then whole panels of
+ * columns are read where they lie (`direct`), if they lie side by side, and only a last panel that
+ * is not whole is packed; what may have few rows at run time has both ways.  A product with a
+ * vector where both operands lie along K goes to ein.c. */
 #include "codegen/gemm.h"
 
 #include <string.h>
@@ -38,8 +40,10 @@
 #define GEMM_ROWS        384 /* of a chunk: packing costs as much as 4 to 8 of them */
 #define GEMM_FEW         8   /* fewer rows do not pay for packing */
 
-#define GEMM_STACK (INT64_C(240) << 10) /* of 256 KiB: what is pulled in between has scratch, too \
-                                         */
+#define GEMM_WIDTH 32 /* columns of a panel, at most */
+#define GEMM_STACK                                                                 \
+    (INT64_C(240) << 10) /* of 256 KiB: what is pulled in between has scratch, too \
+                          */
 
 /* --- Roles ---------------------------------------------------------------------------------- */
 
@@ -96,9 +100,18 @@ static bool gemm_rows_lie_well(const cg_low *l, const gemm *g) {
 
 /* --- Plan ----------------------------------------------------------------------------------- */
 
-/* Whether packing pays. */
-static bool gemm_is_worth(const gemm *g) {
-    return g->e.k != 0 && (g->constant || g->row.lines < 0 || g->row.lines >= GEMM_FEW);
+bool gemm_columns_lie_well(const cg_low *l, const gemm *g) {
+    const cg_ein *e = &g->e;
+    const ir_axes *b = &e->rel->in[g->col.operand];
+    ir_ref v = ir_op_in(l->f, e->o, (uint32_t)g->col.operand);
+    return !ir_def_op(l->f, v) && !cg_strides(l, v) && cg_reg(e->d) == e->d &&
+           b->a[b->n - 1] == e->rel->out.a[e->type->rank - 1];
+}
+
+/* Whether this nest is the way: a product of a matrix with a vector that lies along K is not. */
+static bool gemm_is_worth(const cg_low *l, const gemm *g) {
+    if (g->e.k == 0) return false;
+    return g->constant || g->row.first <= g->row.last || gemm_columns_lie_well(l, g);
 }
 
 /* How far two panels are apart. */
@@ -107,10 +120,12 @@ static int64_t gemm_depth(const gemm *g) { return g->e.k >= 0 && g->e.k < CG_KB 
 bool gemm_plan(cg_low *l, const ir_op *o, bool constant, gemm *g) {
     int64_t lo, hi;
     *g = (gemm){.e = cg_ein_begin(l, o), .constant = constant};
-    if (!gemm_roles(l, g) || !gemm_is_worth(g)) return false;
+    if (!gemm_roles(l, g) || !gemm_is_worth(l, g)) return false;
     int bytes = (int)rt_dtype_bytes(cg_reg(g->e.d));
     g->lanes = l->cpu->vector_bits / 8 / bytes;
+    if (g->lanes > CG_LANES) g->lanes = CG_LANES;
     g->vectors = l->cpu->tile_vectors;
+    if (g->vectors * g->lanes > GEMM_WIDTH) g->vectors = GEMM_WIDTH / g->lanes;
     g->height = l->cpu->tile_rows;
     g->col.width = g->lanes * g->vectors;
     g->panels = GEMM_CHUNK_BYTES / bytes / g->col.width;
@@ -118,7 +133,9 @@ bool gemm_plan(cg_low *l, const ir_op *o, bool constant, gemm *g) {
     ir_dim_range(l->k.b.m, g->e.k, &lo, &hi);
     g->blocks = hi > CG_KB;
     ir_dim_range(l->k.b.m, g->row.lines, &lo, &hi);
-    g->few = lo < GEMM_FEW && !constant;
+    bool few = lo < GEMM_FEW && !constant && gemm_columns_lie_well(l, g);
+    g->direct = few && hi < GEMM_FEW;
+    g->few = few && hi >= GEMM_FEW;
     g->pack_rows = !gemm_rows_lie_well(l, g);
     int64_t line = (int64_t)bytes * g->panels * g->col.width, depth = gemm_depth(g);
     int64_t left = GEMM_STACK - depth * line - depth * bytes * g->height * g->pack_rows;
@@ -236,6 +253,7 @@ static void gemm_clear(cg_low *l, const gemm *g) {
 /* n rows from `row` on, against all panels of the chunk. */
 static void gemm_tile_row(cg_low *l, const gemm *g, int n, ir_ref row, bool whole) {
     cg_kernel *k = &l->k;
+    if (g->pack_rows) gemm_pack_rows(l, g, n, row, whole);
     gemm_tiles(l, g, n, row, whole);
     ir_ref end = cg_bin(k, OP_add, row, cg_i64(k, n));
     if (!whole) end = cg_bin(k, OP_min, end, g->row1);
@@ -266,6 +284,14 @@ static void gemm_rows(cg_low *l, const gemm *g) {
     cg_close_if(l, last, 0, NULL);
 }
 
+/* Pack what the block of K needs packed. */
+static void gemm_pack(cg_low *l, const gemm *g) {
+    if (g->direct)
+        gemm_pack_rest(l, g);
+    else
+        gemm_pack_columns(l, g);
+}
+
 /* All of K for the chunk. */
 static void gemm_chunk(cg_low *l, gemm *g, ir_ref fresh) {
     cg_kernel *k = &l->k;
@@ -276,7 +302,7 @@ static void gemm_chunk(cg_low *l, gemm *g, ir_ref fresh) {
         g->k0 = cg_i64(k, 0), g->k1 = size;
         if (!g->constant) {
             cg_nest pack = cg_open_if(l, fresh);
-            gemm_pack_columns(l, g);
+            gemm_pack(l, g);
             cg_open_else(l, pack, 0, NULL);
             cg_close_if(l, pack, 0, NULL);
         }
@@ -287,40 +313,18 @@ static void gemm_chunk(cg_low *l, gemm *g, ir_ref fresh) {
     cg_nest nest = cg_open_for(l, cg_i64(k, 0), size, CG_KB, 0, NULL, NULL);
     g->k0 = nest.loop.index;
     g->k1 = cg_bin(k, OP_min, cg_bin(k, OP_add, g->k0, cg_i64(k, CG_KB)), size);
-    if (!g->constant) gemm_pack_columns(l, g);
+    if (!g->constant) gemm_pack(l, g);
     gemm_rows(l, g);
     cg_close_for(l, nest, 0, NULL);
     gemm_finish(l, g, g->row0, g->row1);
 }
 
-/* The rows of a chunk when there are too few to pack for: one by one, operands where they lie. */
-static void gemm_few_columns(cg_low *l, const gemm *g, cg_ix *ix, ir_ref at, ir_ref end,
-                             int64_t lanes) {
-    cg_kernel *k = &l->k;
-    ir_ref r;
-    cg_nest nest = cg_open_for(l, at, end, lanes ? lanes : 1, 0, NULL, NULL);
-    k->lanes = lanes;
-    gemm_line(l, g, &g->col, lanes ? cg_ix_linear(nest.loop.index) : cg_ix_uniform(nest.loop.index),
-              ix);
-    for (int i = g->col.first; i <= g->col.last; i++) ix[i] = cg_ix_solid(l, ix[i]);
-    cg_ein_chains(l, &g->e, 1, (const cg_ein_ix *)ix, lanes != 0, &r);
-    cg_ein_store(l, &g->e, ix, r);
-    k->lanes = 0;
-    cg_close_for(l, nest, 0, NULL);
-}
-
-static void gemm_few_rows(cg_low *l, const gemm *g) {
-    cg_kernel *k = &l->k;
-    cg_ein_ix ix;
-    cg_nest row = cg_open_for(l, g->row0, g->row1, 1, 0, NULL, NULL);
-    memcpy(ix, g->ix, sizeof ix);
-    gemm_line(l, g, &g->row, cg_ix_uniform(row.loop.index), ix);
-    for (int i = g->row.first; i <= g->row.last; i++) ix[i] = cg_ix_solid(l, ix[i]);
-    ir_ref whole =
-        cg_bin(k, OP_add, g->col0, cg_bit(k, IR_bitop_band, g->cols, cg_i64(k, -CG_LANES)));
-    gemm_few_columns(l, g, ix, g->col0, whole, CG_LANES);
-    gemm_few_columns(l, g, ix, whole, cg_bin(k, OP_add, g->col0, g->cols), 0);
-    cg_close_for(l, row, 0, NULL);
+/* The same with too few rows to pack for, one by one. */
+static void gemm_few(cg_low *l, const gemm *g, ir_ref fresh) {
+    gemm one = *g;
+    one.direct = true;
+    one.height = 1;
+    gemm_chunk(l, &one, fresh);
 }
 
 /* The number of the packed matrix that the outer subscripts name, in panels. */
@@ -377,7 +381,7 @@ bool cg_gemm_nest(cg_low *l, ir_dim *n_) {
     if (g.few) {
         cg_nest few =
             cg_open_if(l, cg_cmp(k, IR_cmpop_lt, cg_dim(k, g.row.lines), cg_i64(k, GEMM_FEW)));
-        gemm_few_rows(l, &g);
+        gemm_few(l, &g, fresh);
         cg_open_else(l, few, 0, NULL);
         gemm_chunk(l, &g, fresh);
         cg_close_if(l, few, 0, NULL);

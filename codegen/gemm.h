@@ -52,6 +52,7 @@ typedef struct gemm {
     bool blocks;        /* there may be more than one block of K */
     bool few;           /* the rows of a chunk may be too few to pack for */
     bool pack_rows;
+    bool direct;              /* whole panels of columns are read where they lie */
     bool constant;            /* the columns were packed when the program was compiled */
     ir_ref a, b, total;       /* memory: packed rows, packed columns, totals */
     int n, axis[IG_MAX_RANK]; /* the other axes of the result */
@@ -76,9 +77,12 @@ ir_ref gemm_panel(cg_low *l, const gemm *g, ir_ref p);
 
 /* gemm_pack.c: copy the block of K into panels. */
 void gemm_pack_columns(cg_low *l, const gemm *g);
-void gemm_pack_rows(cg_low *l, const gemm *g, int n, const ir_ref *row);
+void gemm_pack_rest(cg_low *l, const gemm *g); /* the last panel only, when it is not whole */
+void gemm_pack_rows(cg_low *l, const gemm *g, int n, ir_ref row, bool whole);
 
 /* gemm_tile.c: one row of tiles: n rows from `row` on against the panels of the chunk, into the
  * totals.  whole: all n exist. */
 void gemm_tiles(cg_low *l, const gemm *g, int n, ir_ref row, bool whole);
+/* Whether vectors of columns are memory, in elements that need no conversion. */
+bool gemm_columns_lie_well(const cg_low *l, const gemm *g);
 #endif

@@ -12,22 +12,25 @@ static ir_ref pack_place(cg_low *l, const gemm *g, ir_ref p, ir_ref at) {
     return cg_bin(k, OP_add, gemm_panel(l, g, p), cg_bin(k, OP_mul, at, cg_i64(k, g->col.width)));
 }
 
-/* The whole panels, line by line of K. */
+/* The whole panels: line by line of K when columns lie side by side, else panel by panel, so that
+ * few lines of memory are in use at a time. */
 static void pack_whole(cg_low *l, const gemm *g, ir_ref n) {
     cg_kernel *k = &l->k;
     cg_ein_ix ix;
-    cg_nest nest = cg_open_for(l, g->k0, g->k1, 1, 0, NULL, NULL);
-    cg_nest panel = cg_open_for(l, cg_i64(k, 0), n, 1, 0, NULL, NULL);
-    ir_ref at = cg_bin(k, OP_mul, panel.loop.index, cg_i64(k, g->col.width));
+    bool lines = gemm_columns_lie_well(l, g);
+    ir_ref lo[2] = {g->k0, cg_i64(k, 0)}, hi[2] = {g->k1, n};
+    cg_nest outer = cg_open_for(l, lo[!lines], hi[!lines], 1, 0, NULL, NULL);
+    cg_nest inner = cg_open_for(l, lo[lines], hi[lines], 1, 0, NULL, NULL);
+    ir_ref t = (lines ? outer : inner).loop.index, p = (lines ? inner : outer).loop.index;
+    ir_ref at = cg_bin(k, OP_mul, p, cg_i64(k, g->col.width));
     memcpy(ix, g->ix, sizeof ix);
     k->lanes = g->col.width;
     gemm_line(l, g, &g->col, cg_ix_linear(cg_bin(k, OP_add, g->col0, at)), ix);
-    ir_ref x = gemm_element(l, g, &g->col, cg_ix_uniform(nest.loop.index), ix);
-    cg_store(k, g->b, pack_place(l, g, panel.loop.index, nest.loop.index),
-             cg_splat(k, x, g->col.width));
+    ir_ref x = gemm_element(l, g, &g->col, cg_ix_uniform(t), ix);
+    cg_store(k, g->b, pack_place(l, g, p, t), cg_splat(k, x, g->col.width));
     k->lanes = 0;
-    cg_close_for(l, panel, 0, NULL);
-    cg_close_for(l, nest, 0, NULL);
+    cg_close_for(l, inner, 0, NULL);
+    cg_close_for(l, outer, 0, NULL);
 }
 
 /* A panel of fewer lines, the others zero: their chains are dropped. */
@@ -52,23 +55,30 @@ static void pack_rest(cg_low *l, const gemm *g, ir_ref p, ir_ref left) {
     cg_close_if(l, some, 0, NULL);
 }
 
-void gemm_pack_columns(cg_low *l, const gemm *g) {
+void gemm_pack_rest(cg_low *l, const gemm *g) {
     cg_kernel *k = &l->k;
     ir_ref width = cg_i64(k, g->col.width);
-    ir_ref n = cg_bin(k, OP_div, g->cols, width), left = cg_bin(k, OP_rem, g->cols, width);
-    pack_whole(l, g, n);
-    if (g->col.lines < 0 || g->col.lines % g->col.width) pack_rest(l, g, n, left);
+    if (g->col.lines < 0 || g->col.lines % g->col.width)
+        pack_rest(l, g, cg_bin(k, OP_div, g->cols, width), cg_bin(k, OP_rem, g->cols, width));
 }
 
-void gemm_pack_rows(cg_low *l, const gemm *g, int n, const ir_ref *row) {
+void gemm_pack_columns(cg_low *l, const gemm *g) {
+    pack_whole(l, g, cg_bin(&l->k, OP_div, g->cols, cg_i64(&l->k, g->col.width)));
+    gemm_pack_rest(l, g);
+}
+
+void gemm_pack_rows(cg_low *l, const gemm *g, int n, ir_ref row, bool whole) {
     cg_kernel *k = &l->k;
+    ir_ref last = cg_bin(k, OP_sub, g->row1, cg_i64(k, 1));
     cg_nest nest = cg_open_for(l, g->k0, g->k1, 1, 0, NULL, NULL);
-    ir_ref line =
-        cg_bin(k, OP_mul, cg_bin(k, OP_sub, nest.loop.index, g->k0), cg_i64(k, g->height));
+    ir_ref line = cg_bin(k, OP_sub, nest.loop.index, g->k0);
+    line = cg_bin(k, OP_mul, line, cg_i64(k, g->height));
     for (int i = 0; i < n; i++) {
         cg_ein_ix ix;
+        ir_ref at = cg_bin(k, OP_add, row, cg_i64(k, i));
+        if (i && !whole) at = cg_bin(k, OP_min, at, last);
         memcpy(ix, g->ix, sizeof ix);
-        gemm_line(l, g, &g->row, cg_ix_uniform(row[i]), ix);
+        gemm_line(l, g, &g->row, cg_ix_uniform(at), ix);
         cg_store(k, g->a, cg_bin(k, OP_add, line, cg_i64(k, i)),
                  gemm_element(l, g, &g->row, cg_ix_uniform(nest.loop.index), ix));
     }

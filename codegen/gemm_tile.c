@@ -14,15 +14,16 @@
 /* Where the elements of a tile's operands are. */
 typedef struct tile {
     int n, w;
-    ir_ref row[TILE_CHAINS];   /* subscripts of the rows */
-    ir_ref panel[TILE_PANELS]; /* where k = 0 of a panel would lie */
-    ir_ref first;              /* the first panel's number */
+    ir_ref row[TILE_CHAINS]; /* subscripts of the rows */
+    ir_ref panel[TILE_PANELS];
+    /* direct: the first column; else */ /* where k = 0 of a panel would lie */
+    ir_ref first;                        /* the first panel's number */
 } tile;
 
 /* Panels side by side: few rows leave registers for several, whose chains overlap. */
-static int tile_panels(const gemm *g, int n) {
+static int tile_panels(const cg_low *l, const gemm *g, int n) {
     int w = 1;
-    while (w < TILE_PANELS && 2 * w * n <= g->height && 2 * w <= g->panels) w *= 2;
+    while (w < TILE_PANELS && 2 * w * n <= l->cpu->tile_rows && 2 * w <= g->panels) w *= 2;
     return w;
 }
 
@@ -39,19 +40,31 @@ static ir_ref tile_row(cg_low *l, const gemm *g, const tile *t, int i, ir_ref at
     return gemm_element(l, g, &g->row, cg_ix_uniform(at), ix);
 }
 
+/* Vector j of a panel at k. */
+static ir_ref tile_column(cg_low *l, const gemm *g, ir_ref panel, int j, ir_ref at) {
+    cg_kernel *k = &l->k;
+    cg_ein_ix ix;
+    if (!g->direct) {
+        ir_ref line = cg_bin(k, OP_add, panel, cg_bin(k, OP_mul, at, cg_i64(k, g->col.width)));
+        return cg_load(k, g->b, cg_bin(k, OP_add, line, cg_i64(k, j * g->lanes)), g->lanes);
+    }
+    memcpy(ix, g->ix, sizeof ix);
+    k->lanes = g->lanes;
+    gemm_line(l, g, &g->col, cg_ix_linear(cg_bin(k, OP_add, panel, cg_i64(k, j * g->lanes))), ix);
+    ir_ref x = gemm_element(l, g, &g->col, cg_ix_uniform(at), ix);
+    k->lanes = 0;
+    return x;
+}
+
 /* One step of K into the chains. */
 static void tile_step(cg_low *l, const gemm *g, const tile *t, ir_ref at, const ir_ref *in,
                       ir_ref *out) {
     cg_kernel *k = &l->k;
     int wide = t->w * g->vectors;
-    ir_ref column[TILE_CHAINS], line = cg_bin(k, OP_mul, at, cg_i64(k, g->col.width));
+    ir_ref column[TILE_CHAINS];
     ig_dtype r = cg_reg(g->e.d);
-    for (int p = 0; p < t->w; p++) {
-        ir_ref from = cg_bin(k, OP_add, t->panel[p], line);
-        for (int j = 0; j < g->vectors; j++)
-            column[p * g->vectors + j] =
-                cg_load(k, g->b, cg_bin(k, OP_add, from, cg_i64(k, j * g->lanes)), g->lanes);
-    }
+    for (int j = 0; j < wide; j++)
+        column[j] = tile_column(l, g, t->panel[j / g->vectors], j % g->vectors, at);
     for (int i = 0; i < t->n; i++) {
         ir_ref x = tile_row(l, g, t, i, at), y[3] = {cg_splat(k, x, g->lanes)};
         for (int j = 0; j < wide; j++) {
@@ -108,24 +121,50 @@ static void tile_add(cg_low *l, const gemm *g, const tile *t, ir_ref row, const 
         }
 }
 
+/* Panels [from, to), w at a time. */
+static void tile_sweep(cg_low *l, const gemm *g, tile *t, ir_ref row, ir_ref from, ir_ref to) {
+    cg_kernel *k = &l->k;
+    ir_ref chain[TILE_CHAINS], last = cg_bin(k, OP_sub, to, cg_i64(k, 1));
+    cg_nest nest = cg_open_for(l, from, to, t->w, 0, NULL, NULL);
+    t->first = nest.loop.index;
+    for (int p = 0; p < t->w; p++) {
+        ir_ref at = cg_bin(k, OP_add, t->first, cg_i64(k, p));
+        if (p && !g->direct) at = cg_bin(k, OP_min, at, last);
+        ir_ref col = cg_bin(k, OP_mul, at, cg_i64(k, g->col.width));
+        t->panel[p] = g->direct ? cg_bin(k, OP_add, g->col0, col) : gemm_panel(l, g, at);
+    }
+    tile_run(l, g, t, chain);
+    tile_add(l, g, t, row, chain);
+    cg_close_for(l, nest, 0, NULL);
+}
+
+/* Whole panels where they lie, then the packed rest.  What repeats a last panel would meet that. */
+static void tile_direct(cg_low *l, const gemm *g, tile *t, ir_ref row) {
+    cg_kernel *k = &l->k;
+    ir_ref from = cg_i64(k, 0), left = cg_bin(k, OP_div, g->cols, cg_i64(k, g->col.width));
+    ir_dim lines = g->col.lines;
+    gemm rest = *g;
+    rest.direct = false;
+    if (t->w > 1 && (lines < 0 || lines % (g->panels * g->col.width))) {
+        ir_ref some = cg_bit(k, IR_bitop_band, left, cg_i64(k, -t->w));
+        tile_sweep(l, g, t, row, from, some);
+        t->w = 1, from = some;
+    }
+    tile_sweep(l, g, t, row, from, left);
+    t->w = 1;
+    if (lines < 0 || lines % g->col.width) tile_sweep(l, &rest, t, row, left, g->npanel);
+}
+
 void gemm_tiles(cg_low *l, const gemm *g, int n, ir_ref row, bool whole) {
     cg_kernel *k = &l->k;
-    tile t = {.n = n, .w = tile_panels(g, n)};
-    ir_ref chain[TILE_CHAINS], one = cg_i64(k, 1);
-    ir_ref last = cg_bin(k, OP_sub, g->row1, one);
+    tile t = {.n = n, .w = tile_panels(l, g, n)};
+    ir_ref last = cg_bin(k, OP_sub, g->row1, cg_i64(k, 1));
     for (int i = 0; i < n; i++) {
         t.row[i] = cg_bin(k, OP_add, row, cg_i64(k, i));
         if (i && !whole) t.row[i] = cg_bin(k, OP_min, t.row[i], last);
     }
-    if (g->pack_rows) gemm_pack_rows(l, g, n, t.row);
-    cg_nest nest = cg_open_for(l, cg_i64(k, 0), g->npanel, t.w, 0, NULL, NULL);
-    t.first = nest.loop.index;
-    for (int p = 0; p < t.w; p++) {
-        ir_ref at = cg_bin(k, OP_add, t.first, cg_i64(k, p));
-        if (p) at = cg_bin(k, OP_min, at, cg_bin(k, OP_sub, g->npanel, one));
-        t.panel[p] = gemm_panel(l, g, at);
-    }
-    tile_run(l, g, &t, chain);
-    tile_add(l, g, &t, row, chain);
-    cg_close_for(l, nest, 0, NULL);
+    if (g->direct)
+        tile_direct(l, g, &t, row);
+    else
+        tile_sweep(l, g, &t, row, cg_i64(k, 0), g->npanel);
 }

@@ -266,6 +266,54 @@ START_TEST(gemm_variables) { /* several reduction variables, a batch, three oper
 }
 END_TEST
 
+START_TEST(gemm_edges) { /* no size divides a tile, a chunk or a block of K */
+    run_sizes("module m class fma state 0 {\n"
+              "  dim M in 0..1000\n  dim N in 0..1000\n  dim K in 0..3000\n"
+              "  fn @f(%x: f32[M,K], %y: f32[K,N], %r: f32[M,N], %b: f32[N]) -> "
+              "(f32[M,N], f32[M,N], f32[N,M], f32[N]) {\n"
+              "    %1 = ein %x, %y rel=\"y[i,j] += a[i,k]*b[k,j] over (k)\" : f32[M,N]\n"
+              "    %2 = broadcast %b dims=[M,N] axes=[1] : f32[M,N]\n"
+              "    %3 = add %1, %2 : f32[M,N]\n"
+              "    %4 = mul %3, %r : f32[M,N]\n"
+              "    %5 = transpose %y perm=[1,0] : f32[N,K]\n"
+              "    %6 = ein %x, %5 rel=\"y[i,j] += a[i,k]*b[j,k] over (k)\" : f32[M,N]\n"
+              "    %7 = ein %x, %y rel=\"y[j,i] += a[i,k]*b[k,j] over (k)\" : f32[N,M]\n"
+              "    %8 = ein %r, %4 rel=\"y[j] += a[i,j]*b[i,j] over (i)\" : f32[N]\n"
+              "    return %4, %6, %7, %8\n"
+              "  }\n"
+              "}\n",
+              SIZES({0, 3, 2}, {3, 0, 2}, {3, 2, 0}, {1, 1, 1}, {1, 70, 513}, {5, 15, 511},
+                    {6, 16, 512}, {7, 17, 513}, {8, 31, 9}, {13, 65, 4}, {12, 64, 1}, {391, 3, 2},
+                    {9, 33, 1025}),
+              false);
+}
+END_TEST
+
+START_TEST(gemm_types) { /* batches, rows of several axes, every element type */
+    static const char *const type[] = {"f64", "f16", "bf16", "i8", "u16", "i32", "i64"};
+    for (size_t i = 0; i < sizeof type / sizeof *type; i++) {
+        rt_str s;
+        rt_str_init(&s, A());
+        const char *t = type[i];
+        rt_str_printf(&s,
+                      "module m class fma state 0 {\n"
+                      "  dim B in 0..100\n  dim K in 0..3000\n"
+                      "  fn @f(%%x: %s[B,3,4,K], %%y: %s[B,K,19], %%z: %s[4,K,19]) -> "
+                      "(%s[B,3,4,19], %s[B,3,4,19]) {\n"
+                      "    %%1 = ein %%x, %%y rel=\"y[i,j,k,l] += a[i,j,k,m]*b[i,m,l] over (m)\" "
+                      ": %s[B,3,4,19]\n"
+                      "    %%2 = ein %%x, %%z rel=\"y[i,j,k,l] += a[i,j,k,m]*b[k,m,l] over (m)\" "
+                      ": %s[B,3,4,19]\n"
+                      "    return %%1, %%2\n"
+                      "  }\n"
+                      "}\n",
+                      t, t, t, t, t, t, t);
+        run_sizes(rt_str_text(&s), SIZES({2, 7}, {1, 515}), false);
+        rt_str_free(&s);
+    }
+}
+END_TEST
+
 START_TEST(reductions) {
     run_sizes("module m class fma state 0 {\n"
               "  dim B in 0..100000\n  dim N in 0..100000\n"
@@ -447,6 +495,8 @@ int main(void) {
     tcase_add_test(t, mlp);
     tcase_add_test(t, gemm_blocks);
     tcase_add_test(t, gemm_variables);
+    tcase_add_test(t, gemm_edges);
+    tcase_add_test(t, gemm_types);
     tcase_add_test(t, reductions);
     tcase_add_test(t, middle_axes);
     tcase_add_test(t, running);
