@@ -271,3 +271,8 @@ const way *way_find(const char *name) {
         if (!strcmp(w->name, name)) return w;
     return NULL;
 }
+
+bool way_repeats(const way *w, ir_class cls) {
+    const cg_cpu *cpu = cg_cpu_host(cls);
+    return cpu && !strcmp(w->name, cpu->name);
+}

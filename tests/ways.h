@@ -33,6 +33,8 @@ typedef struct way {
 /* The reference first; ended by a NULL name. */
 extern const way way_tab[];
 const way *way_find(const char *name);
+/* Whether the way compiles a module of that class for the very level that `compiled` takes. */
+bool way_repeats(const way *w, ir_class cls);
 
 /* Outputs of a case with memory (64-aligned, poisoned with a pattern); false when memory is out. */
 bool way_alloc_outputs(const way_case *c, ir_tensor *out);
