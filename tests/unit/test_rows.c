@@ -172,7 +172,7 @@ static uint32_t most_reductions(const ir_module *m) {
 static void compare(const ir_module *m, const char *text, gen *g, const int64_t *dims) {
     const ir_func *f = ir_find_func(m, "f");
     ir_tensor in[3], want, got;
-    way_case c = {m, f, 3, 1, in, dims, NULL};
+    way_case c = {.module = m, .f = f, .nin = 3, .nout = 1, .in = in, .symbols = dims};
     int64_t n, at;
     for (int k = 0; k < 3; k++) {
         const ir_type *t = ir_val_type(f, ir_param_ref(f, (uint32_t)k));
