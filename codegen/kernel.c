@@ -230,3 +230,7 @@ void cg_store(cg_kernel *k, ir_ref mem, ir_ref index, ir_ref value) {
     if (cg_reg(d) != d) value = cg_bits(k, cg_cast(k, cg_pack16(k, d, value), IG_u16), d);
     ir_emit3(&k->b, OP_store, NULL, mem, index, value);
 }
+
+void cg_prefetch(cg_kernel *k, ir_ref mem, ir_ref index) {
+    ir_emit2(&k->b, OP_prefetch, NULL, mem, index);
+}

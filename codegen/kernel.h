@@ -85,6 +85,7 @@ ir_ref cg_dim(cg_kernel *k, ir_dim d);
 ir_ref cg_load(cg_kernel *k, ir_ref mem, ir_ref index, int64_t lanes);
 void cg_store(cg_kernel *k, ir_ref mem, ir_ref index, ir_ref value);
 ir_ref cg_alloc(cg_kernel *k, ig_dtype d, int64_t n);
+void cg_prefetch(cg_kernel *k, ir_ref mem, ir_ref index);
 
 /* The register type of an element type. */
 static inline ig_dtype cg_reg(ig_dtype d) { return d == IG_f16 || d == IG_bf16 ? IG_f32 : d; }

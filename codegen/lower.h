@@ -83,6 +83,7 @@ typedef struct cg_rows {
     uint32_t *pass;          /* by value: bit i: read in pass i, elementwise from its end; owned */
     ir_ref *kept;            /* by value: the memory that holds it for the row, or {0}; owned */
     uint32_t now;            /* the pass being written */
+    uint32_t ahead;          /* the pass that fetches the next row */
     bool columns;            /* the vector runs along the last axis, which is not of the row */
     cg_ix ix[IG_MAX_RANK];   /* of the full index; those of the row are not valid */
 } cg_rows;
@@ -153,6 +154,8 @@ void cg_nest_inner(cg_low *l, uint32_t row, const cg_ix *ix);
  * from an earlier pass over the row, or {0}; a value has been computed. */
 ir_ref cg_rows_find(cg_low *l, ir_ref v, const cg_ix *ix);
 void cg_rows_tell(cg_low *l, ir_ref v, const cg_ix *ix, ir_ref r);
+/* A pass reads elements [t, t + CG_LANES) of the row: fetch those of the next one. */
+void cg_rows_ahead(cg_low *l, ir_ref t);
 /* What a monoid starts from, and one step of it: registers of element type d, 16-bit floats not
  * rounded. */
 ir_ref cg_identity(cg_low *l, ir_redop op, ig_dtype d);

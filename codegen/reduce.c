@@ -113,6 +113,7 @@ static ir_ref reduce_across(cg_low *l, const reduce_work *w, ir_ref lo, ir_ref h
         ir_ref end = cg_bin(k, OP_add, lo, whole);
         cg_nest nest = cg_open_for(l, lo, end, IR_LANES, 1, &acc, &in);
         x = reduce_element(l, w, cg_ix_aligned(nest.loop.index), IR_LANES);
+        if (l->rows) cg_rows_ahead(l, nest.loop.index);
         x = cg_monoid(l, w->op, w->d, in, cg_splat(k, x, IR_LANES));
         acc = cg_close_for(l, nest, 1, &x);
         lo = end;

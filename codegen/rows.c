@@ -11,6 +11,9 @@
  * computes such a value stores it in memory for one row, the others load it.  A row that does not
  * fit there is computed again.
  *
+ * Rows that follow each other in memory are fetched ahead: a pass over a row in the cache leaves
+ * memory idle, and a row that ends with a page ends what the hardware fetches by itself.
+ *
  * When the last axis is not one of the row, rows lie side by side: CG_LANES of them are taken at a
  * time, one a lane. */
 #include "codegen/lower.h"
@@ -202,7 +205,7 @@ void cg_rows_tell(cg_low *l, ir_ref v, const cg_ix *ix, ir_ref x) {
              cg_splat(&l->k, x, one ? 0 : l->k.lanes));
 }
 
-/* --- The nest ------------------------------------------------------------------------------- */
+/* --- The next row ---------------------------------------------------------------------------- */
 
 /* The subscripts of value v at the row. */
 static void rows_subscripts(cg_low *l, ir_ref v, cg_ix *ix_) {
@@ -210,6 +213,42 @@ static void rows_subscripts(cg_low *l, ir_ref v, cg_ix *ix_) {
     for (int k = 0; k < m->n && k < IG_MAX_RANK; k++)
         ix_[k] = m->at[k] < 0 ? cg_ix_const(l, 0) : l->rows->ix[m->at[k]];
 }
+
+#define ROWS_AHEAD      16384 /* elements: a longer row is not in the cache when its turn comes */
+#define ROWS_NO_PASS    UINT32_MAX
+#define ROWS_LINE_BYTES 64
+
+void cg_rows_ahead(cg_low *l, ir_ref t) {
+    const cg_rows *r = l->rows;
+    cg_kernel *k = &l->k;
+    if (r->now != r->ahead) return;
+    ir_dim dim[IG_MAX_RANK], count = 1;
+    cg_ix part[IG_MAX_RANK] = {{0}};
+    int axis[IG_MAX_RANK], n = 0;
+    for (int i = 0; i < r->rows.full.n; i++)
+        if (r->rows.row >> i & 1) axis[n] = i, dim[n++] = r->rows.full.d[i];
+    for (int i = 0; i < n; i++) count = ir_dim_mul(k->b.m, count, dim[i]);
+    cg_ix_split(l, cg_ix_uniform(t), n, dim, part);
+    ir_ref far = cg_bin(k, OP_min, cg_dim(k, count), cg_i64(k, ROWS_AHEAD));
+    for (uint32_t p = 0; p < ir_nparam(l->f) && !cg_lower_failed(l); p++) {
+        ir_ref v = ir_param_ref(l->f, p);
+        const ir_type *type = cg_type(l, v);
+        const ir_rowmap *m = &r->at[v.i];
+        cg_ix ix[IG_MAX_RANK] = {{0}};
+        if (!ir_rows_is_full(&r->rows, m) || cg_strides(l, v)) continue;
+        rows_subscripts(l, v, ix);
+        for (int j = 0; j < m->n && j < IG_MAX_RANK; j++)
+            for (int i = 0; i < n; i++)
+                if (m->at[j] == axis[i]) ix[j] = part[i];
+        cg_ix at = cg_ix_flat(l, type->rank, type->dim, ix);
+        ir_ref next = cg_bin(k, OP_add, cg_ix_value(l, at), far);
+        int64_t line = ROWS_LINE_BYTES / (int64_t)rt_dtype_bytes((ig_dtype)type->dtype);
+        for (int64_t j = 0; j < CG_LANES; j += line)
+            cg_prefetch(k, l->mem[v.i], cg_bin(k, OP_add, next, cg_i64(k, j)));
+    }
+}
+
+/* --- The nest ------------------------------------------------------------------------------- */
 
 /* Compute what is one element a row: one pass for each reduction. */
 static void rows_prologue(cg_low *l) {
@@ -331,9 +370,22 @@ static bool rows_is_columns(const cg_rows *r) {
     return !(r->rows.row >> i & 1);
 }
 
+/* The last pass before that of the result fetches the next row, when rows follow each other in
+ * memory. */
+static uint32_t rows_ahead_pass(const cg_low *l, const cg_rows *r) {
+    uint32_t n = 0, axes = 0;
+    for (int i = 0; i < r->rows.full.n; i++)
+        axes |= (uint32_t)(r->rows.full.d[i] != 1) << i;
+    uint32_t outer = axes & ~r->rows.row;
+    if (!outer || outer > (r->rows.row & -r->rows.row)) return ROWS_NO_PASS;
+    for (uint32_t i = 0; i < l->f->ops.n; i++) n += l->f->ops.data[i].code == OP_reduce;
+    return n - 1;
+}
+
 static bool rows_begin(cg_low *l, cg_rows *r, bool *edge, bool *dear) {
     if (!rows_find(l, r)) return false;
     r->columns = rows_is_columns(r);
+    r->ahead = rows_ahead_pass(l, r);
     rows_fill_passes(l, r, edge);
     rows_keep(l, r, edge, dear);
     return true;

@@ -35,6 +35,8 @@
  *   for         lo, hi (i64), initial values; the results have the types of the initial values
  *   kif         a bool; the results are those of the regions and are set by ir_op_end
  *   load, store element index i64; lanes 0 a scalar, lanes n contiguous, an index vector gathers
+ *   prefetch    an i64 scalar index, of no element when there is none: it is fetched into the
+ *               cache for reading, or nothing happens
  *   splat, viota, vhalf, extract, ksym, port, kws, wport, launch   as ops.def describes them
  * Elementwise rules take tensors, scalars and vectors alike; memory only where `mem` is written. */
 #include "ir/ir.h"
@@ -753,6 +755,13 @@ static bool type_store(ir_infer *c) {
         return infer_fail(c, IG_SHAPE, "an index of %d lanes and a value of %d", c->in[1].lanes,
                           v->lanes);
     return true;
+}
+
+/* A wish: the element need not exist. */
+static bool type_prefetch(ir_infer *c) {
+    c->nout = 0;
+    if (!infer_check_access(c)) return false;
+    return !c->in[1].lanes || infer_fail(c, IG_SHAPE, "an index of %d lanes", c->in[1].lanes);
 }
 
 static bool type_alloc(ir_infer *c) {

@@ -284,6 +284,7 @@ static bool run_op(frame *fr, const ir_op *o) {
     case OP_kif: return run_kif(fr, o);
     case OP_load: return run_access(fr, o, false);
     case OP_store: return run_access(fr, o, true);
+    case OP_prefetch: return true;
     case OP_alloc: return run_alloc(fr, o);
     case OP_splat:
     case OP_viota:

@@ -98,6 +98,14 @@ static void mem_store(emit *e, const ir_op *op, const LLVMValueRef *x) {
         mem_store_at(e, d, 0, mem_address(e, d, x[0], mem_lane(e, x[1], k)), mem_lane(e, x[2], k));
 }
 
+/* For reading, into every level. */
+static void mem_prefetch(emit *e, const ir_op *op, const LLVMValueRef *x) {
+    LLVMValueRef at = mem_address(e, mem_dtype(e, ir_op_in(e->f, op, 0)), x[0], x[1]);
+    LLVMValueRef arg[4] = {at, LLVMConstInt(e->i32, 0, 0), LLVMConstInt(e->i32, 3, 0),
+                           LLVMConstInt(e->i32, 1, 0)};
+    emit_intrinsic(e, "llvm.prefetch", &e->ptr, 1, arg, 4);
+}
+
 /* Scratch on the stack, made once a call of the kernel whatever loop the op is in, unrolled ones
  * included. */
 static LLVMValueRef mem_alloc(emit *e, const ir_op *op) {
@@ -159,6 +167,7 @@ LLVMValueRef emit_memory(emit *e, const ir_op *op, const LLVMValueRef *x) {
     case OP_const: return mem_const(e, op);
     case OP_load: return mem_load(e, op, x);
     case OP_store: mem_store(e, op, x); return NULL;
+    case OP_prefetch: mem_prefetch(e, op, x); return NULL;
     case OP_alloc: return mem_alloc(e, op);
     case OP_splat: return mem_splat(e, op, x);
     case OP_viota: return mem_viota(e, op);

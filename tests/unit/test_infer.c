@@ -280,6 +280,9 @@ START_TEST(kernel_level) {
     GIVES(OP_store, NULL, "mem<f32> vec<4 x i64> vec<4 x f32>", "");
     SAYS(OP_store, NULL, "mem<f32> vec<4 x i64> f32[]", "4 lanes and a value of 0");
     SAYS(OP_store, NULL, "mem<f32> i64[] f64[]", "cannot be stored");
+    GIVES(OP_prefetch, NULL, "mem<f32> i64[]", "");
+    SAYS(OP_prefetch, NULL, "mem<f32> vec<4 x i64>", "an index of 4 lanes");
+    SAYS(OP_prefetch, NULL, "f32[] i64[]", "memory is needed");
     GIVES(OP_for, A(for, IR_loop_seq, 1), "i64[] i64[] f32[] vec<4 x f32>", "f32[] vec<4 x f32>");
     SAYS(OP_for, A(for, IR_loop_seq, 0), "i64[] i64[]", "step of at least 1");
     SAYS(OP_for, A(for, IR_loop_seq, 1), "i64[]", "bounds");
