@@ -40,10 +40,10 @@
 #define GEMM_ROWS        384 /* of a chunk: packing costs as much as 4 to 8 of them */
 #define GEMM_FEW         8   /* fewer rows do not pay for packing */
 
+#define GEMM_PARTS 4  /* chunks wanted, for threads to share */
 #define GEMM_WIDTH 32 /* columns of a panel, at most */
-#define GEMM_STACK                                                                 \
-    (INT64_C(240) << 10) /* of 256 KiB: what is pulled in between has scratch, too \
-                          */
+/* Of 256 KiB: what is pulled in between has scratch, too. */
+#define GEMM_STACK (INT64_C(240) << 10)
 
 /* --- Roles ---------------------------------------------------------------------------------- */
 
@@ -117,6 +117,21 @@ static bool gemm_is_worth(const cg_low *l, const gemm *g) {
 /* How far two panels are apart. */
 static int64_t gemm_depth(const gemm *g) { return g->e.k >= 0 && g->e.k < CG_KB ? g->e.k : CG_KB; }
 
+/* Chunks of equal rows, and enough of them to share out: each packs its columns, unless one follows
+ * the other over a single block of K. */
+static void gemm_even(gemm *g) {
+    int64_t lines = g->row.lines, width = g->panels * g->col.width, parts = 1;
+    if (lines < 1) return;
+    if (g->col.lines >= 0) parts = (g->col.lines + width - 1) / width;
+    for (int i = 0; i < g->n && parts < GEMM_PARTS; i++)
+        if (g->e.type->dim[g->axis[i]] > 1) parts *= g->e.type->dim[g->axis[i]];
+    int64_t n = (lines + g->rows - 1) / g->rows;
+    int64_t least = g->height * (g->blocks && !g->constant ? 16 : 4);
+    while (parts * n < GEMM_PARTS && lines / (2 * n) >= least) n *= 2;
+    int64_t each = (lines + n - 1) / n;
+    g->rows = (each + g->height - 1) / g->height * g->height;
+}
+
 bool gemm_plan(cg_low *l, const ir_op *o, bool constant, gemm *g) {
     int64_t lo, hi;
     *g = (gemm){.e = cg_ein_begin(l, o), .constant = constant};
@@ -143,6 +158,7 @@ bool gemm_plan(cg_low *l, const ir_op *o, bool constant, gemm *g) {
     g->rows = g->rows / g->height * g->height;
     if (hi < g->rows) g->rows = (hi + g->height - 1) / g->height * g->height;
     if (g->rows < 1) g->rows = g->height;
+    gemm_even(g);
     return true;
 }
 
