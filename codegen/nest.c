@@ -4,7 +4,8 @@
  * Axes that every operand lays out alike run as one loop (cg_joint_axes), so that an elementwise
  * kernel on [B,12,64] is one long loop and not 64 elements at a time.  The joint trailing axes are
  * the vector loop with a scalar tail; the axes before them, flattened, are the outermost loop,
- * which threads share.
+ * which threads share.  Where there are none before them, threads share the elements, or, when
+ * these are whole vectors, the vectors: more than half of such a kernel's code would be its tail.
  *
  * An operand that lies the other way round (a transpose) is read by gathers, one line of it a lane.
  * So that the lines are used up while they are in the cache, the axis along which it lies
@@ -187,8 +188,9 @@ typedef struct nest_plan {
     joint_map
         *map; /* by value of the cluster: how the last of them reads it; owned by cg_plain_nest */
     const ir_type *type;
-    int outer; /* axes of the outermost loop; the others are the vector loop */
-    int tile;  /* the outer axis that is walked in tiles inside the vector loop, -1: none */
+    int outer;  /* axes of the outermost loop; the others are the vector loop */
+    bool whole; /* no outer axes, and the extent is whole vectors, which are the steps */
+    int tile;   /* the outer axis that is walked in tiles inside the vector loop, -1: none */
     ir_dim steps[IG_MAX_RANK]; /* extents of the outer axes, tiles counted */
     ir_ref from, to;           /* the tile */
     cg_ix ix[IG_MAX_RANK];
@@ -227,17 +229,21 @@ static void nest_cell(cg_low *l, nest_plan *p, cg_ix t) {
     cg_close_for(l, row, 0, NULL);
 }
 
-/* Steps of `lanes` over [lo, hi), as many as fit; where they end. */
-static ir_ref nest_vectors(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi, int64_t lanes) {
+/* Where whole steps of `lanes` from lo on end. */
+static ir_ref nest_end(cg_kernel *k, ir_ref lo, ir_ref hi, int64_t lanes) {
+    ir_ref n = cg_bin(k, OP_sub, hi, lo);
+    return cg_bin(k, OP_add, lo, cg_bit(k, IR_bitop_band, n, cg_i64(k, -lanes)));
+}
+
+/* Steps of `lanes` over [lo, end). */
+static void nest_vectors(cg_low *l, nest_plan *p, ir_ref lo, ir_ref end, int64_t lanes) {
     cg_kernel *k = &l->k;
-    ir_ref whole = cg_bit(k, IR_bitop_band, cg_bin(k, OP_sub, hi, lo), cg_i64(k, -lanes));
-    ir_ref end = cg_bin(k, OP_add, lo, whole);
     cg_nest v = cg_open_for(l, lo, end, lanes, 0, NULL, NULL);
     k->lanes = lanes;
-    nest_cell(l, p, p->outer ? cg_ix_aligned(v.loop.index) : cg_ix_linear(v.loop.index));
+    nest_cell(l, p,
+              p->outer || p->whole ? cg_ix_aligned(v.loop.index) : cg_ix_linear(v.loop.index));
     k->lanes = 0;
     cg_close_for(l, v, 0, NULL);
-    return end;
 }
 
 /* The vector loop over [lo, hi), narrower vectors where what is left is known, single elements. */
@@ -248,7 +254,9 @@ static void nest_inner(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi, ir_dim ext
     for (int64_t lanes = CG_LANES; lanes >= CG_LANES / 4 && vectors; lanes /= 2) {
         if (extent < 0 || (!p->outer && extent >= CG_LANES) ? lanes != CG_LANES : left < lanes)
             continue;
-        lo = nest_vectors(l, p, lo, hi, lanes);
+        ir_ref end = nest_end(k, lo, hi, lanes);
+        nest_vectors(l, p, lo, end, lanes);
+        lo = end;
         if (p->outer && extent >= 0) left %= lanes;
     }
     if (p->outer && !left) return;
@@ -309,7 +317,13 @@ static void nest_write(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi) {
     ir_dim inner = nest_extent(l, t->dim + p->outer, t->rank - p->outer);
     if (!p->outer) {
         nest_hoist(l, p);
-        nest_inner(l, p, lo, hi, inner);
+        if (p->whole) {
+            lo = cg_bin(&l->k, OP_mul, lo, cg_i64(&l->k, CG_LANES));
+            hi = cg_bin(&l->k, OP_mul, hi, cg_i64(&l->k, CG_LANES));
+            nest_vectors(l, p, lo, hi, CG_LANES);
+        } else {
+            nest_inner(l, p, lo, hi, inner);
+        }
         return;
     }
     cg_nest row = cg_open_for(l, lo, hi, 1, 0, NULL, NULL);
@@ -374,7 +388,11 @@ static ir_dim nest_plan_one(cg_low *l, nest_plan *p) {
     p->outer = t->rank - joint;
     p->tile = -1;
     if (!t->rank) return 1;
-    if (!p->outer) return nest_extent(l, t->dim, t->rank);
+    if (!p->outer) {
+        ir_dim n = nest_extent(l, t->dim, t->rank);
+        p->whole = n > 0 && n % CG_LANES == 0 && !l->scalar; /* then there is no tail to write */
+        return p->whole ? n / CG_LANES : n;
+    }
     memcpy(p->steps, t->dim, sizeof p->steps);
     bool worth = other >= 0 && other < p->outer && !l->scalar;
     if (worth && (t->dim[other] < 0 || t->dim[other] > NEST_TILE)) {

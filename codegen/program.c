@@ -1,5 +1,5 @@
-/* program.c - a planned module becomes kernels and a host program: one kernel a call of the entry
- * function. */
+/* program.c - a planned module becomes kernels and a host program: a launch for each call of the
+ * entry function, and one kernel for all launches that do the same. */
 #include "codegen/lower.h"
 #include "runtime/base/log.h"
 
@@ -193,6 +193,46 @@ ig_status cg_lower_cluster(const ir_func *cluster, const ir_dims *stride, const 
     return s;
 }
 
+/* --- Equal kernels -------------------------------------------------------------------------- */
+
+static bool program_same_values(const ir_func *f, const ir_func *g) {
+    for (uint32_t i = 1; i < f->values.n; i++) {
+        const ir_value *x = &f->values.data[i], *y = &g->values.data[i];
+        if (x->type != y->type || x->def != y->def || x->index != y->index ||
+            x->is_param != y->is_param)
+            return false;
+    }
+    return true;
+}
+
+/* Whether two kernels of a module do the same: all but their name and the lines they come from.
+ * Types and attributes are interned, so that equal ones have equal numbers. */
+static bool program_is_same(const ir_func *f, const ir_func *g) {
+    if (f->kind != g->kind || f->ops.n != g->ops.n || f->values.n != g->values.n ||
+        f->operands.n != g->operands.n || f->regions.n != g->regions.n)
+        return false;
+    for (uint32_t i = 0; i < f->ops.n; i++) {
+        ir_op x = f->ops.data[i], y = g->ops.data[i];
+        x.loc = y.loc;
+        if (memcmp(&x, &y, sizeof x)) return false;
+    }
+    return program_same_values(f, g) &&
+           !memcmp(f->operands.data, g->operands.data, f->operands.n * sizeof *f->operands.data) &&
+           !memcmp(f->regions.data, g->regions.data, f->regions.n * sizeof *f->regions.data);
+}
+
+/* Layers of one shape have one kernel: drop the last one when an earlier one does the same. */
+static void program_share(program *p, cg_launch *launch) {
+    const ir_func *last = p->out->funcs.data[p->out->funcs.n - 1];
+    for (uint32_t i = 0; i + 1 < p->out->funcs.n; i++) {
+        const ir_func *f = p->out->funcs.data[i];
+        if (!program_is_same(f, last)) continue;
+        launch->kernel = f->name;
+        ir_drop_func(p->out);
+        return;
+    }
+}
+
 /* --- The whole ------------------------------------------------------------------------------ */
 
 static ig_status program_kernels(program *p, const ir_func *f) {
@@ -205,6 +245,7 @@ static ig_status program_kernels(program *p, const ir_func *f) {
                   callee && callee->kind == IR_CLUSTER && a->at.n == callee->results.n);
         cg_launch launch = {.call = o, .packed = -1};
         RT_TRY(program_kernel(p, callee, NULL, &launch));
+        program_share(p, &launch);
         if (!rt_vec_push(p->in->alloc, &p->launches, launch)) return rt_fail_memory();
     }
     uint32_t at = 0;

@@ -254,6 +254,8 @@ ir_attr ir_intern_attr(ir_module *m, ir_attr_kind kind, const void *attr);
 const void *ir_attr_get(const ir_module *m, ir_attr a);
 ir_attr_kind ir_attr_kind_of(const ir_module *m, ir_attr a);
 ir_func *ir_find_func(const ir_module *m, const char *name);         /* any string; NULL when absent */
+/* Remove the function that was added last; nothing refers to it. */
+void ir_drop_func(ir_module *m);
 const ir_weight *ir_find_weight(const ir_module *m, const char *name);
 /* Add a weight; data is copied when `copy`, else borrowed.  The type must be static. */
 ig_status ir_add_weight(ir_module *m, const char *name, ir_type type, const void *data, bool copy);

@@ -184,6 +184,8 @@ ir_func *ir_find_func(const ir_module *m, const char *name) {
     return NULL;
 }
 
+void ir_drop_func(ir_module *m) { module_free_func(m->alloc, m->funcs.data[--m->funcs.n]); }
+
 const ir_weight *ir_find_weight(const ir_module *m, const char *name) {
     const char *known = name ? module_known_str(m, name) : NULL;
     for (uint32_t i = 0; known && i < m->weights.n; i++)
