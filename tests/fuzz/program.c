@@ -121,7 +121,8 @@ bool fuzz_generate(gen *g, fuzz_case *out_) {
     for (int k = 0, n = 1 + (int)gen_below(g, 4); k < n; k++)
         program_add(&p, ir_param(&p.b, gen_type(g, gen_dtype(g), 3000), NULL));
     int first = p.n;
-    for (int k = 0, n = 2 + (int)gen_below(g, PROGRAM_STEPS); k < n; k++) program_step(&p);
+    uint64_t most = 1 + gen_below(g, PROGRAM_STEPS); /* many short programs and some long ones */
+    for (int k = 0, n = 2 + (int)gen_below(g, most); k < n; k++) program_step(&p);
     ir_ref result[3];
     int nout = 1 + (int)gen_below(g, 3);
     for (int k = 0; k < nout; k++) {

@@ -4,6 +4,7 @@
 #include "ingot/threads.h"
 #include "runtime/fpenv.h"
 #include "suite.h"
+#include "threads.h"
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -45,17 +46,6 @@ static double seconds(clockid_t clock) {
 static void nap(double s) {
     nanosleep(&(struct timespec){.tv_sec = (time_t)s, .tv_nsec = (long)(1e9 * (s - (long)s))},
               NULL);
-}
-
-/* How many threads the process has. */
-static long threads_now(void) {
-    char line[256];
-    long n = -1;
-    FILE *f = fopen("/proc/self/status", "r");
-    ck_assert_ptr_nonnull(f);
-    while (fgets(line, sizeof line, f)) sscanf(line, "Threads: %ld", &n);
-    fclose(f);
-    return n;
 }
 
 static void *nothing(void *arg) { return arg; }

@@ -3,6 +3,7 @@
 #include "eager.h"
 #include "ingot/runtime.h"
 #include "ingot/threads.h"
+#include "tests/unit/threads.h"
 #include <pthread.h>
 #include <unistd.h>
 
@@ -13,17 +14,6 @@ static void network(void *user, ig_tensor *const *in, ig_tensor **out) {
     ig_tensor *h = ig_tanh(ig_matmul(in[0], in[1]));
     out[0] = ig_softmax(ig_matmul(h, in[1]), -1);
     out[1] = ig_sum(ig_exp(h), IG_AXES(0));
-}
-
-/* How many threads the process has. */
-static long threads_now(void) {
-    char line[256];
-    long n = -1;
-    FILE *f = fopen("/proc/self/status", "r");
-    ck_assert_ptr_nonnull(f);
-    while (fgets(line, sizeof line, f)) sscanf(line, "Threads: %ld", &n);
-    fclose(f);
-    return n;
 }
 
 static void use(int count) { ck_assert_ptr_null(ig_threads(&(ig_thread_options){.count = count})); }
