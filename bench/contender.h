@@ -6,7 +6,8 @@
  * It prints `info KEY VALUE` lines (version, isa) and one line `seconds S`: the median over samples
  * of the time of one iteration.  It exits with 77 when it does not do such a row.  Rows are words
  * with extents, `gemm:128x768x768:tb:b4` (products of M x N x K; ta, tb: operand transposed;
- * b4: a batch of four). */
+ * b4: a batch of four; w: the second operand, of gemv the matrix, is a constant weight that may be
+ * packed ahead). */
 #ifndef BENCH_CONTENDER_H
 #define BENCH_CONTENDER_H
 #include <stdint.h>
@@ -21,7 +22,7 @@ enum { BENCH_SAMPLES = 15, BENCH_SKIP = 77 };
 typedef struct bench_row {
     char what[32];
     int64_t n[3]; /* missing extents are 1 */
-    int ta, tb;
+    int ta, tb, w;
     int64_t batch;
 } bench_row;
 
@@ -33,6 +34,7 @@ static inline bench_row bench_parse(int argc, char **argv) {
     for (int i = 0; i < 3; i++) r.n[i] = n[i];
     r.ta = strstr(argv[1], ":ta") != NULL;
     r.tb = strstr(argv[1], ":tb") != NULL;
+    r.w = strstr(argv[1], ":w") != NULL;
     const char *b = strstr(argv[1], ":b");
     if (b) r.batch = atoll(b + 2);
     return r;

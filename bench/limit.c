@@ -1,7 +1,8 @@
 /* limit.c - the physical limit of a row, measured: how long its multiply-adds take at the FMA peak,
- * or a copy of the bytes it must read and write.  The same protocol as a contender. */
+ * or a copy of the bytes it must read and write (a matrix times a vector: reading them).  The same protocol as a contender. */
 #include "bench/contender.h"
 #include <pthread.h>
+#include <stdatomic.h>
 #ifdef __x86_64__
 #include <immintrin.h>
 #endif
@@ -54,28 +55,85 @@ static double peak(void) {
 #endif
 }
 
-typedef struct copy {
-    char *to, *from;
+/* Bytes copied, or only read, in as many parts as there are threads, which spin between rounds. */
+typedef struct traffic {
+    char *to, *from; /* to NULL: only read */
     size_t n;
-} copy;
-static void copy_run(void *user) {
-    copy *c = user;
-    memcpy(c->to, c->from, c->n);
-    __asm__ volatile("" : : "r"(c->to) : "memory");
+    int threads;
+    atomic_long round, done;
+} traffic;
+
+typedef struct traffic_worker {
+    traffic *t;
+    int i;
+} traffic_worker;
+
+#ifdef __x86_64__
+__attribute__((target("avx2")))
+#endif
+static void traffic_read(const char *p, size_t n) {
+    const uint64_t *word = (const uint64_t *)(const void *)p;
+    uint64_t x[32] = {0};
+    for (size_t i = 0; i + 32 <= n / 8; i += 32)
+        _Pragma("GCC unroll 32") for (int j = 0; j < 32; j++) x[j] |= word[i + (size_t)j];
+    __asm__ volatile("" : : "r"(x) : "memory");
+}
+
+static void traffic_part(traffic *t, int i) {
+    size_t each = t->n / (size_t)t->threads / 256 * 256, at = each * (size_t)i;
+    size_t n = i == t->threads - 1 ? t->n - at : each;
+    if (!t->to) {
+        traffic_read(t->from + at, n);
+        return;
+    }
+    memcpy(t->to + at, t->from + at, n);
+    __asm__ volatile("" : : "r"(t->to) : "memory");
+}
+
+static void *traffic_thread(void *user) {
+    traffic_worker *w = user;
+    for (long seen = 0;; seen++) {
+        while (atomic_load(&w->t->round) == seen) continue;
+        traffic_part(w->t, w->i);
+        atomic_fetch_add(&w->t->done, 1);
+    }
+    return NULL;
+}
+
+static void traffic_run(void *user) {
+    traffic *t = user;
+    atomic_store(&t->done, 0);
+    atomic_fetch_add(&t->round, 1);
+    traffic_part(t, 0);
+    while (atomic_load(&t->done) < t->threads - 1) continue;
+}
+
+static int traffic_measure(size_t bytes, int copy) {
+    static traffic_worker worker[LIMIT_THREADS];
+    static traffic t;
+    int64_t floats = (int64_t)(bytes / sizeof(float)) + 16;
+    t.threads = bench_threads();
+    t.n = bytes;
+    t.from = (char *)bench_floats(floats);
+    if (copy) t.to = (char *)bench_floats(floats);
+    if (t.threads > LIMIT_THREADS) return BENCH_SKIP;
+    for (int i = 1; i < t.threads; i++) {
+        pthread_t id;
+        worker[i] = (traffic_worker){&t, i};
+        if (pthread_create(&id, NULL, traffic_thread, &worker[i])) return 1;
+    }
+    return bench_run(traffic_run, &t);
 }
 
 int main(int argc, char **argv) {
     bench_row r = bench_parse(argc, argv);
     double m = (double)r.n[0], n = (double)r.n[1], k = (double)r.n[2];
-    if (bench_is(&r, "gemm")) {
+    if (bench_is(&r, "gemm") || bench_is(&r, "dense")) {
         printf("seconds %.9g\n", 2 * m * n * k * (double)r.batch / peak());
         return 0;
     }
-    double read = bench_is(&r, "gemv") ? m * n : bench_is(&r, "chain") ? 2 * m : m * n;
-    double write = bench_is(&r, "gemv") ? m : bench_is(&r, "chain") ? m : m * n;
     if (bench_is(&r, "add") || bench_is(&r, "digits")) exit(BENCH_SKIP); /* bound by calls */
-    size_t half = (size_t)((read + write) * sizeof(float) / 2);
-    copy c = {(char *)bench_floats((int64_t)(half / 4) + 16),
-              (char *)bench_floats((int64_t)(half / 4) + 16), half};
-    return bench_run(copy_run, &c);
+    if (bench_is(&r, "gemv")) return traffic_measure((size_t)(m * n) * sizeof(float), 0);
+    double floats = bench_is(&r, "chain") ? 3 * m : 2 * m * n;
+    return traffic_measure((size_t)(floats * sizeof(float) / 2), 1);
 }

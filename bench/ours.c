@@ -11,7 +11,7 @@ typedef struct job {
     ig_program *program;
     const void *in[4];
     void *out[1], *ws;
-    ig_tensor *x, *y, *w[4]; /* eager operands; weights of the network */
+    ig_tensor *x, *y, *w[4]; /* eager operands; weights */
 } job;
 
 static void ours_must(ig_status s) {
@@ -50,11 +50,17 @@ static ig_tensor *ours_digits(const job *j, ig_tensor *x) {
     return ig_softmax(ig_add(ig_matmul(h, j->w[2]), j->w[3]), -1);
 }
 
+/* A layer with its residual connection: gelu(x w + b) + y. */
+static ig_tensor *ours_dense(const job *j, ig_tensor *x, ig_tensor *y) {
+    return ig_add(ig_gelu(ig_add(ig_matmul(x, j->w[0]), j->w[1])), y);
+}
+
 static void record(void *user, ig_tensor *const *in, ig_tensor **out) {
     const job *j = user;
     const bench_row *r = j->row;
-    out[0] = bench_is(r, "gemm")        ? ours_gemm(r, in[0], in[1])
-             : bench_is(r, "gemv")      ? ig_matmul(in[0], in[1])
+    out[0] = bench_is(r, "gemm")        ? ours_gemm(r, in[0], r->w ? j->w[0] : in[1])
+             : bench_is(r, "gemv")      ? ig_matmul(r->w ? j->w[0] : in[0], in[!r->w])
+             : bench_is(r, "dense")     ? ours_dense(j, in[0], in[1])
              : bench_is(r, "chain")     ? ours_chain(in[0], in[1])
              : bench_is(r, "softmax")   ? ig_softmax(in[0], -1)
              : bench_is(r, "layernorm") ? ours_layernorm(in[0])
@@ -83,13 +89,22 @@ static int ours_arguments(job *j, ig_tensor **in, int64_t *out_) {
     if (bench_is(r, "gemm")) {
         in[0] = ours_tensor(r->ta ? ours_matrix(b, k, m) : ours_matrix(b, m, k));
         in[1] = ours_tensor(r->tb ? ours_matrix(b, n, k) : ours_matrix(b, k, n));
+        if (r->w) j->w[0] = ig_name(in[1], "w");
         *out_ *= b;
+        return 2 - r->w;
+    }
+    if (bench_is(r, "dense")) {
+        in[0] = ours_tensor(IG_DIMS(m, k)), in[1] = ours_tensor(IG_DIMS(m, n));
+        j->w[0] = ig_name(ours_tensor(IG_DIMS(k, n)), "w");
+        j->w[1] = ig_name(ours_tensor(IG_DIMS(n)), "b");
         return 2;
     }
     if (bench_is(r, "gemv")) { /* m x n matrix */
-        in[0] = ours_tensor(IG_DIMS(m, n)), in[1] = ours_tensor(IG_DIMS(n));
+        ig_tensor *a = ours_tensor(IG_DIMS(m, n)), *x = ours_tensor(IG_DIMS(n));
+        if (r->w) j->w[0] = ig_name(a, "w");
+        in[0] = r->w ? x : a, in[1] = x;
         *out_ = m;
-        return 2;
+        return 2 - r->w;
     }
     if (bench_is(r, "chain")) {
         in[0] = ours_tensor(IG_DIMS(m)), in[1] = ours_tensor(IG_DIMS(m));

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""run.py BUILD [--rounds N] [--only TEXT] [--out FOLDER] [--quick] - every row of the benchmarks, ours beside the peers.
+"""run.py BUILD [--rounds N] [--only TEXT] [--out FOLDER] [--quick] [--without NAMES] - every row of the benchmarks, ours beside the peers.
 
 Each contender runs alone in its own process, its thread variables set before it starts; contenders take turns, round by
 round; a cell is the median over the rounds.  A peer that is not installed, or does not do a row, is an empty cell.
@@ -22,7 +22,7 @@ LIMIT_S = 300  # for one process
 
 # What a C peer needs to build: include folders are the compiler's own.
 C_PEERS = {"openblas": ["-lopenblas"], "onednn": ["-ldnnl"], "libxsmm": ["-lxsmm", "-lopenblas", "-lm"]}
-PY_PEERS = ["numpy", "torch", "jax", "onnxruntime"]
+PY_PEERS = ["numpy", "torch", "torch.compile", "jax", "onnxruntime"]
 VECTOR_PEERS = ["sleef", "libmvec"]
 
 GEMM = [f"gemm:{n}x{n}x{n}" for n in (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)]
@@ -30,23 +30,32 @@ GEMM += [f"gemm:{m}x{n}x{k}" for n, k in ((768, 768), (3072, 768)) for m in (1, 
 GEMM += ["gemm:64x768x768", "gemm:128x768x768", "gemm:128x3072x768", "gemm:128x768x3072", "gemm:512x3072x768"]
 GEMM += ["gemm:256x256x256:tb", "gemm:256x256x256:ta", "gemm:128x768x768:tb", "gemm:37x53x71", "gemm:100x100x100"]
 GEMM += ["gemm:64x64x64:b16", "gemm:128x64x128:b12", "gemm:128x128x64:tb:b12"]
+FLAT = [r for r in GEMM if ":b" not in r]
+GEMV = [f"gemv:{n}{w}" for w in ("", ":w") for n in ("768x768", "3072x768", "4096x4096")]
+DENSE = ["128x768x768", "128x3072x768", "128x768x3072", "512x3072x768"]
+NORMS = ["chain:1048576", "softmax:16384x1024", "layernorm:16384x1024", "rmsnorm:16384x1024", "softmax:64x1024"]
 GROUPS = [  # title, threads, rows
     ("GEMM f32, 1 thread", 1, GEMM),
-    ("GEMM f32, 2 threads", 2, [r for r in GEMM if ":b" not in r]),
-    ("Matrix times vector f32, 1 thread", 1, ["gemv:768x768", "gemv:3072x768", "gemv:4096x4096"]),
-    ("Fused chains and norms f32, 1 thread", 1,
-     ["chain:1048576", "softmax:16384x1024", "layernorm:16384x1024", "rmsnorm:16384x1024", "softmax:64x1024"]),
+    ("GEMM f32, constant weights, 1 thread", 1, [r + ":w" for r in FLAT]),
+    ("GEMM f32, 2 threads", 2, FLAT),
+    ("GEMM f32, constant weights, 2 threads", 2, [r + ":w" for r in FLAT]),
+    ("Matrix times vector f32, 1 thread", 1, GEMV),
+    ("Matrix times vector f32, 2 threads", 2, GEMV),
+    ("gelu(x w + b) + residual f32, constant weights, 1 thread", 1, ["dense:" + d for d in DENSE]),
+    ("Deep dot products f32, 1 thread", 1, ["gemm:1x1x8192", "gemm:1x1x65536"]),
+    ("Fused chains and norms f32, 1 thread", 1, NORMS),
+    ("Fused chains and norms f32, 2 threads", 2, NORMS),
     ("Functions f32 in L1, 1 thread", 1,
      [f"{f}:4096" for f in ("exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "erf", "pow", "atan2", "sigmoid", "gelu")]),
     ("Calls, 1 thread", 1, ["add:8", "digits:1"]),
 ]
 FUNCTIONS = {r for t, _, rows in GROUPS if t.startswith("Functions") for r in rows}
 QUICK = ["gemm:64x64x64", "gemm:512x512x512", "gemm:8x768x768", "gemm:128x768x768", "gemv:768x768", "chain:1048576",
-         "softmax:64x1024", "exp:4096", "add:8", "digits:1"]
+         "gemm:128x768x768:w", "dense:128x768x768", "softmax:64x1024", "exp:4096", "add:8", "digits:1"]
 
 
 def options():
-    o = {"rounds": 5, "only": "", "out": os.path.join(ROOT, "build-bench", "report"), "quick": False}
+    o = {"rounds": 5, "only": "", "without": "", "out": os.path.join(ROOT, "build-bench", "report"), "quick": False}
     args, build = sys.argv[1:], None
     while args:
         a = args.pop(0)
@@ -105,7 +114,7 @@ def build_peers(build):
     venv = os.path.join(ROOT, "build-bench", "venv", "bin", "python")
     python = python or (venv if os.path.exists(venv) else sys.executable)
     for name in PY_PEERS:
-        if subprocess.run([python, "-c", "import " + name], capture_output=True).returncode == 0:
+        if subprocess.run([python, "-c", "import " + name.split(".")[0]], capture_output=True).returncode == 0:
             found[name] = [python, os.path.join(HERE, "peers", "python.py"), name]
     return found
 
@@ -143,7 +152,8 @@ def measure(rows, threads, o, peers, raw, infos, notes):
     env = environment(threads)
     out = {}
     for row in rows:
-        names = ["ours", "limit", *C_PEERS, *PY_PEERS, *VECTOR_PEERS]
+        left_out = o["without"].split(",")
+        names = [n for n in ("ours", "limit", *C_PEERS, *PY_PEERS, *VECTOR_PEERS) if n not in left_out]
         times = {}
         gone = set()
         for r in range(o["rounds"]):
@@ -169,7 +179,7 @@ def unit(row, seconds):
     """The customary figure of a row: GFLOP/s, ns an element, or microseconds."""
     m = re.match(r"(\w+):(\d+)(?:x(\d+))?(?:x(\d+))?", row)
     batch = re.search(r":b(\d+)", row)
-    if m[1] == "gemm":
+    if m[1] in ("gemm", "dense"):
         return f"{2 * int(m[2]) * int(m[3]) * int(m[4]) * int(batch[1] if batch else 1) / seconds * 1e-9:.1f} GF"
     if row in FUNCTIONS:
         return f"{seconds * 1e9:.3f} ns"
@@ -200,6 +210,34 @@ def table(rows, cells):
                      "".join((unit(r, c[n]) if n in c else "") + " | " for n in names) +
                      (f"{ratio_text(s / c['ours'])} ({name}) |" if name else " |"))
     return lines
+
+
+def summary(rows, cells):
+    """Geometric mean and worst of the ratios to the best peer."""
+    ratios = {r: best_peer(cells[r])[1] / cells[r]["ours"] for r in rows if "ours" in cells[r] and best_peer(cells[r])[1]}
+    if not ratios:
+        return []
+    worst = min(ratios, key=ratios.get)
+    return ["", f"Best peer / ours: geometric mean {statistics.geometric_mean(ratios.values()):.2f}, worst "
+            f"{ratios[worst]:.2f} ({worst}), {sum(x < 1 - PARITY for x in ratios.values())} of {len(ratios)} rows lost."]
+
+
+def epilogues(results):
+    """What bias, gelu and residual add to the product with the same weights."""
+    times = {r: c["ours"] for title, rows, cells in results if ", 1 thread" in title
+             for r, c in cells.items() if "ours" in c}
+    pairs = [(r, r.replace("dense:", "gemm:") + ":w") for r in times if r.startswith("dense:")]
+    lines = [f"| {r} | {unit(r, times[r])} | {unit(plain, times[plain])} | {times[r] / times[plain]:.2f} |"
+             for r, plain in pairs if plain in times]
+    return ["## Epilogues", "", "| row | with bias, gelu, residual | plain product | time / plain |", "|---|---|---|---|",
+            *lines, ""] if lines else []
+
+
+def compile_table(o):
+    """bench/compile's own table, as it prints it."""
+    p = subprocess.run([os.path.join(o["build"], "bench", "compile"), str(max(o["rounds"], 5))], capture_output=True,
+                       text=True, cwd=ROOT)
+    return ["## Compile time", "", p.stdout.strip() if p.returncode == 0 else "failed: " + p.stderr.strip(), ""]
 
 
 def svg(results):
@@ -242,7 +280,8 @@ def report(o, results, infos, notes, started):
              "A ratio above 1 means that ours is faster; `=` is parity (within 5 %), bold is a loss. An empty cell: the peer is",
              "not installed or does not do the row. \"Of the limit\": the measured FMA peak (GEMM) or a copy of the same bytes.", ""]
     for title, rows, cells in results:
-        lines += [f"## {title}", "", *table(rows, cells), ""]
+        lines += [f"## {title}", "", *table(rows, cells), *summary(rows, cells), ""]
+    lines += epilogues(results) + (compile_table(o) if "compile".startswith(o["only"]) else [])
     lines += ["![ratios](ratios.svg)", "", "## Contenders", "", "| contender | version | ISA it ran |", "|---|---|---|"]
     lines += [f"| {n} | {i.get('version', '')} | {i.get('isa', '')} |" for n, i in sorted(infos.items())]
     names = ["BENCH_THREADS", "IG_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "XLA_FLAGS"]

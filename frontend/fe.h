@@ -166,6 +166,10 @@ void fe_buf_retain(fe_buf *b);
 void fe_buf_release(ig_session *s, fe_buf *b);
 /* Move a tensor to another scope's list. */
 void fe_move(ig_tensor *t, fe_scope *to);
+/* A product of extents: wrapping, as those of an empty tensor may be anything. */
+static inline int64_t fe_wrap_mul(int64_t a, int64_t b) {
+    return (int64_t)((uint64_t)a * (uint64_t)b);
+}
 /* Give a handle the value of v (same type and shape). */
 void fe_rebind(fe_call *c, ig_tensor *t, ig_tensor *v);
 static inline bool fe_same_shape(const ig_tensor *a, const ig_tensor *b) {

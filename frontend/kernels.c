@@ -6,6 +6,7 @@
  * or a form without a kernel is left to the reference, which gives the same bits. */
 #include "codegen/eager/eager.h"
 #include "frontend/fe.h"
+#include "runtime/kernel_abi.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,21 +21,16 @@ void fe_kernels_choose(ig_session *s) {
     }
 }
 
-#define POOL_PS INT64_C(2000000) /* from here on the pool may think about splitting */
-
 void fe_launch(ig_kernel kernel, void *const *bufs, const int64_t *dims, int64_t rows, int64_t ps) {
     const ig_exec *pool;
     if (rows <= 0) return;
-    if (ps < POOL_PS || rows == 1) {
+    if (ps < RT_WORTH_PS || rows == 1) {
         kernel(bufs, dims, 0, rows);
         return;
     }
     pool = ig_pool_exec();
     pool->run(pool, kernel, bufs, dims, rows, ps);
 }
-
-/* Products of extents: wrapping, as those of an empty tensor may be anything. */
-static int64_t kernels_mul(int64_t a, int64_t b) { return (int64_t)((uint64_t)a * (uint64_t)b); }
 
 /* --- Elementwise ---------------------------------------------------------------------------- */
 
@@ -51,7 +47,7 @@ static void box_add(kernels_box *b, int nin, int64_t dim, const int64_t *stride)
     bool joins = top >= 0;
     if (dim == 1) return;
     for (int k = 0; k < nin && joins; k++)
-        joins = stride[k] == kernels_mul(b->stride[k][top], b->dim[top]);
+        joins = stride[k] == fe_wrap_mul(b->stride[k][top], b->dim[top]);
     if (joins) {
         b->dim[top] *= dim;
         return;
@@ -70,7 +66,7 @@ static void box_init(kernels_box *b, int rank, const int64_t *dim, int nin, ig_t
         for (int k = 0; k < nin; k++) {
             int64_t d = i <= in[k]->rank ? in[k]->dim[in[k]->rank - i] : 1;
             stride[k] = d == 1 ? 0 : own[k];
-            own[k] = kernels_mul(own[k], d);
+            own[k] = fe_wrap_mul(own[k], d);
         }
         box_add(b, nin, dim[rank - i], stride);
     }
@@ -87,7 +83,7 @@ typedef struct ew_call {
 } ew_call;
 
 /* Find the kernel of a form.  Where only the first operand is a scalar, and the op commutes, there
- * is one for the operands swapped: with_ tells to swap. */
+ * is one for the operands swapped: *swap_ tells to swap. */
 static bool ew_find(ew_call *e, const cg_eager_level *l, int row, ir_opcode op, int form,
                     bool *swap_) {
     *swap_ = form == 1 && ir_op_tab[op].commutes;
@@ -105,7 +101,7 @@ static void ew_run_row(ew_call *e, int64_t n) {
     dims[0] = 1;
     dims[1] = n;
     for (int k = 0; k < e->nin; k++) dims[2 + k] = 0;
-    if (rows > 1 && n > POOL_PS / e->ps) {
+    if (rows > 1 && n > RT_WORTH_PS / e->ps) {
         dims[0] = rows;
         dims[1] = EW_CHUNK;
         for (int k = 0; k < e->nin; k++) dims[2 + k] = e->form >> k & 1 ? 0 : EW_CHUNK;
@@ -244,7 +240,7 @@ static kernels_lines lines_around(const ig_tensor *t, int first, int end) {
     kernels_lines r = {{1, 1, 1}};
     for (int i = 0; i < t->rank; i++) {
         int64_t *d = &r.dims[i < first ? 0 : i < end ? 1 : 2];
-        *d = kernels_mul(*d, t->dim[i]);
+        *d = fe_wrap_mul(*d, t->dim[i]);
     }
     return r;
 }
@@ -322,7 +318,7 @@ typedef struct kernels_ein {
 static void vars_add(kernels_vars *s, const kernels_ein *e, uint8_t var) {
     if (e->extent[var] == 1) return;
     s->v[s->n++] = var;
-    s->extent = kernels_mul(s->extent, e->extent[var]);
+    s->extent = fe_wrap_mul(s->extent, e->extent[var]);
 }
 
 /* Where a variable is used: bit 0, 1: operands, bit 2: the result; 8: twice in one of them. */

@@ -16,8 +16,6 @@ typedef struct move_box {
     int64_t dim[IG_MAX_RANK], from[IG_MAX_RANK], to[IG_MAX_RANK];
 } move_box;
 
-static int64_t move_mul(int64_t a, int64_t b) { return (int64_t)((uint64_t)a * (uint64_t)b); }
-
 /* The box of a shape whose axes have these strides. */
 static move_box move_join(size_t size, int rank, const int64_t *dim, const int64_t *from,
                           const int64_t *to) {
@@ -25,9 +23,9 @@ static move_box move_join(size_t size, int rank, const int64_t *dim, const int64
     for (int i = rank - 1; i >= 0; i--) {
         int top = b.rank - 1;
         if (dim[i] == 1) continue;
-        if (top >= 0 && from[i] == move_mul(b.from[top], b.dim[top]) &&
-            to[i] == move_mul(b.to[top], b.dim[top])) {
-            b.dim[top] = move_mul(b.dim[top], dim[i]);
+        if (top >= 0 && from[i] == fe_wrap_mul(b.from[top], b.dim[top]) &&
+            to[i] == fe_wrap_mul(b.to[top], b.dim[top])) {
+            b.dim[top] = fe_wrap_mul(b.dim[top], dim[i]);
             continue;
         }
         b.dim[b.rank] = dim[i];
@@ -123,8 +121,8 @@ static void move_cut(move_box *b) {
     while (part > 1 && b->dim[0] % part) part /= 2;
     if (b->rank != 1 || b->dim[0] < 16 * MOVE_PART || part < 1024) return;
     b->dim[1] = b->dim[0] / part;
-    b->from[1] = move_mul(b->from[0], part);
-    b->to[1] = move_mul(b->to[0], part);
+    b->from[1] = fe_wrap_mul(b->from[0], part);
+    b->to[1] = fe_wrap_mul(b->to[0], part);
     b->dim[0] = part;
     b->rank = 2;
 }
@@ -137,7 +135,7 @@ static void move_copy(move_box b, const void *from, void *to) {
     memcpy(&buf[0], &from, sizeof from); /* only read */
     buf[1] = to;
     move_cut(&b);
-    for (int i = 0; i < b.rank; i++) count = move_mul(count, b.dim[i]);
+    for (int i = 0; i < b.rank; i++) count = fe_wrap_mul(count, b.dim[i]);
     if (!count) return;
     if (!b.rank) b.rank = 1, b.dim[0] = 1, b.from[0] = b.to[0] = 1;
     for (int i = 1; i < b.rank && (b.from[0] > 1 || b.from[0] < -1); i++)
@@ -195,8 +193,8 @@ static void move_pad(const ir_attr_pad *a, const ir_tensor *x, const ir_tensor *
     move_read(value, 0, still, y);
     ir_ref_strides(y, stride);
     for (int i = 0; i < y->rank; i++) {
-        at += move_mul(a->lo.d[i], stride[i]);
-        stride[i] = move_mul(a->interior.v[i] + 1, stride[i]);
+        at += fe_wrap_mul(a->lo.d[i], stride[i]);
+        stride[i] = fe_wrap_mul(a->interior.v[i] + 1, stride[i]);
     }
     move_write(x, y, at, stride);
 }
@@ -207,7 +205,7 @@ static void move_concat(const ir_attr_axis *a, int nin, ig_tensor *const *in, co
     for (int k = 0; k < nin; k++) {
         ir_tensor x = fe_ir_tensor(in[k]);
         move_write(&x, y, at, stride);
-        at += move_mul(x.dim[a->axis], stride[a->axis]);
+        at += fe_wrap_mul(x.dim[a->axis], stride[a->axis]);
     }
 }
 

@@ -79,12 +79,12 @@ static void verify_bad_types(verifier *v, int inv, const char *what, const ir_ty
 
 /* Whether every symbol of a dim is declared; explicit stack, as dims nest. */
 static bool verify_dim(const verifier *v, ir_dim d) {
-    ir_dim todo[2 * IR_MAX_NEST + 2];
+    ir_dim stack[2 * IR_MAX_NEST + 2];
     int n = 0;
-    todo[n++] = d;
+    stack[n++] = d;
     while (n) {
         const ir_dim_term *term;
-        d = todo[--n];
+        d = stack[--n];
         if (d == IR_DIM_BAD) return false;
         if (ir_dim_is_const(d)) continue;
         uint32_t nterm = ir_dim_terms(v->m, d, &term);
@@ -96,9 +96,9 @@ static bool verify_dim(const verifier *v, ir_dim d) {
                     if (a->sym >= v->m->symbols.n) return false;
                     continue;
                 }
-                if (n + 2 > (int)(sizeof todo / sizeof todo[0])) return true;
-                todo[n++] = a->a;
-                todo[n++] = a->b;
+                if (n + 2 > (int)(sizeof stack / sizeof stack[0])) return true;
+                stack[n++] = a->a;
+                stack[n++] = a->b;
             }
     }
     return true;

@@ -8,6 +8,10 @@
  * the default floating-point environment on entry when it is not set, and restores it (numerics
  * rule 14). */
 
+/* Picoseconds that a launch must be estimated to take before it is split: two parts, each ten
+ * times what handing it to a thread costs (pool.c). */
+#define RT_WORTH_PS INT64_C(2000000)
+
 /* The host program of an image, symbol "<entry>".  Results: 0, or an rt_host_code. */
 typedef int32_t (*rt_host_fn)(const void *const *in, void *const *out, const int64_t *dims,
                               void *ws, const ig_exec *exec, const void *const *weights);

@@ -24,6 +24,7 @@
 #include "ingot/threads.h"
 #include "runtime/base/status.h"
 #include "runtime/fpenv.h"
+#include "runtime/kernel_abi.h"
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -37,14 +38,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#define POOL_PART_PS  1000000 /* a part worth posting: ten times what posting costs */
-#define POOL_WORTH_PS (2 * POOL_PART_PS)
-#define POOL_WAKE_NS  50000 /* to wake a thread */
-#define POOL_WAKE_PS  (POOL_WAKE_NS * INT64_C(1000))
-#define POOL_SPIN_US  2000              /* covers a stretch of serial work between two launches */
-#define POOL_STACK    ((size_t)2 << 20) /* kernels use up to 256 KiB */
-#define POOL_PAUSES   32                /* between two looks at the clock: about a microsecond */
-#define POOL_LINE     128               /* cache lines come in pairs */
+#define POOL_PART_PS (RT_WORTH_PS / 2) /* a part worth posting */
+#define POOL_WAKE_NS 50000             /* to wake a thread */
+#define POOL_WAKE_PS (POOL_WAKE_NS * INT64_C(1000))
+#define POOL_SPIN_US 2000              /* covers a stretch of serial work between two launches */
+#define POOL_STACK   ((size_t)2 << 20) /* kernels use up to 256 KiB */
+#define POOL_PAUSES  32                /* between two looks at the clock: about a microsecond */
+#define POOL_LINE    128               /* cache lines come in pairs */
 
 enum { POOL_FREE, POOL_POSTED, POOL_RUNNING, POOL_AWAITED, POOL_ASLEEP, POOL_STOP };
 
@@ -429,7 +429,7 @@ static void pool_run(const ig_exec *self, ig_kernel kernel, void *const *bufs, c
     pool_part whole = {kernel, bufs, dims, 0, n};
     pool_plan plan = {.n = n};
     (void)self;
-    if (ps < POOL_WORTH_PS || n < 2 ||
+    if (ps < RT_WORTH_PS || n < 2 ||
         atomic_load_explicit(&pool.threads, memory_order_relaxed) == 1 || !pool_try_lock()) {
         pool_call(&whole);
         return;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""python.py MODULE ROW - numpy, torch, jax or onnxruntime as a contender (protocol: bench/contender.h)."""
+"""python.py MODULE ROW - numpy, torch, torch.compile, jax or onnxruntime as a contender (protocol: bench/contender.h)."""
 import importlib
 import os
 import re
@@ -46,6 +46,8 @@ def arrays(np, row):
         return make(*b, *((k, m) if flags["ta"] else (m, k))), make(*b, *((n, k) if flags["tb"] else (k, n)))
     if what == "gemv":
         return make(m, n), make(n)
+    if what == "dense":
+        return make(m, k), make(m, n), make(k, n), make(n)
     if what in ("chain", "add"):
         return make(m), make(m)
     if what == "digits":
@@ -62,6 +64,7 @@ def expression(what, flags, swap, lib):
     return {"gemm": gemm, "gemv": lambda a, b: a @ b, "add": lambda a, b: a + b,
             "chain": lambda x, y: chain(x, y, lib["maximum"]), "softmax": lib.get("softmax"),
             "layernorm": lambda x: layernorm(x, lib["mean"], lib["rsqrt"]),
+            "dense": lambda x, y, w, b: lib["gelu"](x @ w + b) + y,
             "rmsnorm": lambda x: x * lib["rsqrt"](lib["mean"](x * x) + 1e-5),
             "digits": lambda x, a, b, c, d: lib["softmax"](lib["relu"](x @ a + b) @ c + d)}[what]
 
@@ -76,28 +79,52 @@ def run_numpy(np, row):
     measure(lambda: fn(*args))
 
 
-def run_torch(torch, row):
+TORCH_COMPILED = ("chain", "softmax", "layernorm", "rmsnorm", "dense", "digits")
+
+
+def run_torch(torch, row, compiled=False):
     import numpy as np
+    if compiled and row[0] not in TORCH_COMPILED:
+        sys.exit(SKIP)
     torch.set_num_threads(int(os.environ.get("BENCH_THREADS", "1")))
     torch.set_grad_enabled(False)
     print("info isa", torch.backends.cpu.get_cpu_capability())
     F = torch.nn.functional
     lib = {"maximum": torch.maximum, "softmax": lambda x: torch.softmax(x, -1), "mean": lambda x: x.mean(-1, keepdim=True),
-           "rsqrt": torch.rsqrt, "relu": torch.relu}
+           "rsqrt": torch.rsqrt, "relu": torch.relu, "gelu": F.gelu}
     fn = expression(row[0], row[2], lambda x: x.transpose(-1, -2), lib)
     if row[0] == "layernorm":
         fn = lambda x: F.layer_norm(x, x.shape[-1:])
     args = [torch.from_numpy(a) for a in arrays(np, row)]
-    if row[0] in ("chain", "rmsnorm") and os.environ.get("BENCH_TORCH_COMPILE"):
+    if row[0] in ("digits", "dense"):
+        fn, args = frozen(torch, fn, args, {"digits": 1, "dense": 2}[row[0]])
+    if compiled:
+        import torch._inductor.config
+        torch._inductor.config.freezing = True
         fn = torch.compile(fn)
+    elif row[0] == "digits":
+        fn = torch.jit.freeze(torch.jit.trace(fn.eval(), args))
     measure(lambda: fn(*args))
+
+
+def frozen(torch, fn, args, n):
+    """The row as a module with its weights as parameters, and the n arguments that are none."""
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = torch.nn.ParameterList([torch.nn.Parameter(a, requires_grad=False) for a in args[n:]])
+
+        def forward(self, *x):
+            return fn(*x, *self.w)
+    return Net().eval(), args[:n]
 
 
 def run_jax(jax, row):
     import numpy as np
     jnp = jax.numpy
     lib = {"maximum": jnp.maximum, "softmax": lambda x: jax.nn.softmax(x, -1), "mean": lambda x: x.mean(-1, keepdims=True),
-           "rsqrt": jax.lax.rsqrt, "relu": lambda x: jnp.maximum(x, 0)}
+           "rsqrt": jax.lax.rsqrt, "relu": lambda x: jnp.maximum(x, 0),
+           "gelu": lambda x: jax.nn.gelu(x, approximate=False)}
     fn = expression(row[0], row[2], lambda x: jnp.swapaxes(x, -1, -2), lib)
     if row[0] != "add":
         fn = jax.jit(fn)
@@ -106,24 +133,38 @@ def run_jax(jax, row):
 
 
 def run_onnxruntime(ort, row):
-    if row[0] != "digits":
+    """Rows with constant weights: what a deployed model would run."""
+    what, (m, n, k), flags = row
+    if what not in ("digits", "dense") and not (what == "gemm" and flags["w"] and flags["b"] == 1):
         sys.exit(SKIP)
     import numpy as np
     import onnx
     from onnx import TensorProto, helper, numpy_helper
-    x, *w = arrays(np, row)
-    names = ["w1", "b1", "w2", "b2"]
-    nodes = [helper.make_node("Gemm", ["x", "w1", "b1"], ["h"]), helper.make_node("Relu", ["h"], ["r"]),
-             helper.make_node("Gemm", ["r", "w2", "b2"], ["s"]), helper.make_node("Softmax", ["s"], ["y"], axis=-1)]
-    graph = helper.make_graph(nodes, "digits", [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(x.shape))],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [x.shape[0], 10])],
-                              [numpy_helper.from_array(a, n) for a, n in zip(w, names)])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
-    model.ir_version = 8
+    arg = arrays(np, row)
+    if what == "gemm" and flags["ta"]:
+        sys.exit(SKIP)
+    names, nodes = {
+        "gemm": (["x", "w"], [helper.make_node("Gemm", ["x", "w"], ["y"], transB=int(flags["tb"]))]),
+        "dense": (["x", "r", "w", "b"],
+                  [helper.make_node("Gemm", ["x", "w", "b"], ["h"]), helper.make_node("Gelu", ["h"], ["g"]),
+                   helper.make_node("Add", ["g", "r"], ["y"])]),
+        "digits": (["x", "w1", "b1", "w2", "b2"],
+                   [helper.make_node("Gemm", ["x", "w1", "b1"], ["h"]), helper.make_node("Relu", ["h"], ["r"]),
+                    helper.make_node("Gemm", ["r", "w2", "b2"], ["s"]), helper.make_node("Softmax", ["s"], ["y"], axis=-1)]),
+    }[what]
+    inputs = 2 if what == "dense" else 1
+    shape = [m, 10 if what == "digits" else n]
+    graph = helper.make_graph(nodes, what, [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(a.shape))
+                                            for name, a in zip(names[:inputs], arg)],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+                              [numpy_helper.from_array(a, name) for name, a in zip(names[inputs:], arg[inputs:])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    model.ir_version = 9
     options = ort.SessionOptions()
     options.intra_op_num_threads = int(os.environ.get("BENCH_THREADS", "1"))
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    measure(lambda: session.run(None, {"x": x}))
+    feed = dict(zip(names[:inputs], arg))
+    measure(lambda: session.run(None, feed))
 
 
 def main():
@@ -131,13 +172,16 @@ def main():
     m = re.match(r"([a-z0-9_]+):(\d+)(?:x(\d+))?(?:x(\d+))?", text)
     batch = re.search(r":b(\d+)", text)
     row = (m[1], [int(g or 1) for g in m.groups()[1:]],
-           {"ta": ":ta" in text, "tb": ":tb" in text, "b": int(batch[1]) if batch else 1})
+           {"ta": ":ta" in text, "tb": ":tb" in text, "w": ":w" in text, "b": int(batch[1]) if batch else 1})
     try:
-        module = importlib.import_module(name)
+        module = importlib.import_module(name.split(".")[0])
     except ImportError:
         sys.exit(SKIP)
     print("info version", module.__version__)
-    globals()["run_" + name](module, row)
+    if name == "torch.compile":
+        run_torch(module, row, compiled=True)
+    else:
+        globals()["run_" + name](module, row)
 
 
 main()

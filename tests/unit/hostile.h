@@ -1,34 +1,17 @@
-/* hostile.h - for the tests of readers: an allocator that counts and fails, the golden texts,
+/* hostile.h - for the tests of readers: the bound of their memory, the golden texts,
  * and random damage. */
 #ifndef TESTS_HOSTILE_H
 #define TESTS_HOSTILE_H
 #include "ir/ir.h"
 #include "runtime/base/container.h"
+#include "tests/unit/suite.h"
 #include <check.h>
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* --- Counting --------------------------------------------------------------------------------- */
-
-/* fail: the number of the request that fails, -1 for none */
-typedef struct hostile_count {
-    size_t live, peak;
-    long at, fail;
-} hostile_count;
-
-static inline void *hostile_resize(void *user, void *p, size_t old_size, size_t new_size,
-                                   size_t align) {
-    hostile_count *c = user;
-    const ig_allocator *libc = ig_allocator_default();
-    if (new_size && c->at++ == c->fail) return NULL;
-    void *q = libc->resize(libc->user, p, old_size, new_size, align);
-    if (new_size && !q) return NULL;
-    c->live += new_size - (p ? old_size : 0);
-    if (c->live > c->peak) c->peak = c->live;
-    return q;
-}
+/* --- Memory ----------------------------------------------------------------------------------- */
 
 /* A reader of n bytes kept to its bound (docs/format.md, docs/ir-text.md). */
 static inline void hostile_check_peak(const char *what, size_t n, size_t peak) {

@@ -5,6 +5,7 @@
 #include "ingot/base.h"
 #include <check.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 /* Run all cases of a suite; main's result. */
@@ -17,9 +18,10 @@ static inline int suite_run(Suite *s) {
     return failed != 0;
 }
 
-/* An allocator that fails from request `fail` on and counts the bytes alive. */
+/* An allocator that counts the bytes alive, and fails from request `fail` on, or that one only. */
 typedef struct counting {
     long at, fail;
+    bool once;
     size_t live, peak;
 } counting;
 
@@ -27,7 +29,8 @@ static inline void *counting_resize(void *user, void *p, size_t old_size, size_t
                                     size_t align) {
     counting *c = user;
     const ig_allocator *libc = ig_allocator_default();
-    if (new_size && c->at++ >= c->fail) return NULL;
+    long at = new_size ? c->at++ : -1;
+    if (c->once ? at == c->fail : at >= c->fail) return NULL;
     void *q = libc->resize(libc->user, p, old_size, new_size, align);
     if (new_size && !q) return NULL;
     c->live += new_size - (p ? old_size : 0);

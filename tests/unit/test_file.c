@@ -67,8 +67,8 @@ static void check_same(const ir_module *a, const ir_module *b, unsigned flags) {
 /* Load whatever it is: an error with a text, or a verified module that is saved and loaded again
  * unchanged. */
 static bool try_load(const void *bytes, size_t n) {
-    hostile_count c = {.fail = -1};
-    ig_allocator a = {hostile_resize, &c};
+    counting c = COUNTING(LONG_MAX);
+    ig_allocator a = {counting_resize, &c};
     ir_module *m, *back;
     ig_status s = ir_load(&a, bytes, n, &m);
     size_t peak = c.peak;
@@ -287,8 +287,8 @@ START_TEST(large_weights_cost_their_size) {
     ck_assert_ptr_null(ir_module_new(A(), "m", &m));
     ck_assert_ptr_null(ir_add_weight(m, "w", ir_tensor_type(IG_f32, 1, &n), data, false));
     rt_str file = saved(m);
-    hostile_count c = {.fail = -1};
-    ig_allocator a = {hostile_resize, &c};
+    counting c = COUNTING(LONG_MAX);
+    ig_allocator a = {counting_resize, &c};
     ck_assert_ptr_null(ir_load(&a, file.data, file.n, &back));
     ck_assert_uint_lt(c.peak, file.n + 65536);
     ir_module_free(back);
@@ -568,12 +568,12 @@ END_TEST
 START_TEST(failing_allocations) {
     for (int i = 0; i < hostile_n; i++) {
         for (long fail = 0;; fail++) {
-            hostile_count c = {.fail = -1};
-            ig_allocator a = {hostile_resize, &c};
+            counting c = COUNTING(LONG_MAX);
+            ig_allocator a = {counting_resize, &c};
             ir_module *m, *back = NULL;
             rt_str file;
             ck_assert_ptr_null(ir_parse(&a, "t", hostile_tab[i].text, hostile_tab[i].n, &m));
-            c.at = 0, c.fail = fail;
+            c.at = 0, c.fail = fail, c.once = true;
             rt_str_init(&file, &a);
             ig_status s = ir_save(m, NULL, 0, &file);
             if (!s) s = ir_load(&a, file.data, file.n, &back);

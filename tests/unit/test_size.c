@@ -116,8 +116,8 @@ static void check_same(const ir_module *a, const ir_module *b) {
 
 /* Read it from text or file, and say what it cost. */
 static void check_reading(const ir_module *m, const char *name, bool file, bool locs) {
-    hostile_count c = {.fail = -1};
-    ig_allocator a = {hostile_resize, &c};
+    counting c = COUNTING(LONG_MAX);
+    ig_allocator a = {counting_resize, &c};
     ir_module *back;
     char what[100];
     rt_str s;

@@ -40,8 +40,8 @@ static void check_again(const ir_module *m) {
 /* Parse whatever it is: an error with a text, or a module that prints and reads back.  True when
  * it parsed. */
 static bool try_text(const char *text, size_t n) {
-    hostile_count c = {.fail = -1};
-    ig_allocator a = {hostile_resize, &c};
+    counting c = COUNTING(LONG_MAX);
+    ig_allocator a = {counting_resize, &c};
     ir_module *m;
     ig_status s = ir_parse(&a, "t", text, n, &m);
     bool ok = !s;
@@ -508,8 +508,8 @@ START_TEST(memory_is_bounded) {
         {"module \"", "\\x41", "\" { }"},
         {"module m { kernel @k(%p: bool[]) -> () { ", "kif %p {yield}{yield}", "return } }"}};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
-        hostile_count c = {.fail = -1};
-        ig_allocator a = {hostile_resize, &c};
+        counting c = COUNTING(LONG_MAX);
+        ig_allocator a = {counting_resize, &c};
         size_t n;
         ir_module *m;
         char *text = repeat(texts[i].head, texts[i].part, 99999, texts[i].tail, &n);
@@ -544,8 +544,8 @@ START_TEST(memory_is_bounded_for_distinct_items) {
     static const char *const forms[] = {
         "    %%%ld = neg %%x\n", "    %%%ld = slice %%v lo=[%ld] hi=[%ld] step=[1] : f32[0]\n"};
     for (int form = 0; form < 2; form++) {
-        hostile_count c = {.fail = -1};
-        ig_allocator a = {hostile_resize, &c};
+        counting c = COUNTING(LONG_MAX);
+        ig_allocator a = {counting_resize, &c};
         ir_module *m;
         rt_str s;
         rt_str_init(&s, A());
@@ -565,8 +565,8 @@ END_TEST
 START_TEST(failing_allocations) {
     for (int i = 0; i < hostile_n; i++) {
         for (long fail = 0;; fail++) {
-            hostile_count c = {.fail = fail};
-            ig_allocator a = {hostile_resize, &c};
+            counting c = {.fail = fail, .once = true};
+            ig_allocator a = {counting_resize, &c};
             ir_module *m;
             ig_status s = ir_parse(&a, "t", hostile_tab[i].text, hostile_tab[i].n, &m);
             if (!s) {
