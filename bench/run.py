@@ -78,10 +78,14 @@ def environment(threads):
         env[v] = str(threads)
     env["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=" + ("true" if threads > 1 else "false")
     env["JAX_PLATFORMS"] = "cpu"
-    # A distribution's OpenBLAS may not know a new CPU and fall back to a narrower ISA: never quote that as a win.
-    if "avx512f" in cpu_flags():
-        env.setdefault("OPENBLAS_CORETYPE", "SkylakeX")
+    env.pop("OPENBLAS_CORETYPE", None)
+    env.pop("OPENBLAS_L2_SIZE", None)
     return env
+
+
+def variables_of(name):
+    """A distribution's OpenBLAS may not know a new CPU and fall back to a narrower ISA: never quote that as a win."""
+    return {"OPENBLAS_CORETYPE": "SkylakeX"} if name in ("openblas", "libxsmm") and "avx512f" in cpu_flags() else {}
 
 
 def pin(threads):
@@ -161,7 +165,7 @@ def measure(rows, threads, o, peers, raw, infos, notes):
                 cmd = None if name in gone else command(name, row, o["build"], peers)
                 if not cmd:
                     continue
-                seconds, info, why = run_once(cmd, env, threads)
+                seconds, info, why = run_once(cmd, env | variables_of(name), threads)
                 if seconds is None:
                     gone.add(name)
                     if why:
@@ -284,11 +288,12 @@ def report(o, results, infos, notes, started):
     lines += epilogues(results) + (compile_table(o) if "compile".startswith(o["only"]) else [])
     lines += ["![ratios](ratios.svg)", "", "## Contenders", "", "| contender | version | ISA it ran |", "|---|---|---|"]
     lines += [f"| {n} | {i.get('version', '')} | {i.get('isa', '')} |" for n, i in sorted(infos.items())]
-    names = ["BENCH_THREADS", "IG_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENBLAS_CORETYPE", "XLA_FLAGS"]
+    names = ["BENCH_THREADS", "IG_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "XLA_FLAGS"]
     lines += ["", "## Thread variables", ""]
     for threads in sorted({t for _, t, _ in GROUPS}):
         env = environment(threads)
         lines.append(f"- {threads} thread{'s' if threads > 1 else ''}: " + ", ".join(f"`{n}={env[n]}`" for n in names if n in env))
+    lines += [f"- {n}: " + ", ".join(f"`{k}={v}`" for k, v in variables_of(n).items()) for n in sorted(infos) if variables_of(n)]
     if notes:
         lines += ["", "## What went wrong", ""] + ["- " + n for n in notes]
     open(os.path.join(o["out"], "report.md"), "w").write("\n".join(lines) + "\n")

@@ -70,6 +70,8 @@ def expression(what, flags, swap, lib):
 
 
 def run_numpy(np, row):
+    if row[0] == "dense":
+        sys.exit(SKIP)  # no erf
     def softmax(x):
         e = np.exp(x - x.max(-1, keepdims=True))
         return e / e.sum(-1, keepdims=True)
