@@ -1,5 +1,6 @@
 /* limit.c - the physical limit of a row, measured: how long its multiply-adds take at the FMA peak,
- * or a copy of the bytes it must read and write (a matrix times a vector: reading them).  The same protocol as a contender. */
+ * or a copy of the bytes it must read and write (a matrix times a vector: reading them).  The same
+ * protocol as a contender. */
 #include "bench/contender.h"
 #include <pthread.h>
 #include <stdatomic.h>
