@@ -11,8 +11,9 @@
  * memory: no size has to be known when the kernel is compiled, and none has to divide another.  A
  * last panel is filled up with zeros; chains are independent, so what its extra lanes hold is
  * dropped.  Rows are read where they lie when K is contiguous along them, else packed tile by tile.
- * When the columns' operand is known at compile time (a weight), it is packed then, whole, and the
- * kernel has no packing and needs no second way for few rows.
+ * When the columns' operand is known at compile time (a weight), it is packed then, whole.  What
+ * has nothing to pack, then or because reading the columns where they lie is as good, is
+ * gemm_open.c's; gemm_plan.c decides.
  *
  *     for chunk of (outer axes, columns, rows)               shared out to threads
  *         for block of K                                     totals wait in scratch memory
@@ -36,135 +37,14 @@
 
 #include <string.h>
 
-#define GEMM_CHUNK_BYTES 256 /* columns packed together: with IR_KB rows a quarter of an L2 */
-#define GEMM_ROWS        384 /* of a chunk: packing costs as much as 4 to 8 of them */
-#define GEMM_FEW         8   /* fewer rows do not pay for packing */
-
-#define GEMM_PARTS 4  /* chunks wanted, for threads to share */
-#define GEMM_WIDTH 32 /* columns of a panel, at most */
-/* Of 256 KiB: what is pulled in between has scratch, too. */
-#define GEMM_STACK (INT64_C(240) << 10)
-
-/* --- Roles ---------------------------------------------------------------------------------- */
-
-/* The number of the axis of an operand that carries an axis of the result, or -1. */
-static int gemm_position(const cg_ein *e, int operand, int axis) {
-    for (int j = 0; j < e->rel->in[operand].n; j++)
-        if (e->rel->in[operand].a[j] == e->rel->out.a[axis]) return j;
-    return -1;
-}
-
-/* Lines along `axis` and the axes before it that one operand alone has, in the same order. */
-static gemm_side gemm_find_side(cg_low *l, const cg_ein *e, int operand, int axis) {
-    gemm_side s = {.operand = operand, .first = axis, .last = axis, .lines = e->type->dim[axis]};
-    for (int i = axis - 1; i >= 0; i--) {
-        int at = gemm_position(e, operand, i);
-        if (at < 0 || gemm_position(e, 1 - operand, i) >= 0) break;
-        if (at + 1 != gemm_position(e, operand, i + 1)) break;
-        s.first = i;
-        s.lines = ir_dim_mul(l->k.b.m, s.lines, e->type->dim[i]);
-    }
-    return s;
-}
-
-/* Find rows and columns; false when the contraction is no product of matrices. */
-static bool gemm_roles(cg_low *l, gemm *g) {
-    const cg_ein *e = &g->e;
-    int last = e->type->rank - 1;
-    if (e->rel->nin != 2 || e->rel->monoid != IR_redop_sum || !e->rel->norder) return false;
-    int b = gemm_position(e, 1, last) >= 0, a = 1 - b;
-    if (gemm_position(e, a, last) >= 0) return false;
-    g->col = gemm_find_side(l, e, b, last);
-    g->row = (gemm_side){.operand = a, .first = 0, .last = -1, .lines = 1};
-    for (int i = g->col.first - 1; i >= 0; i--)
-        if (gemm_position(e, a, i) >= 0 && gemm_position(e, b, i) < 0) {
-            g->row = gemm_find_side(l, e, a, i);
-            break;
-        }
-    for (int i = 0; i < g->col.first; i++)
-        if (i < g->row.first || i > g->row.last) g->axis[g->n++] = i;
-    return true;
-}
-
-/* Whether the rows are memory along which K is contiguous, in elements that need no conversion. */
-static bool gemm_rows_lie_well(const cg_low *l, const gemm *g) {
-    const cg_ein *e = &g->e;
-    const ir_axes *a = &e->rel->in[g->row.operand];
-    if (ir_def_op(l->f, ir_op_in(l->f, e->o, (uint32_t)g->row.operand)) || cg_reg(e->d) != e->d)
-        return false;
-    if (a->n < e->rel->norder) return false;
-    for (int v = 0; v < e->rel->norder; v++)
-        if (a->a[a->n - e->rel->norder + v] != e->rel->order[v]) return false;
-    return true;
-}
-
-/* --- Plan ----------------------------------------------------------------------------------- */
-
-bool gemm_columns_lie_well(const cg_low *l, const gemm *g) {
-    const cg_ein *e = &g->e;
-    const ir_axes *b = &e->rel->in[g->col.operand];
-    ir_ref v = ir_op_in(l->f, e->o, (uint32_t)g->col.operand);
-    return !ir_def_op(l->f, v) && !cg_strides(l, v) && cg_reg(e->d) == e->d &&
-           b->a[b->n - 1] == e->rel->out.a[e->type->rank - 1];
-}
-
-/* Whether this nest is the way: a product of a matrix with a vector that lies along K is not. */
-static bool gemm_is_worth(const cg_low *l, const gemm *g) {
-    if (g->e.k == 0) return false;
-    return g->constant || g->row.first <= g->row.last || gemm_columns_lie_well(l, g);
-}
-
-/* How far two panels are apart. */
-static int64_t gemm_depth(const gemm *g) { return g->e.k >= 0 && g->e.k < CG_KB ? g->e.k : CG_KB; }
-
-/* Chunks of equal rows, and enough of them to share out: each packs its columns, unless one follows
- * the other over a single block of K. */
-static void gemm_even(gemm *g) {
-    int64_t lines = g->row.lines, width = g->panels * g->col.width, parts = 1;
-    if (lines < 1) return;
-    if (g->col.lines >= 0) parts = (g->col.lines + width - 1) / width;
-    for (int i = 0; i < g->n && parts < GEMM_PARTS; i++)
-        if (g->e.type->dim[g->axis[i]] > 1) parts *= g->e.type->dim[g->axis[i]];
-    int64_t n = (lines + g->rows - 1) / g->rows;
-    int64_t least = g->height * (g->blocks && !g->constant ? 16 : 4);
-    while (parts * n < GEMM_PARTS && lines / (2 * n) >= least) n *= 2;
-    int64_t each = (lines + n - 1) / n;
-    g->rows = (each + g->height - 1) / g->height * g->height;
-}
-
-bool gemm_plan(cg_low *l, const ir_op *o, bool constant, gemm *g) {
-    int64_t lo, hi;
-    *g = (gemm){.e = cg_ein_begin(l, o), .constant = constant};
-    if (!gemm_roles(l, g) || !gemm_is_worth(l, g)) return false;
-    int bytes = (int)rt_dtype_bytes(cg_reg(g->e.d));
-    g->lanes = l->cpu->vector_bits / 8 / bytes;
-    if (g->lanes > CG_LANES) g->lanes = CG_LANES;
-    g->vectors = l->cpu->tile_vectors;
-    if (g->vectors * g->lanes > GEMM_WIDTH) g->vectors = GEMM_WIDTH / g->lanes;
-    g->height = l->cpu->tile_rows;
-    g->col.width = g->lanes * g->vectors;
-    g->panels = GEMM_CHUNK_BYTES / bytes / g->col.width;
-    if (g->panels < 1) g->panels = 1;
-    ir_dim_range(l->k.b.m, g->e.k, &lo, &hi);
-    g->blocks = hi > CG_KB;
-    ir_dim_range(l->k.b.m, g->row.lines, &lo, &hi);
-    bool few = lo < GEMM_FEW && !constant && gemm_columns_lie_well(l, g);
-    g->direct = few && hi < GEMM_FEW;
-    g->few = few && hi >= GEMM_FEW;
-    g->pack_rows = !gemm_rows_lie_well(l, g);
-    int64_t line = (int64_t)bytes * g->panels * g->col.width, depth = gemm_depth(g);
-    int64_t left = GEMM_STACK - depth * line - depth * bytes * g->height * g->pack_rows;
-    g->rows = left / line < GEMM_ROWS ? left / line : GEMM_ROWS;
-    g->rows = g->rows / g->height * g->height;
-    if (hi < g->rows) g->rows = (hi + g->height - 1) / g->height * g->height;
-    if (g->rows < 1) g->rows = g->height;
-    gemm_even(g);
-    return true;
-}
-
 static void gemm_alloc(cg_low *l, gemm *g) {
     ig_dtype r = cg_reg(g->e.d);
     int64_t line = g->panels * g->col.width;
+    if (g->open) {
+        g->b = l->packed;
+        if (!g->inside) g->total = cg_alloc(&l->k, r, g->height * g->col.width);
+        return;
+    }
     g->b = g->constant ? l->packed : cg_alloc(&l->k, r, gemm_depth(g) * line);
     if (g->pack_rows) g->a = cg_alloc(&l->k, r, gemm_depth(g) * g->height);
     g->total = cg_alloc(&l->k, r, (g->blocks ? g->rows : g->height) * line);
@@ -207,7 +87,7 @@ ir_ref gemm_panel(cg_low *l, const gemm *g, ir_ref p) {
 int gemm_matrices(const gemm *g, ir_dim *dim_, cg_ix *ix_) {
     int n = 0;
     for (int i = 0; i < g->n; i++) {
-        if (gemm_position(&g->e, g->col.operand, g->axis[i]) < 0) continue;
+        if (!cg_ein_has(&g->e, g->col.operand, g->e.rel->out.a[g->axis[i]])) continue;
         dim_[n] = g->e.type->dim[g->axis[i]];
         ix_[n++] = g->ix[g->axis[i]];
     }
@@ -382,8 +262,9 @@ bool cg_gemm_nest(cg_low *l, ir_dim *n_) {
     }
     gemm_alloc(l, &g);
     for (int i = 0; i < g.n; i++) dim[i] = g.e.type->dim[g.axis[i]];
-    dim[g.n] = gemm_chunks(l, g.col.lines, g.panels * g.col.width);
-    dim[g.n + 1] = gemm_chunks(l, g.row.lines, g.rows);
+    int col = g.n + g.open, row = g.n + !g.open; /* columns that were packed serve rows in turn */
+    dim[col] = gemm_chunks(l, g.col.lines, g.panels * g.col.width);
+    dim[row] = gemm_chunks(l, g.row.lines, g.rows);
     *n_ = 1;
     for (int i = 0; i < g.n + 2; i++) *n_ = ir_dim_mul(k->b.m, *n_, dim[i]);
     cg_nest nest = cg_open_for(l, l->lo, l->hi, 1, 0, NULL, NULL);
@@ -391,9 +272,14 @@ bool cg_gemm_nest(cg_low *l, ir_dim *n_) {
     for (int i = 0; i < g.n + 2; i++) at[i] = cg_ix_solid(l, at[i]);
     for (int i = 0; i < g.n; i++) g.ix[g.axis[i]] = at[i];
     if (g.constant) g.matrix = gemm_matrix(l, &g);
-    gemm_place(l, &g, (ir_ref){at[g.n].r}, (ir_ref){at[g.n + 1].r});
+    gemm_place(l, &g, (ir_ref){at[col].r}, (ir_ref){at[row].r});
+    if (g.open) {
+        gemm_open_chunk(l, &g);
+        cg_close_for(l, nest, 0, NULL);
+        return true;
+    }
     ir_ref fresh = cg_bit(k, IR_bitop_bor, cg_cmp(k, IR_cmpop_eq, nest.loop.index, l->lo),
-                          cg_cmp(k, IR_cmpop_eq, (ir_ref){at[g.n + 1].r}, cg_i64(k, 0)));
+                          cg_cmp(k, IR_cmpop_eq, (ir_ref){at[row].r}, cg_i64(k, 0)));
     if (g.few) {
         cg_nest few =
             cg_open_if(l, cg_cmp(k, IR_cmpop_lt, cg_dim(k, g.row.lines), cg_i64(k, GEMM_FEW)));

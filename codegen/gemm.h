@@ -4,7 +4,9 @@
 #include "codegen/lower.h"
 #include "runtime/base/plant.h"
 
-#define CG_KB (RT_PLANTED(wrong_k_cut) ? 256 : IR_KB)
+#define GEMM_CHAINS 48 /* of a tile, at most */
+#define GEMM_FEW    8  /* fewer rows do not pay for packing */
+#define CG_KB       (RT_PLANTED(wrong_k_cut) ? 256 : IR_KB)
 
 typedef cg_ix cg_ein_ix[IG_MAX_RANK];
 
@@ -47,8 +49,10 @@ typedef struct gemm {
     gemm_side row, col;
     int lanes, vectors; /* of a panel of columns */
     int height;         /* rows of a tile */
-    int panels;         /* of a chunk of columns, packed together */
+    int panels;         /* of a chunk of columns */
     int64_t rows;       /* of a chunk, at most */
+    bool open;          /* nothing is packed here: gemm_open.c */
+    bool inside;        /* open: the epilogue runs on the registers of the tile */
     bool blocks;        /* there may be more than one block of K */
     bool few;           /* the rows of a chunk may be too few to pack for */
     bool pack_rows;
@@ -62,10 +66,16 @@ typedef struct gemm {
     ir_ref k0, k1; /* the block of K */
 } gemm;
 
-/* gemm.c */
+/* gemm_plan.c */
 /* Plan the nest of panels; false when reading the operands where they lie is better, or the
  * contraction is no product of matrices. */
 bool gemm_plan(cg_low *l, const ir_op *o, bool constant, gemm *g_);
+/* How far two panels are apart. */
+int64_t gemm_depth(const gemm *g);
+/* Whether vectors of columns are memory, in elements that need no conversion. */
+bool gemm_columns_lie_well(const cg_low *l, const gemm *g);
+
+/* gemm.c */
 /* Subscripts of a line, or of consecutive lines. */
 void gemm_line(cg_low *l, const gemm *g, const gemm_side *s, cg_ix line, cg_ix *ix_);
 /* Element (line, k) of an operand; ix: subscripts with those of the line. */
@@ -83,6 +93,10 @@ void gemm_pack_rows(cg_low *l, const gemm *g, int n, ir_ref row, bool whole);
 /* gemm_tile.c: one row of tiles: n rows from `row` on against the panels of the chunk, into the
  * totals.  whole: all n exist. */
 void gemm_tiles(cg_low *l, const gemm *g, int n, ir_ref row, bool whole);
-/* Whether vectors of columns are memory, in elements that need no conversion. */
-bool gemm_columns_lie_well(const cg_low *l, const gemm *g);
+/* The chains of one tile over the block of K, row by row: rows at the subscripts `row`, against the
+ * panel at `panel` (direct: its first column). */
+void gemm_tile_chains(cg_low *l, const gemm *g, const ir_ref *row, ir_ref panel, ir_ref *chain_);
+
+/* gemm_open.c: the chunk, operands where they lie or packed ahead. */
+void gemm_open_chunk(cg_low *l, gemm *g);
 #endif

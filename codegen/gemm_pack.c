@@ -177,11 +177,13 @@ static void pack_spread(const gemm *g, const pack_box *line, const char *from, c
                         int64_t apart) {
     size_t size = rt_dtype_bytes(g->e.d), wide = rt_dtype_bytes(cg_reg(g->e.d));
     int64_t step = pack_step(line), w = g->col.width;
-    for (int64_t n = 0; n < line->size; n += w, to += (size_t)apart * wide)
+    for (int64_t p = 0; p < line->size; p += w, to += (size_t)apart * wide) {
+        int64_t n = g->open && p + w > line->size ? line->size - w : p; /* panels overlap there */
         for (int64_t i = 0; i < w && n + i < line->size; i++) {
             int64_t at = step < 0 ? pack_offset(line, n + i) : (n + i) * step;
             pack_element(g->e.d, from + (size_t)at * size, to + (size_t)i * wide);
         }
+    }
 }
 
 /* Fill zeroed panels: [matrix][panel][K][width]. */

@@ -8,13 +8,12 @@
 
 #include <string.h>
 
-#define TILE_CHAINS 48
 #define TILE_PANELS 4
 
 /* Where the elements of a tile's operands are. */
 typedef struct tile {
     int n, w;
-    ir_ref row[TILE_CHAINS]; /* subscripts of the rows */
+    ir_ref row[GEMM_CHAINS]; /* subscripts of the rows */
     ir_ref panel[TILE_PANELS];
     /* direct: the first column; else */ /* where k = 0 of a panel would lie */
     ir_ref first;                        /* the first panel's number */
@@ -61,7 +60,7 @@ static void tile_step(cg_low *l, const gemm *g, const tile *t, ir_ref at, const 
                       ir_ref *out) {
     cg_kernel *k = &l->k;
     int wide = t->w * g->vectors;
-    ir_ref column[TILE_CHAINS];
+    ir_ref column[GEMM_CHAINS];
     ig_dtype r = cg_reg(g->e.d);
     for (int j = 0; j < wide; j++)
         column[j] = tile_column(l, g, t->panel[j / g->vectors], j % g->vectors, at);
@@ -94,7 +93,7 @@ static void tile_warm(cg_low *l, const gemm *g, ir_ref row) {
 static void tile_run(cg_low *l, const gemm *g, const tile *t, ir_ref *chain) {
     cg_kernel *k = &l->k;
     int n = t->n * t->w * g->vectors;
-    ir_ref in[TILE_CHAINS], out[TILE_CHAINS];
+    ir_ref in[GEMM_CHAINS], out[GEMM_CHAINS];
     ir_ref zero = cg_splat(k, cg_int(k, cg_reg(g->e.d), 0), g->lanes);
     for (int i = 0; i < n; i++) chain[i] = zero;
     for (int i = 0; i < t->n && !g->pack_rows; i++) tile_warm(l, g, t->row[i]);
@@ -124,7 +123,7 @@ static void tile_add(cg_low *l, const gemm *g, const tile *t, ir_ref row, const 
 /* Panels [from, to), w at a time. */
 static void tile_sweep(cg_low *l, const gemm *g, tile *t, ir_ref row, ir_ref from, ir_ref to) {
     cg_kernel *k = &l->k;
-    ir_ref chain[TILE_CHAINS], last = cg_bin(k, OP_sub, to, cg_i64(k, 1));
+    ir_ref chain[GEMM_CHAINS], last = cg_bin(k, OP_sub, to, cg_i64(k, 1));
     cg_nest nest = cg_open_for(l, from, to, t->w, 0, NULL, NULL);
     t->first = nest.loop.index;
     for (int p = 0; p < t->w; p++) {
@@ -167,4 +166,10 @@ void gemm_tiles(cg_low *l, const gemm *g, int n, ir_ref row, bool whole) {
         tile_direct(l, g, &t, row);
     else
         tile_sweep(l, g, &t, row, cg_i64(k, 0), g->npanel);
+}
+
+void gemm_tile_chains(cg_low *l, const gemm *g, const ir_ref *row, ir_ref panel, ir_ref *chain_) {
+    tile t = {.n = g->height, .w = 1, .panel = {panel}};
+    memcpy(t.row, row, (size_t)g->height * sizeof *row);
+    tile_run(l, g, &t, chain_);
 }

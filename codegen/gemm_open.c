@@ -1,0 +1,136 @@
+/* gemm_open.c - products of matrices that pack nothing while they run: the columns' operand is read
+ * where it lies, or was packed when the program was compiled.
+ *
+ *     for chunk of (outer axes, rows, columns)               shared out to threads
+ *         for panel                                          its lines of K stay in a cache
+ *             for tile of rows                               the rows of the chunk stay in L2
+ *                 for block of K                             totals of one tile, in L1
+ *                     chains of the register tile            gemm_tile.c
+ *                 elementwise ops, store
+ *
+ * There is one size of tile.  What does not divide is met by tiles that overlap: the last panel
+ * ends with the last column and the last tile with the last row, and what lies in two of them is
+ * computed and stored twice, with the same bits, since every element is a chain of its own and
+ * memplan never lets a contraction write over what it reads.  So no element outside is touched, no
+ * narrower tile is written, and no test runs inside.
+ *
+ * Elementwise ops that cost little run on the registers of the tile; others on a copy of it in L1,
+ * row by row, so that their code is written once. */
+#include "codegen/gemm.h"
+
+#include <string.h>
+
+/* The first column of panel p of the chunk. */
+static ir_ref open_column(cg_low *l, const gemm *g, ir_ref p) {
+    cg_kernel *k = &l->k;
+    ir_ref at = cg_bin(k, OP_add, g->col0, cg_bin(k, OP_mul, p, cg_i64(k, g->col.width)));
+    if (g->col.lines % g->col.width == 0) return at;
+    return cg_bin(k, OP_min, at, cg_i64(k, g->col.lines - g->col.width));
+}
+
+/* The rows of the tile that begins with row `at`; too few rows at run time: the last one again. */
+static void open_rows(cg_low *l, const gemm *g, ir_ref at, ir_ref *row) {
+    cg_kernel *k = &l->k;
+    ir_dim lines = g->row.lines;
+    if (lines >= 0 && lines % g->height) at = cg_bin(k, OP_min, at, cg_i64(k, lines - g->height));
+    for (int i = 0; i < g->height; i++) {
+        row[i] = cg_bin(k, OP_add, at, cg_i64(k, i));
+        if (lines < 0)
+            row[i] = cg_bin(k, OP_min, row[i], cg_bin(k, OP_sub, cg_dim(k, lines), cg_i64(k, 1)));
+    }
+}
+
+/* Store vector j of the row, whose contraction is known. */
+static void open_store(cg_low *l, const gemm *g, ir_ref row, ir_ref col, ir_ref sum,
+                       int64_t lanes) {
+    cg_kernel *k = &l->k;
+    cg_ein_ix ix;
+    memcpy(ix, g->ix, sizeof ix);
+    gemm_line(l, g, &g->row, cg_ix_uniform(row), ix);
+    k->lanes = lanes;
+    gemm_line(l, g, &g->col, cg_ix_linear(col), ix);
+    cg_ein_store(l, &g->e, ix, sum);
+    k->lanes = 0;
+}
+
+/* The epilogue on the registers. */
+static void open_finish_inside(cg_low *l, const gemm *g, const ir_ref *row, ir_ref col,
+                               const ir_ref *chain) {
+    cg_kernel *k = &l->k;
+    ir_ref zero = cg_splat(k, cg_int(k, cg_reg(g->e.d), 0), g->lanes);
+    for (int i = 0; i < g->height; i++)
+        for (int j = 0; j < g->vectors; j++)
+            open_store(l, g, row[i], cg_bin(k, OP_add, col, cg_i64(k, j * g->lanes)),
+                       cg_monoid(l, IR_redop_sum, g->e.d, zero, chain[i * g->vectors + j]),
+                       g->lanes);
+}
+
+/* The epilogue on the copy. */
+static void open_finish(cg_low *l, const gemm *g, const ir_ref *row, ir_ref col) {
+    cg_kernel *k = &l->k;
+    int64_t width = g->col.width, lanes = width % CG_LANES ? g->lanes : CG_LANES;
+    ir_ref n = cg_i64(k, g->height);
+    if (g->row.lines < 0)
+        n = cg_bin(k, OP_min, n, cg_bin(k, OP_sub, cg_dim(k, g->row.lines), row[0]));
+    cg_nest line = cg_open_for(l, cg_i64(k, 0), n, 1, 0, NULL, NULL);
+    ir_ref at = cg_bin(k, OP_mul, line.loop.index, cg_i64(k, width));
+    cg_nest nest = cg_open_for(l, cg_i64(k, 0), cg_i64(k, width), lanes, 0, NULL, NULL);
+    ir_ref sum = cg_load(k, g->total, cg_bin(k, OP_add, at, nest.loop.index), lanes);
+    open_store(l, g, cg_bin(k, OP_add, row[0], line.loop.index),
+               cg_bin(k, OP_add, col, nest.loop.index), sum, lanes);
+    cg_close_for(l, nest, 0, NULL);
+    cg_close_for(l, line, 0, NULL);
+}
+
+/* Put the chains into the copy: the first block of K adds to zero. */
+static void open_add(cg_low *l, const gemm *g, bool first, const ir_ref *chain) {
+    cg_kernel *k = &l->k;
+    ir_ref zero = cg_splat(k, cg_int(k, cg_reg(g->e.d), 0), g->lanes);
+    for (int i = 0; i < g->height * g->vectors; i++) {
+        ir_ref at = cg_i64(k, i * g->lanes);
+        ir_ref sum = first ? zero : cg_load(k, g->total, at, g->lanes);
+        cg_store(k, g->total, at, cg_monoid(l, IR_redop_sum, g->e.d, sum, chain[i]));
+    }
+}
+
+/* One tile over all of K. */
+static void open_tile(cg_low *l, gemm *g, const ir_ref *row, ir_ref panel, ir_ref col) {
+    cg_kernel *k = &l->k;
+    ir_ref chain[GEMM_CHAINS], size = cg_dim(k, g->e.k), zero = cg_i64(k, 0);
+    if (!g->blocks) {
+        g->k0 = zero, g->k1 = size;
+        gemm_tile_chains(l, g, row, panel, chain);
+        if (g->inside) {
+            open_finish_inside(l, g, row, col, chain);
+            return;
+        }
+        open_add(l, g, true, chain);
+    } else {
+        cg_nest clear =
+            cg_open_for(l, zero, cg_i64(k, g->height * g->col.width), g->lanes, 0, NULL, NULL);
+        cg_store(k, g->total, clear.loop.index,
+                 cg_splat(k, cg_int(k, cg_reg(g->e.d), 0), g->lanes));
+        cg_close_for(l, clear, 0, NULL);
+        cg_nest nest = cg_open_for(l, zero, size, CG_KB, 0, NULL, NULL);
+        g->k0 = nest.loop.index;
+        g->k1 = cg_bin(k, OP_min, cg_bin(k, OP_add, g->k0, cg_i64(k, CG_KB)), size);
+        gemm_tile_chains(l, g, row, panel, chain);
+        open_add(l, g, false, chain);
+        cg_close_for(l, nest, 0, NULL);
+    }
+    open_finish(l, g, row, col);
+}
+
+void gemm_open_chunk(cg_low *l, gemm *g) {
+    cg_kernel *k = &l->k;
+    ir_ref row[GEMM_CHAINS], up = cg_bin(k, OP_add, g->cols, cg_i64(k, g->col.width - 1));
+    ir_ref n = cg_bin(k, OP_div, up, cg_i64(k, g->col.width));
+    cg_nest panel = cg_open_for(l, cg_i64(k, 0), n, 1, 0, NULL, NULL);
+    ir_ref col = open_column(l, g, panel.loop.index);
+    ir_ref place = g->direct ? col : gemm_panel(l, g, panel.loop.index);
+    cg_nest tile = cg_open_for(l, g->row0, g->row1, g->height, 0, NULL, NULL);
+    open_rows(l, g, tile.loop.index, row);
+    open_tile(l, g, row, place, col);
+    cg_close_for(l, tile, 0, NULL);
+    cg_close_for(l, panel, 0, NULL);
+}

@@ -1,0 +1,235 @@
+/* gemm_plan.c - how a contraction runs as a product of matrices: which operand gives rows and which
+ * columns, the size of a tile, what is packed, and how the result is cut into chunks.
+ *
+ * All of it comes from one model (gemm_plan): of the register tiles that the target holds, the one
+ * whose steps over the whole result take the fewest cycles, where a step of K takes as long as its
+ * multiplications, its loads, or the latency of too few chains; a chunk whose rows stay in the
+ * second-level cache and that is long enough to be worth handing to a thread. */
+#include "codegen/gemm.h"
+
+#include <string.h>
+
+#define GEMM_CHUNK_BYTES 256 /* columns packed together: with IR_KB rows a quarter of an L2 */
+#define GEMM_ROWS        384 /* of a chunk: packing costs as much as 4 to 8 of them */
+
+#define GEMM_PARTS 4  /* chunks wanted, for threads to share */
+#define GEMM_WIDTH 32 /* columns of a packed panel, at most */
+/* Of 256 KiB: what is pulled in between has scratch, too. */
+#define GEMM_STACK (INT64_C(240) << 10)
+
+/* Of the model: */
+#define GEMM_HEIGHT  16                   /* rows of a tile: each is code */
+#define GEMM_VECTORS 8                    /* of a tile: enough chains for one row */
+#define GEMM_LATENCY 8                    /* chains that keep both multipliers busy */
+#define GEMM_ENTER   30                   /* cycles around the chains of a tile */
+#define GEMM_NEAR    (INT64_C(384) << 10) /* bytes of rows that stay in L2 beside a panel */
+#define GEMM_GRAIN   8192                 /* cycles of a chunk: what a thread should get at least */
+#define GEMM_NARROW  4                    /* columns: fewer are filled up with zeros */
+#define GEMM_THIN    48                   /* rows: as many read the columns where they lie */
+#define GEMM_INSIDE  96                   /* ops of an epilogue that may be written into a tile */
+
+/* --- Roles ---------------------------------------------------------------------------------- */
+
+/* The number of the axis of an operand that carries an axis of the result, or -1. */
+static int gemm_position(const cg_ein *e, int operand, int axis) {
+    for (int j = 0; j < e->rel->in[operand].n; j++)
+        if (e->rel->in[operand].a[j] == e->rel->out.a[axis]) return j;
+    return -1;
+}
+
+/* Lines along `axis` and the axes before it that one operand alone has, in the same order. */
+static gemm_side gemm_find_side(cg_low *l, const cg_ein *e, int operand, int axis) {
+    gemm_side s = {.operand = operand, .first = axis, .last = axis, .lines = e->type->dim[axis]};
+    for (int i = axis - 1; i >= 0; i--) {
+        int at = gemm_position(e, operand, i);
+        if (at < 0 || gemm_position(e, 1 - operand, i) >= 0) break;
+        if (at + 1 != gemm_position(e, operand, i + 1)) break;
+        s.first = i;
+        s.lines = ir_dim_mul(l->k.b.m, s.lines, e->type->dim[i]);
+    }
+    return s;
+}
+
+/* Find rows and columns; false when the contraction is no product of matrices. */
+static bool gemm_roles(cg_low *l, gemm *g) {
+    const cg_ein *e = &g->e;
+    int last = e->type->rank - 1;
+    if (e->rel->nin != 2 || e->rel->monoid != IR_redop_sum || !e->rel->norder) return false;
+    int b = gemm_position(e, 1, last) >= 0, a = 1 - b;
+    if (gemm_position(e, a, last) >= 0) return false;
+    g->col = gemm_find_side(l, e, b, last);
+    g->row = (gemm_side){.operand = a, .first = 0, .last = -1, .lines = 1};
+    for (int i = g->col.first - 1; i >= 0; i--)
+        if (gemm_position(e, a, i) >= 0 && gemm_position(e, b, i) < 0) {
+            g->row = gemm_find_side(l, e, a, i);
+            break;
+        }
+    for (int i = 0; i < g->col.first; i++)
+        if (i < g->row.first || i > g->row.last) g->axis[g->n++] = i;
+    return true;
+}
+
+/* Whether an operand is memory, in elements that need no conversion. */
+static bool gemm_is_memory(const cg_low *l, const gemm *g, int operand) {
+    return !ir_def_op(l->f, ir_op_in(l->f, g->e.o, (uint32_t)operand)) && cg_reg(g->e.d) == g->e.d;
+}
+
+/* Whether the rows are memory along which K is contiguous. */
+static bool gemm_rows_lie_well(const cg_low *l, const gemm *g) {
+    const cg_ein *e = &g->e;
+    const ir_axes *a = &e->rel->in[g->row.operand];
+    if (!gemm_is_memory(l, g, g->row.operand)) return false;
+    if (a->n < e->rel->norder) return false;
+    for (int v = 0; v < e->rel->norder; v++)
+        if (a->a[a->n - e->rel->norder + v] != e->rel->order[v]) return false;
+    return true;
+}
+
+/* --- Plan ----------------------------------------------------------------------------------- */
+
+bool gemm_columns_lie_well(const cg_low *l, const gemm *g) {
+    const cg_ein *e = &g->e;
+    const ir_axes *b = &e->rel->in[g->col.operand];
+    ir_ref v = ir_op_in(l->f, e->o, (uint32_t)g->col.operand);
+    return gemm_is_memory(l, g, g->col.operand) && !cg_strides(l, v) &&
+           b->a[b->n - 1] == e->rel->out.a[e->type->rank - 1];
+}
+
+/* Whether this nest is the way: a product of a matrix with a vector that lies along K is not. */
+static bool gemm_is_worth(const cg_low *l, const gemm *g) {
+    if (g->e.k == 0) return false;
+    return g->constant || g->row.first <= g->row.last || gemm_columns_lie_well(l, g);
+}
+
+int64_t gemm_depth(const gemm *g) { return g->e.k >= 0 && g->e.k < CG_KB ? g->e.k : CG_KB; }
+
+/* Chunks of equal rows, and enough of them to share out: each packs its columns, unless one follows
+ * the other over a single block of K. */
+static void gemm_even(gemm *g) {
+    int64_t lines = g->row.lines, width = g->panels * g->col.width, parts = 1;
+    if (lines < 1) return;
+    if (g->col.lines >= 0) parts = (g->col.lines + width - 1) / width;
+    for (int i = 0; i < g->n && parts < GEMM_PARTS; i++)
+        if (g->e.type->dim[g->axis[i]] > 1) parts *= g->e.type->dim[g->axis[i]];
+    int64_t n = (lines + g->rows - 1) / g->rows;
+    int64_t least = g->height * (g->blocks && !g->constant ? 16 : 4);
+    while (parts * n < GEMM_PARTS && lines / (2 * n) >= least) n *= 2;
+    int64_t each = (lines + n - 1) / n;
+    g->rows = (each + g->height - 1) / g->height * g->height;
+}
+
+/* --- The model ------------------------------------------------------------------------------ */
+
+/* How often `by` has to be laid down to cover n; a size not known yet counts as one. */
+static int64_t gemm_times(int64_t n, int64_t by) { return n > 0 ? (n + by - 1) / by : 1; }
+
+/* Twice the cycles of a step of K. */
+static int64_t gemm_step(int height, int vectors) {
+    int64_t work = (int64_t)height * vectors, loads = height + vectors;
+    if (work < loads) work = loads;
+    return work < GEMM_LATENCY ? GEMM_LATENCY : work;
+}
+
+/* Choose the tile of an open nest: every one fits the registers with a step's columns and the
+ * element (and without fused multiply-add the product). */
+static void gemm_tile_size(const cg_low *l, gemm *g) {
+    int64_t m = g->row.lines, n = g->col.lines, depth = g->e.k > 0 ? g->e.k : CG_KB;
+    int64_t best = INT64_MAX;
+    int spare = l->cpu->class == IR_CLASS_FMA ? 1 : 2;
+    while (g->lanes > n) g->lanes /= 2;
+    for (int v = 1; v <= GEMM_VECTORS && v * g->lanes <= n; v++)
+        for (int h = 1; h <= GEMM_HEIGHT && (m < 0 || h <= m); h++) {
+            if (h * v + v + spare > l->cpu->registers) continue;
+            if (m < 0 && h != l->cpu->tile_rows) continue;
+            int64_t tile = gemm_step(h, v) * depth + 2 * GEMM_ENTER + 2 * h * v;
+            int64_t all = gemm_times(m, h) * gemm_times(n, v * g->lanes) * tile;
+            if (all > best) continue;
+            best = all;
+            g->height = h, g->vectors = v;
+        }
+    g->col.width = g->lanes * g->vectors;
+}
+
+/* Chunks of an open nest: rows that stay in L2, and as many of both as threads can use. */
+static void gemm_open_chunks(gemm *g) {
+    int64_t m = g->row.lines, depth = g->e.k > 0 ? g->e.k : CG_KB, h = g->height;
+    int64_t bytes = (int64_t)rt_dtype_bytes(g->e.d) * depth, rows = GEMM_NEAR / bytes;
+    int64_t panels = gemm_times(g->col.lines, g->col.width);
+    int64_t line = gemm_step(g->height, g->vectors) * depth / (2 * h) + 1; /* cycles, of a panel */
+    if (m >= 0 && rows > m) rows = m;
+    rows = rows < h ? h : (rows + h - 1) / h * h;
+    while (rows * line >= 2 * GEMM_GRAIN && gemm_times(m, rows) * panels < 2 * GEMM_PARTS &&
+           rows > h)
+        rows = (rows / h + 1) / 2 * h;
+    g->rows = rows;
+    g->panels = (int)(GEMM_GRAIN / (rows * line) + 1);
+    if (g->panels > panels) g->panels = (int)panels;
+}
+
+/* How many ops the epilogue has, or more than are worth copying. */
+static int gemm_epilogue(const cg_low *l, const gemm *g) {
+    int n = 0;
+    for (uint32_t i = 0; i < l->f->ops.n; i++) {
+        const ir_op *o = &l->f->ops.data[i];
+        if (o == g->e.o || !ir_is_elementwise((ir_opcode)o->code)) continue;
+        n += ir_op_tab[o->code].arity && !ir_math_has((ir_opcode)o->code, IG_f32) ? 1 : GEMM_INSIDE;
+    }
+    return n + (int)ir_return_op(l->f)->nin;
+}
+
+/* Whether nothing has to be packed: the rows are memory, the columns too or packed ahead. */
+static bool gemm_is_open(const cg_low *l, const gemm *g) {
+    bool rows = gemm_rows_lie_well(l, g) ||
+                (gemm_is_memory(l, g, g->row.operand) && g->e.rel->norder == 1);
+    if (!rows || g->col.lines < GEMM_NARROW) return false;
+    if (g->constant) return true;
+    if (g->row.lines < 0 || !gemm_columns_lie_well(l, g)) return false;
+    int64_t depth = g->e.k > 0 ? g->e.k : CG_KB;
+    return g->row.lines <= GEMM_THIN || depth * g->col.lines * 4 <= GEMM_NEAR;
+}
+
+static void gemm_plan_open(cg_low *l, gemm *g) {
+    gemm_tile_size(l, g);
+    gemm_open_chunks(g);
+    g->direct = !g->constant;
+    g->inside = !g->blocks && g->height * g->vectors * gemm_epilogue(l, g) <= GEMM_INSIDE;
+}
+
+static void gemm_plan_packed(cg_low *l, gemm *g) {
+    int64_t lo, hi;
+    int bytes = (int)rt_dtype_bytes(cg_reg(g->e.d));
+    g->vectors = l->cpu->tile_vectors;
+    if (g->vectors * g->lanes > GEMM_WIDTH) g->vectors = GEMM_WIDTH / g->lanes;
+    g->height = l->cpu->tile_rows;
+    g->col.width = g->lanes * g->vectors;
+    g->panels = GEMM_CHUNK_BYTES / bytes / g->col.width;
+    if (g->panels < 1) g->panels = 1;
+    ir_dim_range(l->k.b.m, g->row.lines, &lo, &hi);
+    bool few = lo < GEMM_FEW && !g->constant && gemm_columns_lie_well(l, g);
+    g->direct = few && hi < GEMM_FEW;
+    g->few = few && hi >= GEMM_FEW;
+    g->pack_rows = !gemm_rows_lie_well(l, g);
+    int64_t line = (int64_t)bytes * g->panels * g->col.width, depth = gemm_depth(g);
+    int64_t left = GEMM_STACK - depth * line - depth * bytes * g->height * g->pack_rows;
+    g->rows = left / line < GEMM_ROWS ? left / line : GEMM_ROWS;
+    g->rows = g->rows / g->height * g->height;
+    if (hi < g->rows) g->rows = (hi + g->height - 1) / g->height * g->height;
+    if (g->rows < 1) g->rows = g->height;
+    gemm_even(g);
+}
+
+bool gemm_plan(cg_low *l, const ir_op *o, bool constant, gemm *g) {
+    int64_t lo, hi;
+    *g = (gemm){.e = cg_ein_begin(l, o), .constant = constant};
+    if (!gemm_roles(l, g) || !gemm_is_worth(l, g)) return false;
+    g->lanes = l->cpu->vector_bits / 8 / (int)rt_dtype_bytes(cg_reg(g->e.d));
+    if (g->lanes > CG_LANES) g->lanes = CG_LANES;
+    ir_dim_range(l->k.b.m, g->e.k, &lo, &hi);
+    g->blocks = hi > CG_KB;
+    g->open = gemm_is_open(l, g);
+    if (g->open)
+        gemm_plan_open(l, g);
+    else
+        gemm_plan_packed(l, g);
+    return true;
+}
