@@ -72,6 +72,19 @@ ir_ref gemm_element(cg_low *l, const gemm *g, const gemm_side *s, cg_ix k, const
     return cg_pull(l, ir_op_in(l->f, e->o, (uint32_t)s->operand), sub);
 }
 
+void gemm_turn(cg_low *l, const gemm *g, ir_ref line, ir_ref at, ir_ref *x_) {
+    cg_kernel *k = &l->k;
+    cg_ein_ix ix;
+    for (int i = 0; i < g->lanes; i++) {
+        memcpy(ix, g->ix, sizeof ix);
+        gemm_line(l, g, &g->col, cg_ix_uniform(cg_bin(k, OP_add, line, cg_i64(k, i))), ix);
+        k->lanes = g->lanes;
+        x_[i] = gemm_element(l, g, &g->col, cg_ix_linear(at), ix);
+        k->lanes = 0;
+    }
+    if (!cg_lower_failed(l)) cg_turn(k, g->lanes, x_);
+}
+
 ir_ref gemm_panel(cg_low *l, const gemm *g, ir_ref p) {
     cg_kernel *k = &l->k;
     ir_ref width = cg_i64(k, g->col.width);

@@ -51,6 +51,7 @@ typedef struct gemm {
     int height;         /* rows of a tile */
     int panels;         /* of a chunk of columns */
     int64_t rows;       /* of a chunk, at most */
+    bool turned;        /* K is contiguous along the columns, in memory */
     bool open;          /* nothing is packed here: gemm_open.c */
     bool inside;        /* open: the epilogue runs on the registers of the tile */
     bool blocks;        /* there may be more than one block of K */
@@ -84,6 +85,10 @@ ir_ref gemm_element(cg_low *l, const gemm *g, const gemm_side *s, cg_ix k, const
 int gemm_matrices(const gemm *g, ir_dim *dim_, cg_ix *ix_);
 /* Where element 0 of K of panel p of the chunk would lie. */
 ir_ref gemm_panel(cg_low *l, const gemm *g, ir_ref p);
+
+/* Lines [line, line + lanes) of such columns, transposed: vectors of consecutive columns at
+ * `lanes` consecutive k from `at` on. */
+void gemm_turn(cg_low *l, const gemm *g, ir_ref line, ir_ref at, ir_ref *x_);
 
 /* gemm_pack.c: copy the block of K into panels. */
 void gemm_pack_columns(cg_low *l, const gemm *g);

@@ -62,8 +62,40 @@ void gemm_pack_rest(cg_low *l, const gemm *g) {
         pack_rest(l, g, cg_bin(k, OP_div, g->cols, width), cg_bin(k, OP_rem, g->cols, width));
 }
 
+/* The whole panels of columns that lie along K: blocks of vectors, transposed.  The last block ends
+ * with K and overlaps, so K is at least a vector. */
+static void pack_turned(cg_low *l, const gemm *g, ir_ref n) {
+    cg_kernel *k = &l->k;
+    ir_ref x[CG_LANES], lanes = cg_i64(k, g->lanes), zero = cg_i64(k, 0);
+    cg_nest panel = cg_open_for(l, zero, n, 1, 0, NULL, NULL);
+    ir_ref p = panel.loop.index, first = cg_bin(k, OP_mul, p, cg_i64(k, g->col.width));
+    cg_nest line = cg_open_for(l, zero, cg_i64(k, g->col.width), g->lanes, 0, NULL, NULL);
+    ir_ref at = cg_bin(k, OP_add, cg_bin(k, OP_add, g->col0, first), line.loop.index);
+    cg_nest nest = cg_open_for(l, g->k0, g->k1, g->lanes, 0, NULL, NULL);
+    ir_ref t = cg_bin(k, OP_min, nest.loop.index, cg_bin(k, OP_sub, g->k1, lanes));
+    gemm_turn(l, g, at, t, x);
+    for (int i = 0; i < g->lanes; i++) {
+        ir_ref to = pack_place(l, g, p, cg_bin(k, OP_add, t, cg_i64(k, i)));
+        cg_store(k, g->b, cg_bin(k, OP_add, to, line.loop.index), x[i]);
+    }
+    cg_close_for(l, nest, 0, NULL);
+    cg_close_for(l, line, 0, NULL);
+    cg_close_for(l, panel, 0, NULL);
+}
+
 void gemm_pack_columns(cg_low *l, const gemm *g) {
-    pack_whole(l, g, cg_bin(&l->k, OP_div, g->cols, cg_i64(&l->k, g->col.width)));
+    cg_kernel *k = &l->k;
+    ir_ref n = cg_bin(k, OP_div, g->cols, cg_i64(k, g->col.width));
+    bool turn = g->turned && (g->e.k < 0 || g->e.k >= g->lanes);
+    cg_nest some = {0};
+    if (turn) {
+        ir_ref depth = cg_bin(k, OP_sub, g->k1, g->k0);
+        some = cg_open_if(l, cg_cmp(k, IR_cmpop_le, cg_i64(k, g->lanes), depth));
+        pack_turned(l, g, n);
+        cg_open_else(l, some, 0, NULL);
+    }
+    if (!turn || g->e.k < 0 || (g->e.k % CG_KB && g->e.k % CG_KB < g->lanes)) pack_whole(l, g, n);
+    if (turn) cg_close_if(l, some, 0, NULL);
     gemm_pack_rest(l, g);
 }
 

@@ -26,6 +26,7 @@
 #define GEMM_GRAIN   8192                 /* cycles of a chunk: what a thread should get at least */
 #define GEMM_NARROW  4                    /* columns: fewer are filled up with zeros */
 #define GEMM_THIN    48                   /* rows: as many read the columns where they lie */
+#define GEMM_TURNED  4                    /* rows: as many transpose columns in registers */
 #define GEMM_INSIDE  96                   /* ops of an epilogue that may be written into a tile */
 
 /* --- Roles ---------------------------------------------------------------------------------- */
@@ -74,11 +75,11 @@ static bool gemm_is_memory(const cg_low *l, const gemm *g, int operand) {
     return !ir_def_op(l->f, ir_op_in(l->f, g->e.o, (uint32_t)operand)) && cg_reg(g->e.d) == g->e.d;
 }
 
-/* Whether the rows are memory along which K is contiguous. */
-static bool gemm_rows_lie_well(const cg_low *l, const gemm *g) {
+/* Whether an operand is memory along which K is contiguous. */
+static bool gemm_lies_along_k(const cg_low *l, const gemm *g, int operand) {
     const cg_ein *e = &g->e;
-    const ir_axes *a = &e->rel->in[g->row.operand];
-    if (!gemm_is_memory(l, g, g->row.operand)) return false;
+    const ir_axes *a = &e->rel->in[operand];
+    if (!gemm_is_memory(l, g, operand)) return false;
     if (a->n < e->rel->norder) return false;
     for (int v = 0; v < e->rel->norder; v++)
         if (a->a[a->n - e->rel->norder + v] != e->rel->order[v]) return false;
@@ -93,12 +94,6 @@ bool gemm_columns_lie_well(const cg_low *l, const gemm *g) {
     ir_ref v = ir_op_in(l->f, e->o, (uint32_t)g->col.operand);
     return gemm_is_memory(l, g, g->col.operand) && !cg_strides(l, v) &&
            b->a[b->n - 1] == e->rel->out.a[e->type->rank - 1];
-}
-
-/* Whether this nest is the way: a product of a matrix with a vector that lies along K is not. */
-static bool gemm_is_worth(const cg_low *l, const gemm *g) {
-    if (g->e.k == 0) return false;
-    return g->constant || g->row.first <= g->row.last || gemm_columns_lie_well(l, g);
 }
 
 int64_t gemm_depth(const gemm *g) { return g->e.k >= 0 && g->e.k < CG_KB ? g->e.k : CG_KB; }
@@ -135,11 +130,12 @@ static int64_t gemm_step(int height, int vectors) {
 static void gemm_tile_size(const cg_low *l, gemm *g) {
     int64_t m = g->row.lines, n = g->col.lines, depth = g->e.k > 0 ? g->e.k : CG_KB;
     int64_t best = INT64_MAX;
-    int spare = l->cpu->class == IR_CLASS_FMA ? 1 : 2;
+    int spare = l->cpu->class == IR_CLASS_FMA ? 1 : 2, most = g->turned ? 2 : GEMM_VECTORS;
     while (g->lanes > n) g->lanes /= 2;
-    for (int v = 1; v <= GEMM_VECTORS && v * g->lanes <= n; v++)
+    for (int v = 1; v <= most && v * g->lanes <= n; v++)
         for (int h = 1; h <= GEMM_HEIGHT && (m < 0 || h <= m); h++) {
-            if (h * v + v + spare > l->cpu->registers) continue;
+            int columns = g->turned ? g->lanes : v;
+            if (h * v + columns + spare > l->cpu->registers) continue;
             if (m < 0 && h != l->cpu->tile_rows) continue;
             int64_t tile = gemm_step(h, v) * depth + 2 * GEMM_ENTER + 2 * h * v;
             int64_t all = gemm_times(m, h) * gemm_times(n, v * g->lanes) * tile;
@@ -179,13 +175,21 @@ static int gemm_epilogue(const cg_low *l, const gemm *g) {
 
 /* Whether nothing has to be packed: the rows are memory, the columns too or packed ahead. */
 static bool gemm_is_open(const cg_low *l, const gemm *g) {
-    bool rows = gemm_rows_lie_well(l, g) ||
+    bool rows = gemm_lies_along_k(l, g, g->row.operand) ||
                 (gemm_is_memory(l, g, g->row.operand) && g->e.rel->norder == 1);
     if (!rows || g->col.lines < GEMM_NARROW) return false;
     if (g->constant) return true;
-    if (g->row.lines < 0 || !gemm_columns_lie_well(l, g)) return false;
+    if (g->row.lines < 0) return false;
+    if (g->turned) return g->row.lines <= GEMM_TURNED && g->col.lines >= g->lanes;
+    if (!gemm_columns_lie_well(l, g)) return false;
     int64_t depth = g->e.k > 0 ? g->e.k : CG_KB;
     return g->row.lines <= GEMM_THIN || depth * g->col.lines * 4 <= GEMM_NEAR;
+}
+
+/* Whether this nest is the way: a product of a matrix with a vector that lies along K is not. */
+static bool gemm_is_worth(const cg_low *l, const gemm *g) {
+    if (g->e.k == 0) return false;
+    return g->open || g->row.first <= g->row.last || gemm_columns_lie_well(l, g);
 }
 
 static void gemm_plan_open(cg_low *l, gemm *g) {
@@ -208,7 +212,7 @@ static void gemm_plan_packed(cg_low *l, gemm *g) {
     bool few = lo < GEMM_FEW && !g->constant && gemm_columns_lie_well(l, g);
     g->direct = few && hi < GEMM_FEW;
     g->few = few && hi >= GEMM_FEW;
-    g->pack_rows = !gemm_rows_lie_well(l, g);
+    g->pack_rows = !gemm_lies_along_k(l, g, g->row.operand);
     int64_t line = (int64_t)bytes * g->panels * g->col.width, depth = gemm_depth(g);
     int64_t left = GEMM_STACK - depth * line - depth * bytes * g->height * g->pack_rows;
     g->rows = left / line < GEMM_ROWS ? left / line : GEMM_ROWS;
@@ -221,12 +225,14 @@ static void gemm_plan_packed(cg_low *l, gemm *g) {
 bool gemm_plan(cg_low *l, const ir_op *o, bool constant, gemm *g) {
     int64_t lo, hi;
     *g = (gemm){.e = cg_ein_begin(l, o), .constant = constant};
-    if (!gemm_roles(l, g) || !gemm_is_worth(l, g)) return false;
+    if (!gemm_roles(l, g)) return false;
     g->lanes = l->cpu->vector_bits / 8 / (int)rt_dtype_bytes(cg_reg(g->e.d));
     if (g->lanes > CG_LANES) g->lanes = CG_LANES;
     ir_dim_range(l->k.b.m, g->e.k, &lo, &hi);
     g->blocks = hi > CG_KB;
+    g->turned = !constant && gemm_lies_along_k(l, g, g->col.operand) && g->e.rel->norder == 1;
     g->open = gemm_is_open(l, g);
+    if (!gemm_is_worth(l, g)) return false;
     if (g->open)
         gemm_plan_open(l, g);
     else

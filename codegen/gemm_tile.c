@@ -55,24 +55,25 @@ static ir_ref tile_column(cg_low *l, const gemm *g, ir_ref panel, int j, ir_ref 
     return x;
 }
 
+/* chain + x * y in the arithmetic of the element type. */
+static ir_ref tile_product(cg_low *l, const gemm *g, ir_ref x, ir_ref y, ir_ref chain) {
+    ir_ref in[3] = {x, y, chain};
+    if (rt_is_float(cg_reg(g->e.d))) return cg_ew(&l->k, OP_fma, NULL, cg_reg(g->e.d), 3, in);
+    return cg_bin(&l->k, OP_add, chain, cg_bin(&l->k, OP_mul, x, y));
+}
+
 /* One step of K into the chains. */
 static void tile_step(cg_low *l, const gemm *g, const tile *t, ir_ref at, const ir_ref *in,
                       ir_ref *out) {
     cg_kernel *k = &l->k;
     int wide = t->w * g->vectors;
     ir_ref column[GEMM_CHAINS];
-    ig_dtype r = cg_reg(g->e.d);
     for (int j = 0; j < wide; j++)
         column[j] = tile_column(l, g, t->panel[j / g->vectors], j % g->vectors, at);
     for (int i = 0; i < t->n; i++) {
-        ir_ref x = tile_row(l, g, t, i, at), y[3] = {cg_splat(k, x, g->lanes)};
-        for (int j = 0; j < wide; j++) {
-            y[1] = column[j], y[2] = in[i * wide + j];
-            if (rt_is_float(r))
-                out[i * wide + j] = cg_ew(k, OP_fma, NULL, r, 3, y);
-            else
-                out[i * wide + j] = cg_bin(k, OP_add, y[2], cg_bin(k, OP_mul, y[0], y[1]));
-        }
+        ir_ref x = cg_splat(k, tile_row(l, g, t, i, at), g->lanes);
+        for (int j = 0; j < wide; j++)
+            out[i * wide + j] = tile_product(l, g, x, column[j], in[i * wide + j]);
     }
 }
 
@@ -89,15 +90,47 @@ static void tile_warm(cg_low *l, const gemm *g, ir_ref row) {
     cg_ix_flat(l, a->n, cg_type(l, ir_op_in(l->f, g->e.o, (uint32_t)g->row.operand))->dim, sub);
 }
 
+/* As many steps of K as a vector has lanes: columns that lie along K are transposed. */
+static void tile_steps_turned(cg_low *l, const gemm *g, const tile *t, ir_ref at, ir_ref *chain) {
+    cg_kernel *k = &l->k;
+    ir_ref column[CG_LANES];
+    for (int j = 0; j < g->vectors; j++) {
+        gemm_turn(l, g, cg_bin(k, OP_add, t->panel[0], cg_i64(k, j * g->lanes)), at, column);
+        for (int s = 0; s < g->lanes; s++)
+            for (int i = 0; i < t->n; i++) {
+                ir_ref x = tile_row(l, g, t, i, cg_bin(k, OP_add, at, cg_i64(k, s)));
+                ir_ref *sum = &chain[i * g->vectors + j];
+                *sum = tile_product(l, g, cg_splat(k, x, g->lanes), column[s], *sum);
+            }
+    }
+}
+
+/* The part of the block of K that is whole vectors; where it ends. */
+static ir_ref tile_run_turned(cg_low *l, const gemm *g, const tile *t, ir_ref *chain) {
+    cg_kernel *k = &l->k;
+    int n = t->n * g->vectors;
+    ir_ref in[GEMM_CHAINS], whole = cg_bin(k, OP_sub, g->k1, g->k0);
+    whole = cg_bin(k, OP_add, g->k0, cg_bit(k, IR_bitop_band, whole, cg_i64(k, -g->lanes)));
+    cg_nest nest = cg_open_for(l, g->k0, whole, g->lanes, n, chain, in);
+    tile_steps_turned(l, g, t, nest.loop.index, in);
+    ir_ref r = cg_close_for(l, nest, n, in);
+    for (int i = 0; i < n; i++) chain[i] = ir_result(r, (uint32_t)i);
+    return whole;
+}
+
 /* Run the chains over the block of K. */
 static void tile_run(cg_low *l, const gemm *g, const tile *t, ir_ref *chain) {
     cg_kernel *k = &l->k;
     int n = t->n * t->w * g->vectors;
-    ir_ref in[GEMM_CHAINS], out[GEMM_CHAINS];
+    ir_ref in[GEMM_CHAINS], out[GEMM_CHAINS], from = g->k0;
     ir_ref zero = cg_splat(k, cg_int(k, cg_reg(g->e.d), 0), g->lanes);
     for (int i = 0; i < n; i++) chain[i] = zero;
     for (int i = 0; i < t->n && !g->pack_rows; i++) tile_warm(l, g, t->row[i]);
-    cg_nest nest = cg_open_for(l, g->k0, g->k1, 1, n, chain, in);
+    if (g->direct && g->turned) {
+        from = tile_run_turned(l, g, t, chain);
+        if (g->e.k >= 0 && g->e.k % g->lanes == 0) return;
+    }
+    cg_nest nest = cg_open_for(l, from, g->k1, 1, n, chain, in);
     tile_step(l, g, t, nest.loop.index, in, out);
     ir_ref r = cg_close_for(l, nest, n, out);
     for (int i = 0; i < n; i++) chain[i] = ir_result(r, (uint32_t)i);

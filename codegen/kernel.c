@@ -49,6 +49,22 @@ ir_ref cg_half(cg_kernel *k, ir_ref x, int64_t which) {
     return ir_emit1(&k->b, OP_vhalf, &(ir_attr_index){.index = which}, x);
 }
 
+/* Each step exchanges one bit of the vectors' numbers with one of the lanes': first inside 128
+ * bits, then between them, which are single shuffles on every target. */
+void cg_turn(cg_kernel *k, int n, ir_ref *x) {
+    int near = 16 / (int)rt_dtype_bytes(cg_dtype_of(k, x[0]));
+    if (near > n) near = n;
+    for (int bit = 1; bit < n && !cg_failed(k); bit *= 2) {
+        ir_attr_deal a = {.group = bit < near ? 1 : near, .segment = bit < near ? near : n};
+        for (int i = 0; i < n; i++) {
+            if (i & bit) continue;
+            ir_ref even = x[i], odd = x[i | bit];
+            a.odd = 0, x[i] = ir_emit2(&k->b, OP_deal, &a, even, odd);
+            a.odd = 1, x[i | bit] = ir_emit2(&k->b, OP_deal, &a, even, odd);
+        }
+    }
+}
+
 ir_ref cg_max_lane(cg_kernel *k, ir_ref x) {
     while (!cg_failed(k) && cg_lanes_of(k, x))
         x = cg_bin(k, OP_max, cg_half(k, x, 0), cg_half(k, x, 1));

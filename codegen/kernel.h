@@ -53,6 +53,8 @@ ig_dtype cg_dtype_of(const cg_kernel *k, ir_ref r);
 ir_ref cg_splat(cg_kernel *k, ir_ref r, int64_t lanes);
 ir_ref cg_extract(cg_kernel *k, ir_ref r, int64_t lane);
 ir_ref cg_half(cg_kernel *k, ir_ref x, int64_t which); /* 0 the low lanes, 1 the high ones */
+/* Transpose n vectors of n lanes. */
+void cg_turn(cg_kernel *k, int n, ir_ref *x);
 ir_ref cg_max_lane(cg_kernel *k, ir_ref x);
 /* Kernel ops on values of one register type; a scalar operand is splatted when the other is a
  * vector. */

@@ -37,7 +37,7 @@
  *   load, store element index i64; lanes 0 a scalar, lanes n contiguous, an index vector gathers
  *   prefetch    an i64 scalar index, of no element when there is none: it is fetched into the
  *               cache for reading, or nothing happens
- *   splat, viota, vhalf, extract, ksym, port, kws, wport, launch   as ops.def describes them
+ *   splat, viota, vhalf, deal, extract, ksym, port, kws, wport, launch   as ops.def describes them
  * Elementwise rules take tensors, scalars and vectors alike; memory only where `mem` is written. */
 #include "ir/ir.h"
 #include <stdarg.h>
@@ -796,6 +796,19 @@ static bool type_vhalf(ir_infer *c) {
         return infer_fail(c, IG_RANGE, "half %lld; 0 is the low one, 1 the high one",
                           (long long)a->index);
     return infer_one(c, ir_vec_type(c->in[0].dtype, lanes == 2 ? 0 : lanes / 2));
+}
+
+static bool type_deal(ir_infer *c) {
+    const ir_attr_deal *a = c->attr;
+    int lanes = c->in[0].lanes;
+    if (!infer_check_vector(c)) return false;
+    if (c->in[1].dtype != c->in[0].dtype || c->in[1].lanes != lanes || c->in[1].mem)
+        return infer_fail(c, IG_DTYPE, "%s and %s differ", TYPE(&c->in[0]), TYPE(&c->in[1]));
+    if (a->odd < 0 || a->odd > 1 || a->group < 1 || a->segment < 1 || a->segment > lanes ||
+        a->group > lanes || a->segment % (2 * a->group) || lanes % a->segment)
+        return infer_fail(c, IG_RANGE, "%d lanes are not dealt by %lld in segments of %lld", lanes,
+                          (long long)a->group, (long long)a->segment);
+    return infer_one(c, c->in[0]);
 }
 
 static bool type_extract(ir_infer *c) {

@@ -303,6 +303,11 @@ ir_type ir_tensor_type(ig_dtype dtype, int rank, const ir_dim *dims);
 static inline ir_type ir_scalar_type(ig_dtype dtype) { return (ir_type){.dtype = (uint8_t)dtype}; }
 static inline ir_type ir_vec_type(ig_dtype dtype, int lanes) { return (ir_type){.dtype = (uint8_t)dtype, .lanes = (uint8_t)lanes}; }
 static inline ir_type ir_mem_type(ig_dtype dtype) { return (ir_type){.dtype = (uint8_t)dtype, .mem = 1}; }
+/* The lane that `deal` puts at lane i: of operand 0, or from `lanes` on of operand 1. */
+static inline int64_t ir_deal_lane(const ir_attr_deal *a, int64_t lanes, int64_t i) {
+    int64_t at = i % a->segment, half = a->segment / 2, n = at % half;
+    return i - at + at / half * lanes + (2 * (n / a->group) + a->odd) * a->group + n % a->group;
+}
 bool ir_type_eq(const ir_type *a, const ir_type *b);
 bool ir_same_dims(const ir_type *a, const ir_type *b);
 bool ir_type_is_static(const ir_type *t);

@@ -270,6 +270,18 @@ static void run_vector(frame *fr, const ir_op *o) {
                 size * (size_t)type_lanes(t));
 }
 
+static void run_deal(frame *fr, const ir_op *o) {
+    const ir_attr_deal *a = ir_attr_get(fr->r->m, o->attr);
+    const ir_type *t = ir_val_type(fr->f, ir_op_out(o, 0));
+    value *v = &fr->v[o->out0];
+    size_t size = type_size(t);
+    for (unsigned i = 0; i < t->lanes; i++) {
+        int64_t from = ir_deal_lane(a, t->lanes, i);
+        memcpy(v->bytes + i * size,
+               val(fr, o, from >= t->lanes)->bytes + (size_t)(from % t->lanes) * size, size);
+    }
+}
+
 static bool run_op(frame *fr, const ir_op *o) {
     run *r = fr->r;
     const void *attr = ir_attr_get(r->m, o->attr);
@@ -290,6 +302,7 @@ static bool run_op(frame *fr, const ir_op *o) {
     case OP_viota:
     case OP_vhalf:
     case OP_extract: run_vector(fr, o); return true;
+    case OP_deal: run_deal(fr, o); return true;
     case OP_ksym:
         set_i64(&fr->v[o->out0], r->symbols[((const ir_attr_index *)attr)->index]);
         return true;

@@ -157,6 +157,15 @@ static LLVMValueRef mem_half(emit *e, const ir_op *op, const LLVMValueRef *x) {
                                   LLVMConstVector(lane, half), "");
 }
 
+static LLVMValueRef mem_deal(emit *e, const ir_op *op, const LLVMValueRef *x) {
+    const ir_attr_deal *a = e->host->attr_get(e->m, op->attr);
+    unsigned lanes = ir_val_type(e->f, ir_op_out(op, 0))->lanes;
+    LLVMValueRef lane[UINT8_MAX];
+    for (unsigned k = 0; k < lanes; k++)
+        lane[k] = LLVMConstInt(e->i32, (uint64_t)ir_deal_lane(a, lanes, k), 0);
+    return LLVMBuildShuffleVector(e->b, x[0], x[1], LLVMConstVector(lane, lanes), "");
+}
+
 static LLVMValueRef mem_extract(emit *e, const ir_op *op, const LLVMValueRef *x) {
     const ir_attr_index *a = e->host->attr_get(e->m, op->attr);
     return mem_lane(e, x[0], (unsigned)a->index);
@@ -172,6 +181,7 @@ LLVMValueRef emit_memory(emit *e, const ir_op *op, const LLVMValueRef *x) {
     case OP_splat: return mem_splat(e, op, x);
     case OP_viota: return mem_viota(e, op);
     case OP_vhalf: return mem_half(e, op, x);
+    case OP_deal: return mem_deal(e, op, x);
     case OP_extract: return mem_extract(e, op, x);
     default: emit_fail(e, IG_INTERNAL, "no machine form"); return NULL;
     }

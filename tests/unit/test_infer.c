@@ -297,6 +297,11 @@ START_TEST(kernel_level) {
     GIVES(OP_vhalf, A(index, 0), "vec<2 x f32>", "f32[]");
     SAYS(OP_vhalf, A(index, 2), "vec<16 x f32>", "half 2");
     SAYS(OP_vhalf, A(index, 0), "f32[]", "not a vector");
+    GIVES(OP_deal, A(deal, 1, 1, 4), "vec<16 x f32> vec<16 x f32>", "vec<16 x f32>");
+    GIVES(OP_deal, A(deal, 0, 4, 8), "vec<8 x f32> vec<8 x f32>", "vec<8 x f32>");
+    SAYS(OP_deal, A(deal, 0, 4, 4), "vec<8 x f32> vec<8 x f32>", "8 lanes are not dealt");
+    SAYS(OP_deal, A(deal, 0, 1, 16), "vec<8 x f32> vec<8 x f32>", "segments of 16");
+    SAYS(OP_deal, A(deal, 0, 1, 4), "vec<8 x f32> vec<4 x f32>", "differ");
     GIVES(OP_extract, A(index, 15), "vec<16 x f32>", "f32[]");
     SAYS(OP_extract, A(index, 16), "vec<16 x f32>", "lane 16");
     GIVES(OP_ksym, A(index, 1), "", "i64[]");
