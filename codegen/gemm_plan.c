@@ -7,6 +7,8 @@
  * second-level cache and that is long enough to be worth handing to a thread. */
 #include "codegen/gemm.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define GEMM_CHUNK_BYTES 256 /* columns packed together: with IR_KB rows a quarter of an L2 */
@@ -118,11 +120,18 @@ static void gemm_even(gemm *g) {
 /* How often `by` has to be laid down to cover n; a size not known yet counts as one. */
 static int64_t gemm_times(int64_t n, int64_t by) { return n > 0 ? (n + by - 1) / by : 1; }
 
-/* Twice the cycles of a step of K. */
+/* Twice the cycles of a step of K.  A vector that crosses lines of the cache takes two loads. */
 static int64_t gemm_step(int height, int vectors) {
-    int64_t work = (int64_t)height * vectors, loads = height + vectors;
+    int64_t work = (int64_t)height * vectors, loads = height + 2 * vectors;
     if (work < loads) work = loads;
     return work < GEMM_LATENCY ? GEMM_LATENCY : work;
+}
+
+/* Whether IG_TILE=<rows>x<vectors> asks for another tile: measurements only (bench/blocking.py). */
+static bool gemm_is_barred(int height, int vectors) {
+    int h, v;
+    const char *want = getenv("IG_TILE");
+    return want && sscanf(want, "%dx%d", &h, &v) == 2 && (h != height || v != vectors);
 }
 
 /* Choose the tile of an open nest: every one fits the registers with a step's columns and the
@@ -136,10 +145,10 @@ static void gemm_tile_size(const cg_low *l, gemm *g) {
         for (int h = 1; h <= GEMM_HEIGHT && (m < 0 || h <= m); h++) {
             int columns = g->turned ? g->lanes : v;
             if (h * v + columns + spare > l->cpu->registers) continue;
-            if (m < 0 && h != l->cpu->tile_rows) continue;
+            if ((m < 0 && h != l->cpu->tile_rows) || gemm_is_barred(h, v)) continue;
             int64_t tile = gemm_step(h, v) * depth + 2 * GEMM_ENTER + 2 * h * v;
             int64_t all = gemm_times(m, h) * gemm_times(n, v * g->lanes) * tile;
-            if (all > best) continue;
+            if (all >= best) continue;
             best = all;
             g->height = h, g->vectors = v;
         }
