@@ -10,7 +10,7 @@
  * An image that was compiled before comes from the cache on disk (runtime/cache.h), and then the
  * plug-in is not opened at all. */
 #include "codegen/header.h"
-#include "codegen/llvm/plugin.h"
+#include "codegen/parts.h"
 #include "ir/file.h"
 #include "passes/pass.h"
 #include "runtime/base/log.h"
@@ -122,32 +122,26 @@ static const ir_func *plugin_find_func(const ir_module *m, const char *name) {
     return ir_find_func(m, name);
 }
 
-/* Hand a lowered module over; the object belongs to the plug-in's allocator (free). */
-static ig_status plugin_compile(const ig_allocator *a, const cg_llvm_job *job, void **object_,
-                                size_t *n_) {
-    const cg_llvm_api *api;
-    char message[512] = "";
-    cg_llvm_host host = {.ops = ir_op_tab,
-                         .attr_get = ir_attr_get,
-                         .loc_get = ir_loc_get,
-                         .find_func = plugin_find_func,
-                         .find_weight = ir_find_weight,
-                         .alloc = malloc,
-                         .free_ = free,
-                         .dump = rt_dump,
-                         .dump_llvm = rt_dump_on("llvm"),
-                         .dump_asm = rt_dump_on("asm"),
-                         .force_fatal = getenv("IG_LLVM_FATAL") != NULL}; /* tests */
-    RT_TRY(plugin_get(a, &api));
-    int code = api->compile(&host, job, object_, n_, message, sizeof message);
-    return code ? rt_status_op(rt_fail(a, (ig_code)code, "%s", message), "llvm") : NULL;
+ig_status cg_plugin(const ig_allocator *a, const cg_llvm_api **api_, cg_llvm_host *host_) {
+    *host_ = (cg_llvm_host){.ops = ir_op_tab,
+                            .attr_get = ir_attr_get,
+                            .loc_get = ir_loc_get,
+                            .find_func = plugin_find_func,
+                            .find_weight = ir_find_weight,
+                            .alloc = malloc,
+                            .free_ = free,
+                            .dump = rt_dump,
+                            .dump_llvm = rt_dump_on("llvm"),
+                            .dump_asm = rt_dump_on("asm"),
+                            .force_fatal = getenv("IG_LLVM_FATAL") != NULL}; /* tests */
+    return plugin_get(a, api_);
 }
 
 /* --- Modules -------------------------------------------------------------------------------- */
 
-/* Recorded module -> relocatable object (free). */
-static ig_status compile_object(const ir_module *m, const char *entry, const char *prefix,
-                                const cg_cpu *cpu, void **object_, size_t *n_) {
+/* Recorded module -> relocatable objects; with a prefix, one. */
+static ig_status compile_objects(const ir_module *m, const char *entry, const char *prefix,
+                                 const cg_cpu *cpu, cg_parts *parts_) {
     ir_module *planned, *lowered;
     if (!cg_cpu_serves(cpu, m->class))
         return rt_fail(m->alloc, IG_UNSUPPORTED,
@@ -157,7 +151,7 @@ static ig_status compile_object(const ir_module *m, const char *entry, const cha
     ig_status s = cg_lower(planned, entry, cpu, &lowered);
     if (!s) {
         cg_llvm_job job = {.module = lowered, .cpu = cpu, .prefix = prefix};
-        s = plugin_compile(m->alloc, &job, object_, n_);
+        s = prefix ? cg_parts_whole(&job, parts_) : cg_parts_split(&job, parts_);
         ir_module_free(lowered);
     }
     ir_module_free(planned);
@@ -214,11 +208,10 @@ static ig_status compile_key(const ir_module *m, const char *entry, const cg_cpu
 
 static ig_status compile_image(const ir_module *m, const char *entry, const cg_cpu *cpu,
                                cg_bytes *image_) {
-    void *object;
-    size_t n;
-    RT_TRY(compile_object(m, entry, NULL, cpu, &object, &n));
-    ig_status s = cg_link(m->alloc, object, n, cpu, image_);
-    free(object);
+    cg_parts parts;
+    RT_TRY(compile_objects(m, entry, NULL, cpu, &parts));
+    ig_status s = cg_link(m->alloc, parts.object, parts.n, cpu, image_);
+    cg_parts_free(&parts);
     return s;
 }
 
@@ -239,31 +232,30 @@ ig_status cg_compile(const ir_module *m, const char *entry, const cg_cpu *cpu, c
     return s;
 }
 
-/* Take over an object from the plug-in's allocator. */
-static ig_status compile_keep(const ig_allocator *a, void *object, size_t n, cg_bytes *object_) {
-    *object_ = (cg_bytes){.data = rt_alloc(a, n), .n = n, .alloc = a};
-    if (object_->data) memcpy(object_->data, object, n);
-    free(object);
+/* Take over the one object from the plug-in's allocator. */
+static ig_status compile_keep(const ig_allocator *a, cg_parts *parts, cg_bytes *object_) {
+    const cg_object *o = &parts->object[0];
+    *object_ = (cg_bytes){.data = rt_alloc(a, o->n), .n = o->n, .alloc = a};
+    if (object_->data) memcpy(object_->data, o->data, o->n);
+    cg_parts_free(parts);
     return object_->data ? NULL : rt_fail_memory();
 }
 
 ig_status cg_build(const ir_module *m, const char *entry, const char *prefix, const cg_cpu *cpu,
                    cg_bytes *object_) {
-    void *object;
-    size_t n;
+    cg_parts parts;
     *object_ = (cg_bytes){0};
     if (!cg_is_identifier(prefix))
         return rt_fail(m->alloc, IG_INVALID, "`%s` cannot begin the name of a C function", prefix);
     RT_TRY(compile_target(m, &cpu));
-    RT_TRY(compile_object(m, entry, prefix, cpu, &object, &n));
-    return compile_keep(m->alloc, object, n, object_);
+    RT_TRY(compile_objects(m, entry, prefix, cpu, &parts));
+    return compile_keep(m->alloc, &parts, object_);
 }
 
 ig_status cg_build_kernels(const ir_module *kernels, const cg_cpu *cpu, cg_bytes *object_) {
     cg_llvm_job job = {.module = kernels, .cpu = cpu, .export_kernels = true};
-    void *object;
-    size_t n;
+    cg_parts parts;
     *object_ = (cg_bytes){0};
-    RT_TRY(plugin_compile(kernels->alloc, &job, &object, &n));
-    return compile_keep(kernels->alloc, object, n, object_);
+    RT_TRY(cg_parts_whole(&job, &parts));
+    return compile_keep(kernels->alloc, &parts, object_);
 }

@@ -57,8 +57,12 @@ ig_status cg_build(const ir_module *m, const char *entry, const char *prefix, co
 /* Kernels -> relocatable object that exports each under its name, hidden. */
 ig_status cg_build_kernels(const ir_module *kernels, const cg_cpu *cpu, cg_bytes *object_);
 
-/* link.c: ELF object as LLVM emits it -> image; refuses what leaves a relocation or an undefined
- * symbol. */
-ig_status cg_link(const ig_allocator *a, const void *elf, size_t n, const cg_cpu *cpu,
+/* link.c: ELF objects as LLVM emits them, in order -> image; refuses what leaves a relocation or an
+ * undefined symbol. */
+typedef struct cg_object {
+    const void *data;
+    size_t n;
+} cg_object;
+ig_status cg_link(const ig_allocator *a, const cg_object *objects, uint32_t n, const cg_cpu *cpu,
                   cg_bytes *image_);
 #endif

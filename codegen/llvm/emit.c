@@ -393,7 +393,7 @@ static void emit_func(emit *e, const ir_func *f, LLVMValueRef fn) {
 }
 
 /* Declare a kernel: void(bufs, dims, lo, hi). */
-static LLVMValueRef emit_declare_kernel(emit *e, const ir_func *f) {
+LLVMValueRef emit_declare_kernel(emit *e, const ir_func *f) {
     uint32_t n = ir_nparam(f);
     bool fits = n >= 2;
     for (uint32_t k = 0; fits && k < n; k++) {
@@ -419,11 +419,12 @@ static LLVMValueRef emit_declare_kernel(emit *e, const ir_func *f) {
 
 bool emit_module(emit *e) {
     const ir_module *m = e->m;
+    uint32_t last = e->job->last ? e->job->last : m->funcs.n;
     e->fns = emit_alloc(e, m->funcs.n, sizeof *e->fns);
     e->weights = emit_alloc(e, m->weights.n, sizeof *e->weights);
     for (int hosts = 1; hosts >= 0;
          hosts--) /* exported names first: LLVM renames what clashes later */
-        for (uint32_t k = 0; k < m->funcs.n && !e->code; k++) {
+        for (uint32_t k = e->job->first; k < last && !e->code; k++) {
             const ir_func *f = m->funcs.data[k];
             if (f->kind != (hosts ? IR_HOST : IR_KERNEL)) continue;
             LLVMValueRef fn = e->fns[k] = hosts ? emit_host_declare(e, f)
@@ -431,7 +432,7 @@ bool emit_module(emit *e) {
             if (!fn) return false;
             emit_frame_attrs(e, fn);
         }
-    for (uint32_t k = 0; k < m->funcs.n && !e->code; k++)
+    for (uint32_t k = e->job->first; k < last && !e->code; k++)
         if (e->fns[k]) emit_func(e, m->funcs.data[k], e->fns[k]);
     return !e->code;
 }
@@ -440,7 +441,7 @@ void emit_init(emit *e, const cg_llvm_host *host, const cg_llvm_job *job, char *
                size_t size) {
     *e = (emit){
         .host = host, .job = job, .m = job->module, .message = message, .message_size = size};
-    rt_arena_init(&e->arena, job->module->alloc);
+    rt_arena_init(&e->arena, job->alloc);
     e->ctx = LLVMContextCreate();
     e->mod =
         LLVMModuleCreateWithNameInContext(job->module->name ? job->module->name : "ingot", e->ctx);

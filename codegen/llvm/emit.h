@@ -84,6 +84,9 @@ bool emit_needs_fpenv(const cg_llvm_host *host, const ir_func *f, const ir_op *o
 /* --- emit_mem.c: memory, vectors --- */
 LLVMValueRef emit_memory(emit *e, const ir_op *op, const LLVMValueRef *x);
 
+/* Declare a kernel; NULL after an error. */
+LLVMValueRef emit_declare_kernel(emit *e, const ir_func *f);
+
 /* --- emit_host.c: host functions --- */
 LLVMValueRef emit_host_declare(emit *e, const ir_func *f);
 LLVMValueRef emit_host_op(emit *e, const ir_op *op, const LLVMValueRef *x);

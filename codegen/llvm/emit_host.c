@@ -177,12 +177,20 @@ static LLVMValueRef host_buffers(emit *e) {
     return e->bufs;
 }
 
+/* The kernel of that name, which may be in another object; or NULL. */
+static LLVMValueRef host_kernel(emit *e, const char *name) {
+    for (uint32_t k = 0; k < e->m->funcs.n && name; k++) {
+        const ir_func *f = e->m->funcs.data[k];
+        if (f->kind != IR_KERNEL || strcmp(f->name, name)) continue;
+        if (!e->fns[k]) e->fns[k] = emit_declare_kernel(e, f);
+        return e->fns[k];
+    }
+    return NULL;
+}
+
 static void host_launch(emit *e, const ir_op *op, const LLVMValueRef *x) {
     const ir_attr_call *a = e->host->attr_get(e->m, op->attr);
-    LLVMValueRef kernel = NULL, exec = host_param(e, HOST_EXEC);
-    for (uint32_t k = 0; k < e->m->funcs.n && a->callee; k++)
-        if (e->m->funcs.data[k]->kind == IR_KERNEL && !strcmp(e->m->funcs.data[k]->name, a->callee))
-            kernel = e->fns[k];
+    LLVMValueRef kernel = host_kernel(e, a->callee), exec = host_param(e, HOST_EXEC);
     if (!kernel) emit_fail(e, IG_INTERNAL, "there is no kernel @%s", a->callee ? a->callee : "");
     if (!kernel || !exec) return;
     if (!e->launch) host_make_launch(e);

@@ -5,7 +5,7 @@
 #define CG_LLVM_PLUGIN_H
 #include "codegen/target.h"
 
-#define CG_LLVM_ABI 3u
+#define CG_LLVM_ABI 4u
 
 typedef struct cg_llvm_host {
     const ir_op_info *ops; /* ir_op_tab */
@@ -23,8 +23,13 @@ typedef struct cg_llvm_host {
 typedef struct cg_llvm_job {
     const ir_module *module; /* kernels and host functions after cg_lower */
     const cg_cpu *cpu;
-    const char *prefix; /* NULL: an image; else the name prefix of a deployment object */
+    const ig_allocator *alloc; /* scratch; the jobs that run at once may share it */
+    const char *prefix;        /* NULL: an image; else the name prefix of a deployment object */
     bool export_kernels; /* kernels are hidden symbols of the object; else they are local to it */
+    /* The functions that the object holds; last 0: all.  A kernel outside, which must be exported
+     * by another object, is undefined in it. */
+    uint32_t first, last;
+    bool quick; /* generate code quickly: it runs once a call */
 } cg_llvm_job;
 
 typedef struct cg_llvm_api {

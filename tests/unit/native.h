@@ -67,7 +67,7 @@ static inline cg_llvm_host native_host(void) {
 /* Compile to an object (free()); the code, with the message in `message`. */
 static inline int native_object(const cg_llvm_host *host, const ir_module *m, const cg_cpu *cpu,
                                 const char *prefix, void **object_, size_t *n_, char message[512]) {
-    cg_llvm_job job = {.module = m, .cpu = cpu, .prefix = prefix};
+    cg_llvm_job job = {.module = m, .cpu = cpu, .alloc = m->alloc, .prefix = prefix};
     return native_plugin()->compile(host, &job, object_, n_, message, 512);
 }
 
@@ -82,7 +82,7 @@ static inline cg_bytes native_image(const ir_module *m, const cg_cpu *cpu, const
         printf("compile for %s: %s\n", cpu->name, message);
         return image;
     }
-    ig_status s = cg_link(ig_allocator_default(), object, n, cpu, &image);
+    ig_status s = cg_link(ig_allocator_default(), &(cg_object){object, n}, 1, cpu, &image);
     if (s) printf("link for %s: %s\n", cpu->name, ig_status_text(s));
     ig_status_free(s);
     free(object);

@@ -622,7 +622,7 @@ START_TEST(deploy) {
     ck_assert_msg(!native_object(&host_table, m, cpu, "net", &object, &n, message), "%s", message);
     check_symbols(object, "net");
     cg_bytes image;
-    ok(cg_link(A, object, n, cpu, &image));
+    ok(cg_link(A, &(cg_object){object, n}, 1, cpu, &image));
     rt_image *img;
     ig_status s = rt_image_load(A, image.data, image.n, &img);
     if (cg_cpu_runs_here(cpu)) {
@@ -792,7 +792,7 @@ START_TEST(no_memory) {
         cg_bytes image;
         left = k;
         ig_status_free(s);
-        s = cg_link(&limited, object, n, cpu, &image);
+        s = cg_link(&limited, &(cg_object){object, n}, 1, cpu, &image);
         left = 1000;
         native_free(image);
         if (!s) break;
@@ -817,7 +817,7 @@ START_TEST(hostile_object) {
         char *part = malloc(k ? k : 1); /* exact, so that a sanitizer sees every byte too far */
         memcpy(part, object, k);
         cg_bytes image;
-        ig_status s = cg_link(A, part, k, cpu, &image);
+        ig_status s = cg_link(A, &(cg_object){part, k}, 1, cpu, &image);
         ck_assert(s); /* the section table is at the end */
         ig_status_free(s);
         free(part);
@@ -829,7 +829,7 @@ START_TEST(hostile_object) {
         if (round % 2)
             bad[n - rng() % 1024 % n - 1] = (char)rng(); /* more often the section table */
         cg_bytes image;
-        ig_status s = cg_link(A, bad, n, cpu, &image);
+        ig_status s = cg_link(A, &(cg_object){bad, n}, 1, cpu, &image);
         if (!s) native_free(image);
         ig_status_free(s);
         free(bad);
