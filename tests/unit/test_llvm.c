@@ -839,6 +839,56 @@ START_TEST(hostile_object) {
 }
 END_TEST
 
+/* Objects that refer to each other: all of them are needed, each once, whole. */
+START_TEST(objects) {
+    ir_module *m = parse(host_text);
+    const cg_cpu *cpu = &cg_cpu_tab[_i];
+    cg_llvm_host host_table = native_host();
+    cg_object o[3];
+    void *data[2];
+    char message[512];
+    cg_bytes image;
+    for (uint32_t k = 0; k < 2; k++) {
+        cg_llvm_job job = {.module = m,
+                           .cpu = cpu,
+                           .alloc = A,
+                           .export_kernels = true,
+                           .first = k ? 0 : 1,
+                           .last = k ? 1 : m->funcs.n,
+                           .quick = !k};
+        ck_assert_msg(!native_plugin()->compile(&host_table, &job, &data[k], &o[k].n, message,
+                                                sizeof message),
+                      "%s", message);
+        o[k].data = data[k];
+    }
+    o[2] = o[1];
+    ok(cg_link(A, o, 2, cpu, &image));
+    cg_bytes_free(&image);
+    ig_status s = cg_link(A, o, 1, cpu, &image);
+    ck_assert_msg(s && strstr(ig_status_text(s), "`k0_scale` is undefined"), "%s",
+                  ig_status_text(s));
+    ig_status_free(s);
+    s = cg_link(A, o, 3, cpu, &image);
+    ck_assert_msg(s && strstr(ig_status_text(s), "two functions"), "%s", ig_status_text(s));
+    ig_status_free(s);
+    for (int round = 0; round < 4000; round++) {
+        size_t n = o[round % 2].n;
+        char *bad = malloc(n);
+        memcpy(bad, data[round % 2], n);
+        for (uint64_t k = rng() % 4 + 1; k; k--) bad[rng() % n] ^= (char)(1u << rng() % 8);
+        o[round % 2].data = bad;
+        s = cg_link(A, o, 2, cpu, &image);
+        if (!s) native_free(image);
+        ig_status_free(s);
+        o[round % 2].data = data[round % 2];
+        free(bad);
+    }
+    free(data[0]);
+    free(data[1]);
+    ir_module_free(m);
+}
+END_TEST
+
 /* --- Around the code --- */
 
 START_TEST(never_writable_and_executable) {
@@ -928,6 +978,7 @@ int main(void) {
     tcase_add_loop_test(t, fatal, 0, nlevel());
     tcase_add_test(t, no_memory);
     tcase_add_loop_test(t, hostile_object, 0, nlevel());
+    tcase_add_loop_test(t, objects, 0, nlevel());
     int failed = suite_run(suite);
     printf("llvm: levels that were compiled and linked but cannot run here: %d skipped\n", missing);
     return failed;

@@ -101,6 +101,21 @@ static const char *const program_tab[] = {
     "    %4 = ein %n, %n rel=\"y[i] += x[b,i]*z[b,i]\"\n"
     "    return %1, %2, %3, %4\n"
     "  }\n}\n",
+    /* kernels enough for several parts of an image, no two alike */
+    "module deep { dim B in 1..200\n"
+    "  fn @f(%x: f32[B,19], %w: f32[19,19]) -> (f32[B,19]) {\n"
+    "    %1 = ein %x, %w rel=\"y[b,o] += x[b,i]*w[i,o]\"\n"
+    "    %2 = tanh %1\n"
+    "    %3 = ein %2, %w rel=\"y[b,o] += x[b,i]*w[i,o]\"\n"
+    "    %4 = sin %3\n"
+    "    %5 = ein %4, %w rel=\"y[b,o] += x[b,i]*w[i,o]\"\n"
+    "    %6 = neg %5\n"
+    "    %7 = ein %6, %w rel=\"y[b,o] += x[b,i]*w[i,o]\"\n"
+    "    %8 = abs %7\n"
+    "    %9 = ein %8, %w rel=\"y[b,o] += x[b,i]*w[i,o]\"\n"
+    "    %10 = sqrt %9\n"
+    "    return %10\n"
+    "  }\n}\n",
 };
 enum { NPROGRAM = sizeof program_tab / sizeof *program_tab };
 
@@ -390,12 +405,34 @@ START_TEST(executors) {
 }
 END_TEST
 
+/* An image does not depend on who generates its parts. */
+START_TEST(parts) {
+    const cg_cpu *cpu = &cg_cpu_tab[_i];
+    ir_module *m = parse(program_tab[NPROGRAM - 1], cpu->class);
+    cg_bytes first = {0}, other;
+    for (int threads = 1; threads < 6; threads++) {
+        ok(ig_threads(&(ig_thread_options){.count = threads}));
+        ok(cg_compile(m, "f", cpu, &other));
+        if (threads == 1) {
+            first = other;
+            continue;
+        }
+        ck_assert_uint_eq(first.n, other.n);
+        ck_assert(!memcmp(first.data, other.data, other.n));
+        cg_bytes_free(&other);
+    }
+    cg_bytes_free(&first);
+    ir_module_free(m);
+}
+END_TEST
+
 /* --- Failure --- */
 
 /* LLVM ends the process: the compile fails with a report, and so do later ones. */
 START_TEST(fatal) {
-    ir_module *m = parse(program_tab[0], IR_CLASS_FMA);
+    ir_module *m = parse(program_tab[_i ? NPROGRAM - 1 : 0], IR_CLASS_FMA);
     cg_bytes bytes;
+    ok(ig_threads(&(ig_thread_options){.count = 4}));
     setenv("IG_LLVM_FATAL", "1", 1);
     ig_status s = cg_compile(m, "f", NULL, &bytes);
     unsetenv("IG_LLVM_FATAL");
@@ -427,7 +464,8 @@ int main(void) {
 #endif
     tcase_add_test(t, threads);
     tcase_add_loop_test(t, executors, 0, NPROGRAM);
-    tcase_add_test(t, fatal);
+    tcase_add_loop_test(t, parts, 0, nlevel());
+    tcase_add_loop_test(t, fatal, 0, 2);
     suite_add_tcase(suite, t);
     return suite_run(suite);
 }
