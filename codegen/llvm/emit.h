@@ -37,6 +37,7 @@ typedef struct emit {
     LLVMValueRef bufs;      /* host functions: room for the buffers of a launch */
     uint64_t stack;         /* bytes of stack slots so far */
     uint64_t unroll;        /* ops that unrolling may still add */
+    bool plain;             /* its loops have few addresses */
     emit_frame *frame;      /* innermost open region */
 
     int code;      /* ig_code of the first error */

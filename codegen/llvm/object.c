@@ -1,9 +1,9 @@
 /* object.c - machine code for a module, through LLVM's code generator without IR passes of its own.
  *
  * Measured on a 6 x 16 contraction tile (level v3): passes over vector IR double the time and give
- * nothing.  Loop strength reduction is part of code generation and stays: it takes a quarter of
- * the time, but without it that tile runs at 49 GFLOP/s instead of 58, and it can only be turned
- * off for the whole process. */
+ * nothing.  Loop strength reduction is part of code generation: without it that tile runs at 49
+ * GFLOP/s instead of 58.  It can only be turned off for the whole process; see emit.c for how it is
+ * kept from other loops. */
 #include "codegen/llvm/emit.h"
 #include <llvm-c/Analysis.h>
 #include <llvm-c/Target.h>
