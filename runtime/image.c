@@ -117,22 +117,25 @@ static ig_status image_check(const ig_allocator *a, const uint8_t *bytes, size_t
 
 /* --- Mapping --- */
 
+/* Write all of it; false and errno on failure. */
+static bool image_write(int fd, const uint8_t *bytes, size_t n) {
+    for (size_t at = 0; at < n;) {
+        ssize_t done = write(fd, bytes + at, n - at);
+        if (done < 0 && errno != EINTR) return false;
+        if (done > 0) at += (size_t)done;
+    }
+    return true;
+}
+
 /* A memory file with the bytes, sealed; -1 and errno on failure. */
 static int image_write_memfd(const void *bytes, size_t n, size_t map_size) {
     int fd = memfd_create("ingot-image", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
     if (fd < 0 && errno == EINVAL)
         fd = memfd_create("ingot-image", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0) return -1;
-    if (ftruncate(fd, (off_t)map_size) == 0) {
-        void *rw = mmap(NULL, map_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        if (rw != MAP_FAILED) {
-            memcpy(rw, bytes, n);
-            munmap(rw, map_size);
-            if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) ==
-                0)
-                return fd;
-        }
-    }
+    if (image_write(fd, bytes, n) && ftruncate(fd, (off_t)map_size) == 0 &&
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) == 0)
+        return fd;
     int error = errno;
     close(fd);
     errno = error;
