@@ -79,13 +79,13 @@ typedef struct cg_nest {
 /* The rows of a cluster (rows.c). */
 typedef struct cg_rows {
     ir_rows rows;
-    ir_rowmap *at;           /* by value of the cluster; owned */
-    uint32_t *pass;          /* by value: bit i: read in pass i, elementwise from its end; owned */
-    ir_ref *kept;            /* by value: the memory that holds it for the row, or {0}; owned */
-    uint32_t now;            /* the pass being written */
-    uint32_t ahead;          /* the pass that fetches the next row */
-    bool columns;            /* the vector runs along the last axis, which is not of the row */
-    cg_ix ix[IG_MAX_RANK];   /* of the full index; those of the row are not valid */
+    ir_rowmap *at;         /* by value of the cluster; owned */
+    uint32_t *pass;        /* by value: bit i: read in pass i, elementwise from its end; owned */
+    ir_ref *kept;          /* by value: the memory that holds it for the row, or {0}; owned */
+    uint32_t now;          /* the pass being written */
+    uint32_t ahead;        /* the pass that fetches the next row */
+    bool columns;          /* the vector runs along the last axis, which is not of the row */
+    cg_ix ix[IG_MAX_RANK]; /* of the full index; those of the row are not valid */
 } cg_rows;
 
 struct cg_low {
@@ -100,6 +100,7 @@ struct cg_low {
     const char
         *packed_name; /* the weight that holds columns of the contraction in panels, or NULL */
     ir_ref packed;    /* its memory */
+    bool apart;       /* no result lies in the memory of an operand */
     bool scalar;      /* no vectors along the results: a core runs them along its own loop */
     cg_rows *rows;    /* NULL: its reductions do not share their rows */
     ir_ref lo, hi;    /* the part of the outermost loop */

@@ -3,9 +3,12 @@
  *
  * Axes that every operand lays out alike run as one loop (cg_joint_axes), so that an elementwise
  * kernel on [B,12,64] is one long loop and not 64 elements at a time.  The joint trailing axes are
- * the vector loop with a scalar tail; the axes before them, flattened, are the outermost loop,
- * which threads share.  Where there are none before them, threads share the elements, or, when
- * these are whole vectors, the vectors: more than half of such a kernel's code would be its tail.
+ * the vector loop; the axes before them, flattened, are the outermost loop, which threads share.
+ *
+ * A scalar tail would be more than half of a kernel's code.  Where the extent is known there is
+ * none: the last vector begins as late as it can, and computes some elements a second time.  That
+ * is the same bits, unless a result lies in the memory of an operand.  Threads share these vectors,
+ * where there are no axes before them; else the elements.
  *
  * An operand that lies the other way round (a transpose) is read by gathers, one line of it a lane.
  * So that the lines are used up while they are in the cache, the axis along which it lies
@@ -188,9 +191,9 @@ typedef struct nest_plan {
     joint_map
         *map; /* by value of the cluster: how the last of them reads it; owned by cg_plain_nest */
     const ir_type *type;
-    int outer;  /* axes of the outermost loop; the others are the vector loop */
-    bool whole; /* no outer axes, and the extent is whole vectors, which are the steps */
-    int tile;   /* the outer axis that is walked in tiles inside the vector loop, -1: none */
+    int outer;     /* axes of the outermost loop; the others are the vector loop */
+    int64_t lanes; /* of vectors that do without a tail; 0: there is one */
+    int tile;      /* the outer axis that is walked in tiles inside the vector loop, -1: none */
     ir_dim steps[IG_MAX_RANK]; /* extents of the outer axes, tiles counted */
     ir_ref from, to;           /* the tile */
     cg_ix ix[IG_MAX_RANK];
@@ -229,6 +232,14 @@ static void nest_cell(cg_low *l, nest_plan *p, cg_ix t) {
     cg_close_for(l, row, 0, NULL);
 }
 
+/* The lanes of vectors that cover an extent without a tail, 0: none do. */
+static int64_t nest_lanes(const cg_low *l, ir_dim extent) {
+    int64_t lanes = CG_LANES;
+    if (l->scalar && !l->rows) return 0;
+    while (lanes > extent && lanes > CG_LANES / 4) lanes /= 2;
+    return lanes <= extent && (l->apart || extent % lanes == 0) ? lanes : 0;
+}
+
 /* Where whole steps of `lanes` from lo on end. */
 static ir_ref nest_end(cg_kernel *k, ir_ref lo, ir_ref hi, int64_t lanes) {
     ir_ref n = cg_bin(k, OP_sub, hi, lo);
@@ -236,26 +247,46 @@ static ir_ref nest_end(cg_kernel *k, ir_ref lo, ir_ref hi, int64_t lanes) {
 }
 
 /* Steps of `lanes` over [lo, end). */
-static void nest_vectors(cg_low *l, nest_plan *p, ir_ref lo, ir_ref end, int64_t lanes) {
-    cg_kernel *k = &l->k;
+static void nest_vectors(cg_low *l, nest_plan *p, ir_ref lo, ir_ref end, int64_t lanes,
+                         bool aligned) {
     cg_nest v = cg_open_for(l, lo, end, lanes, 0, NULL, NULL);
-    k->lanes = lanes;
-    nest_cell(l, p,
-              p->outer || p->whole ? cg_ix_aligned(v.loop.index) : cg_ix_linear(v.loop.index));
-    k->lanes = 0;
+    l->k.lanes = lanes;
+    nest_cell(l, p, aligned ? cg_ix_aligned(v.loop.index) : cg_ix_linear(v.loop.index));
+    l->k.lanes = 0;
     cg_close_for(l, v, 0, NULL);
 }
 
-/* The vector loop over [lo, hi), narrower vectors where what is left is known, single elements. */
+/* Steps over [lo, hi), which ends at the extent or at a multiple of the lanes; the last one begins
+ * where it still fits. */
+static void nest_covered(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi, ir_dim extent) {
+    int64_t lanes = p->lanes, last = extent - lanes;
+    if (extent % lanes == 0) {
+        nest_vectors(l, p, lo, hi, lanes, true);
+        return;
+    }
+    if (RT_PLANTED(skipped_tail)) last--;
+    cg_nest v = cg_open_for(l, lo, hi, lanes, 0, NULL, NULL);
+    l->k.lanes = lanes;
+    nest_cell(l, p, cg_ix_linear(cg_bin(&l->k, OP_min, v.loop.index, cg_i64(&l->k, last))));
+    l->k.lanes = 0;
+    cg_close_for(l, v, 0, NULL);
+}
+
+/* The vector loop over [lo, hi), then single elements; narrower vectors before them where what is
+ * left is known. */
 static void nest_inner(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi, ir_dim extent) {
     cg_kernel *k = &l->k;
     int64_t left = extent;
     bool vectors = l->rows || !l->scalar;
+    if (p->lanes) {
+        nest_covered(l, p, lo, hi, extent);
+        return;
+    }
     for (int64_t lanes = CG_LANES; lanes >= CG_LANES / 4 && vectors; lanes /= 2) {
         if (extent < 0 || (!p->outer && extent >= CG_LANES) ? lanes != CG_LANES : left < lanes)
             continue;
         ir_ref end = nest_end(k, lo, hi, lanes);
-        nest_vectors(l, p, lo, end, lanes);
+        nest_vectors(l, p, lo, end, lanes, p->outer);
         lo = end;
         if (p->outer && extent >= 0) left %= lanes;
     }
@@ -317,13 +348,11 @@ static void nest_write(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi) {
     ir_dim inner = nest_extent(l, t->dim + p->outer, t->rank - p->outer);
     if (!p->outer) {
         nest_hoist(l, p);
-        if (p->whole) {
-            lo = cg_bin(&l->k, OP_mul, lo, cg_i64(&l->k, CG_LANES));
-            hi = cg_bin(&l->k, OP_mul, hi, cg_i64(&l->k, CG_LANES));
-            nest_vectors(l, p, lo, hi, CG_LANES);
-        } else {
-            nest_inner(l, p, lo, hi, inner);
+        if (p->lanes) {
+            lo = cg_bin(&l->k, OP_mul, lo, cg_i64(&l->k, p->lanes));
+            hi = cg_bin(&l->k, OP_mul, hi, cg_i64(&l->k, p->lanes));
         }
+        nest_inner(l, p, lo, hi, inner);
         return;
     }
     cg_nest row = cg_open_for(l, lo, hi, 1, 0, NULL, NULL);
@@ -359,6 +388,7 @@ static void nest_row(cg_low *l, uint32_t row, const cg_ix *ix, joint_map *map) {
         p.ix[i] = cg_ix_uniform(loop[n++].loop.index);
     }
     ir_dim inner = nest_extent(l, t->dim + p.outer, t->rank - p.outer);
+    p.lanes = nest_lanes(l, inner);
     nest_inner(l, &p, cg_i64(&l->k, 0), cg_dim(&l->k, inner), inner);
     while (n-- > 0) cg_close_for(l, loop[n], 0, NULL);
 }
@@ -388,11 +418,9 @@ static ir_dim nest_plan_one(cg_low *l, nest_plan *p) {
     p->outer = t->rank - joint;
     p->tile = -1;
     if (!t->rank) return 1;
-    if (!p->outer) {
-        ir_dim n = nest_extent(l, t->dim, t->rank);
-        p->whole = n > 0 && n % CG_LANES == 0 && !l->scalar; /* then there is no tail to write */
-        return p->whole ? n / CG_LANES : n;
-    }
+    ir_dim inner = nest_extent(l, t->dim + p->outer, t->rank - p->outer);
+    p->lanes = nest_lanes(l, inner);
+    if (!p->outer) return p->lanes ? (inner + p->lanes - 1) / p->lanes : inner;
     memcpy(p->steps, t->dim, sizeof p->steps);
     bool worth = other >= 0 && other < p->outer && !l->scalar;
     if (worth && (t->dim[other] < 0 || t->dim[other] > NEST_TILE)) {

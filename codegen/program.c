@@ -65,10 +65,33 @@ static ig_status program_find_blobs(program *p, cg_low *l, cg_launch *launch) {
     return NULL;
 }
 
+/* The value of the entry function whose memory v is. */
+static ir_ref program_base(const program *p, ir_ref v) {
+    const ir_op *o = ir_def_op(p->entry, v);
+    for (; o && o->code == OP_reshape; o = ir_def_op(p->entry, v)) v = ir_op_in(p->entry, o, 0);
+    return v;
+}
+
+/* Whether no result of a call lies in the memory of an operand: where memplan.c places it is the
+ * place of an operand that dies there, or nowhere near one. */
+static bool program_is_apart(const program *p, const ir_op *call) {
+    const ir_places *to = &((const ir_attr_call *)ir_attr_get(p->in, call->attr))->at;
+    for (uint32_t i = 0; i < call->nin; i++) {
+        ir_ref v = program_base(p, ir_op_in(p->entry, call, i));
+        const ir_op *o = ir_def_op(p->entry, v);
+        if (!o || o->code != OP_call) continue; /* never written */
+        const ir_places *from = &((const ir_attr_call *)ir_attr_get(p->in, o->attr))->at;
+        uint32_t which = v.i - o->out0;
+        for (int k = 0; k < to->n; k++)
+            if (to->p[k].kind == from->p[which].kind && to->p[k].at == from->p[which].at)
+                return false;
+    }
+    return true;
+}
+
 /* The bytes of a value of the entry function that is known when it is compiled, or NULL. */
 static const void *program_known(const program *p, ir_ref v) {
-    const ir_op *o = ir_def_op(p->entry, v);
-    while (o && o->code == OP_reshape) o = ir_def_op(p->entry, ir_op_in(p->entry, o, 0));
+    const ir_op *o = ir_def_op(p->entry, program_base(p, v));
     if (!o) return NULL;
     const void *attr = ir_attr_get(p->in, o->attr);
     if (o->code == OP_const) return ((const ir_attr_const *)attr)->data.bytes;
@@ -165,6 +188,7 @@ static ig_status program_kernel(program *p, const ir_func *cluster, const ir_dim
     l.scratch = rt_alloc_zero(a, cluster->values.n * sizeof *l.scratch);
     ig_status s = l.mem && l.blob && l.out && l.scratch ? program_find_blobs(p, &l, launch)
                                                         : rt_fail_memory();
+    l.apart = launch->call && program_is_apart(p, launch->call);
     if (!s) s = program_pack(p, &l, launch);
     if (!s) {
         program_name(p->out, cluster->name, name, sizeof name);
