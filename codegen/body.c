@@ -104,7 +104,7 @@ static void body_branch(body_copy *c, uint32_t first, uint32_t end) {
     for (int i = 0; i < n; i++)
         near[i] = cg_splat(k, c->v[ir_op_in(c->f, &op[first + (uint32_t)i], 1).i].to,
                            cg_lanes_of(k, all));
-    uint32_t branch = cg_if(k, cg_max_lane(k, cg_un(k, OP_lnot, all)));
+    uint32_t branch = cg_if(k, cg_test(k, IR_bitop_bor, cg_un(k, OP_lnot, all)));
     for (uint32_t i = 0; i < end; i++)
         if (i >= first || !c->v[op[i].out0].common) body_op(c, &op[i]);
     for (int i = 0; i < n; i++) chosen[i] = c->v[op[first + (uint32_t)i].out0].to;

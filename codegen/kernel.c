@@ -71,6 +71,11 @@ ir_ref cg_max_lane(cg_kernel *k, ir_ref x) {
     return x;
 }
 
+ir_ref cg_test(cg_kernel *k, ir_bitop op, ir_ref x) {
+    if (!cg_lanes_of(k, x)) return x;
+    return ir_emit1(&k->b, OP_vtest, &(ir_attr_bitop){.op = (uint8_t)op}, x);
+}
+
 /* Bring operands to the same number of lanes. */
 static void kernel_level(cg_kernel *k, int n, ir_ref *x) {
     int lanes = 0;

@@ -56,6 +56,8 @@ ir_ref cg_half(cg_kernel *k, ir_ref x, int64_t which); /* 0 the low lanes, 1 the
 /* Transpose n vectors of n lanes. */
 void cg_turn(cg_kernel *k, int n, ir_ref *x);
 ir_ref cg_max_lane(cg_kernel *k, ir_ref x);
+/* Whether all lanes (band) or some (bor) are true; a scalar is what it is. */
+ir_ref cg_test(cg_kernel *k, ir_bitop op, ir_ref x);
 /* Kernel ops on values of one register type; a scalar operand is splatted when the other is a
  * vector. */
 ir_ref cg_un(cg_kernel *k, ir_opcode op, ir_ref x);

@@ -356,13 +356,6 @@ static ir_ref lower_and(cg_low *l, ir_ref x, ir_ref y) {
     return !x.i ? y : cg_bit(&l->k, IR_bitop_band, x, y);
 }
 
-/* Some lane, or every lane. */
-static ir_ref lower_lanes(cg_low *l, ir_bitop op, ir_ref x) {
-    while (!cg_lower_failed(l) && cg_lanes_of(&l->k, x))
-        x = cg_bit(&l->k, op, cg_half(&l->k, x, 0), cg_half(&l->k, x, 1));
-    return x;
-}
-
 /* Narrow the window: t in [0, n) along one axis, with stride s (every s-th t exists). */
 static void lower_window_axis(cg_low *l, lower_window *w, int axis, cg_ix t, ir_ref n, int64_t s) {
     cg_kernel *k = &l->k;
@@ -386,8 +379,8 @@ static void lower_window_axis(cg_low *l, lower_window *w, int axis, cg_ix t, ir_
 
 static void lower_window_end(cg_low *l, lower_window *w) {
     if (!w->vary) return;
-    w->all = lower_lanes(l, IR_bitop_band, w->inside);
-    w->any = lower_lanes(l, IR_bitop_bor, w->inside);
+    w->all = cg_test(&l->k, IR_bitop_band, w->inside);
+    w->any = cg_test(&l->k, IR_bitop_bor, w->inside);
 }
 
 /* Subscripts that are valid in every lane, given that some lane is inside. */

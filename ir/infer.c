@@ -37,6 +37,7 @@
  *   load, store element index i64; lanes 0 a scalar, lanes n contiguous, an index vector gathers
  *   prefetch    an i64 scalar index, of no element when there is none: it is fetched into the
  *               cache for reading, or nothing happens
+ *   vtest       band: whether all lanes of a bool vector are true, bor: some
  *   splat, viota, vhalf, deal, extract, ksym, port, kws, wport, launch   as ops.def describes them
  * Elementwise rules take tensors, scalars and vectors alike; memory only where `mem` is written. */
 #include "ir/ir.h"
@@ -809,6 +810,16 @@ static bool type_deal(ir_infer *c) {
         return infer_fail(c, IG_RANGE, "%d lanes are not dealt by %lld in segments of %lld", lanes,
                           (long long)a->group, (long long)a->segment);
     return infer_one(c, c->in[0]);
+}
+
+static bool type_vtest(ir_infer *c) {
+    const ir_attr_bitop *a = c->attr;
+    if (!infer_check_vector(c)) return false;
+    if (c->in[0].dtype != IG_bool)
+        return infer_fail(c, IG_DTYPE, "%s is not a vector of bools", TYPE(&c->in[0]));
+    if (a->op != IR_bitop_band && a->op != IR_bitop_bor)
+        return infer_fail(c, IG_RANGE, "lanes are tested by band or bor");
+    return infer_one(c, ir_scalar_type(IG_bool));
 }
 
 static bool type_extract(ir_infer *c) {

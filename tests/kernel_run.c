@@ -282,6 +282,14 @@ static void run_deal(frame *fr, const ir_op *o) {
     }
 }
 
+static void run_test(frame *fr, const ir_op *o, ir_bitop op) {
+    const char *x = val(fr, o, 0)->bytes;
+    bool r = op == IR_bitop_band;
+    for (int i = 0; i < ir_val_type(fr->f, ir_op_in(fr->f, o, 0))->lanes; i++)
+        r = op == IR_bitop_band ? r && x[i] : r || x[i];
+    fr->v[o->out0].bytes[0] = r;
+}
+
 static bool run_op(frame *fr, const ir_op *o) {
     run *r = fr->r;
     const void *attr = ir_attr_get(r->m, o->attr);
@@ -303,6 +311,7 @@ static bool run_op(frame *fr, const ir_op *o) {
     case OP_vhalf:
     case OP_extract: run_vector(fr, o); return true;
     case OP_deal: run_deal(fr, o); return true;
+    case OP_vtest: run_test(fr, o, ((const ir_attr_bitop *)attr)->op); return true;
     case OP_ksym:
         set_i64(&fr->v[o->out0], r->symbols[((const ir_attr_index *)attr)->index]);
         return true;

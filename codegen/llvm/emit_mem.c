@@ -171,6 +171,13 @@ static LLVMValueRef mem_extract(emit *e, const ir_op *op, const LLVMValueRef *x)
     return mem_lane(e, x[0], (unsigned)a->index);
 }
 
+static LLVMValueRef mem_test(emit *e, const ir_op *op, LLVMValueRef x) {
+    const ir_attr_bitop *a = e->host->attr_get(e->m, op->attr);
+    LLVMTypeRef t = LLVMTypeOf(x);
+    const char *name = a->op == IR_bitop_band ? "llvm.vector.reduce.and" : "llvm.vector.reduce.or";
+    return emit_intrinsic(e, name, &t, 1, &x, 1);
+}
+
 LLVMValueRef emit_memory(emit *e, const ir_op *op, const LLVMValueRef *x) {
     switch (op->code) {
     case OP_const: return mem_const(e, op);
@@ -183,6 +190,7 @@ LLVMValueRef emit_memory(emit *e, const ir_op *op, const LLVMValueRef *x) {
     case OP_vhalf: return mem_half(e, op, x);
     case OP_deal: return mem_deal(e, op, x);
     case OP_extract: return mem_extract(e, op, x);
+    case OP_vtest: return mem_test(e, op, x[0]);
     default: emit_fail(e, IG_INTERNAL, "no machine form"); return NULL;
     }
 }

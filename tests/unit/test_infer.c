@@ -302,6 +302,10 @@ START_TEST(kernel_level) {
     SAYS(OP_deal, A(deal, 0, 4, 4), "vec<8 x f32> vec<8 x f32>", "8 lanes are not dealt");
     SAYS(OP_deal, A(deal, 0, 1, 16), "vec<8 x f32> vec<8 x f32>", "segments of 16");
     SAYS(OP_deal, A(deal, 0, 1, 4), "vec<8 x f32> vec<4 x f32>", "differ");
+    GIVES(OP_vtest, A(bitop, IR_bitop_bor), "vec<16 x bool>", "bool[]");
+    SAYS(OP_vtest, A(bitop, IR_bitop_bxor), "vec<16 x bool>", "band or bor");
+    SAYS(OP_vtest, A(bitop, IR_bitop_band), "vec<16 x i32>", "bools");
+    SAYS(OP_vtest, A(bitop, IR_bitop_band), "bool[]", "not a vector");
     GIVES(OP_extract, A(index, 15), "vec<16 x f32>", "f32[]");
     SAYS(OP_extract, A(index, 16), "vec<16 x f32>", "lane 16");
     GIVES(OP_ksym, A(index, 1), "", "i64[]");
