@@ -120,16 +120,16 @@ static void parts_cut(parts *p, const cg_llvm_job *job) {
     uint64_t all = 0, before = 0;
     while (kernels < m->funcs.n && m->funcs.data[kernels]->kind == IR_KERNEL)
         all += parts_cost(m->funcs.data[kernels++]);
-    parts_add(p, job, kernels, m->funcs.n);
-    p->part[0].job.quick = true;
     uint64_t n = all / PARTS_WORTH;
     if (n > CG_MAX_PARTS - 1) n = CG_MAX_PARTS - 1;
     for (uint32_t k = 0; k < kernels; k++) {
         before += parts_cost(m->funcs.data[k]);
-        if (k + 1 < kernels && before * n < all * p->n) continue;
+        if (k + 1 < kernels && before * n < all * (p->n + 1)) continue;
         parts_add(p, job, first, k + 1);
         first = k + 1;
     }
+    parts_add(p, job, kernels, m->funcs.n);
+    p->part[p->n - 1].job.quick = true;
 }
 
 /* --- Interface ------------------------------------------------------------------------------ */
@@ -148,9 +148,9 @@ static ig_status parts_generate(const cg_llvm_job *job, bool split, cg_parts *pa
             parts_cut(p, job);
         else
             p->part[p->n++].job = *job;
-        uint32_t threads = (uint32_t)ig_threads_count(), useful = p->n - 1;
+        uint32_t threads = (uint32_t)ig_threads_count();
         bool dumps = p->host.dump_llvm || p->host.dump_asm;
-        parts_run(p, dumps ? 1 : threads < useful ? threads : useful);
+        parts_run(p, dumps ? 1 : threads < p->n ? threads : p->n);
         s = parts_end(p, parts_);
     }
     pthread_mutex_destroy(&p->lock);
