@@ -1,12 +1,13 @@
 /* parts.c - machine code for a lowered module, in parts.
  *
- * An image is linked from several objects (link.c).  The host program is one: it runs once a call,
- * so its code is generated quickly, which takes a sixth of the time.  The kernels are others, as
- * many as pay, cut where the estimated work is even; threads take one after the other.  The cut
- * does not depend on the number of threads, so neither do the bytes of the image.
+ * An image is linked from several objects (link.c).  The kernels are as many as pay, cut where the
+ * estimated work is even.  The host program is the last: it runs once a call, so its code is
+ * generated quickly, which takes a sixth of the time.  Threads take one object after the other.
+ * The cut does not depend on the number of threads, so neither do the bytes of the image.  A
+ * deployment object is one part: nothing here merges relocatable files, and nobody waits for it.
  *
- * These threads live for one compile.  Those of the pool have small stacks, and a compile would
- * keep them from every launch for as long as it takes. */
+ * The threads live for one compile.  Those of the pool have small stacks, and a compile would keep
+ * them from every launch for as long as it takes. */
 #include "codegen/parts.h"
 #include "ingot/threads.h"
 
@@ -15,8 +16,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* Estimated work, in ops: what is paid for a kernel of none, and what a part must have at least. An
- * op takes about 16 us; a part costs 0.4 ms of its own, and the first one a thread. */
+/* Estimated work, in ops of 16 us: what a kernel costs beside its ops, and what a part must have at
+ * least, as it costs 0.4 ms of its own. */
 #define PARTS_KERNEL 40
 #define PARTS_WORTH  300
 #define PARTS_STACK  ((size_t)8 << 20) /* as the main thread of a process has it */
