@@ -46,6 +46,7 @@ static void gemm_alloc(cg_low *l, gemm *g) {
         return;
     }
     g->b = g->constant ? l->packed : cg_alloc(&l->k, r, gemm_depth(g) * line);
+    if (g->home) return;
     if (g->pack_rows) g->a = cg_alloc(&l->k, r, gemm_depth(g) * g->height);
     g->total = cg_alloc(&l->k, r, (g->blocks ? g->rows : g->height) * line);
 }
@@ -286,8 +287,8 @@ bool cg_gemm_nest(cg_low *l, ir_dim *n_) {
     for (int i = 0; i < g.n; i++) g.ix[g.axis[i]] = at[i];
     if (g.constant) g.matrix = gemm_matrix(l, &g);
     gemm_place(l, &g, (ir_ref){at[col].r}, (ir_ref){at[row].r});
-    if (g.open) {
-        gemm_open_chunk(l, &g);
+    if (g.open || g.home) {
+        (g.open ? gemm_open_chunk : gemm_home_chunk)(l, &g);
         cg_close_for(l, nest, 0, NULL);
         return true;
     }

@@ -53,6 +53,7 @@ typedef struct gemm {
     int64_t rows;       /* of a chunk, at most */
     bool turned;        /* K is contiguous along the columns, in memory */
     bool open;          /* nothing is packed here: gemm_open.c */
+    bool home;          /* totals wait where the result goes: gemm_home.c */
     bool inside;        /* open: the epilogue runs on the registers of the tile */
     bool blocks;        /* there may be more than one block of K */
     bool few;           /* the rows of a chunk may be too few to pack for */
@@ -102,6 +103,8 @@ void gemm_tiles(cg_low *l, const gemm *g, int n, ir_ref row, bool whole);
  * panel at `panel` (direct: its first column). */
 void gemm_tile_chains(cg_low *l, const gemm *g, const ir_ref *row, ir_ref panel, ir_ref *chain_);
 
+/* gemm_home.c: the chunk, columns packed, totals in the result. */
+void gemm_home_chunk(cg_low *l, gemm *g);
 /* gemm_open.c: the chunk, operands where they lie or packed ahead. */
 void gemm_open_chunk(cg_low *l, gemm *g);
 #endif

@@ -19,17 +19,21 @@
 /* Of 256 KiB: what is pulled in between has scratch, too. */
 #define GEMM_STACK (INT64_C(240) << 10)
 
-/* Of the model: */
-#define GEMM_HEIGHT  16                   /* rows of a tile: each is code */
-#define GEMM_VECTORS 8                    /* of a tile: enough chains for one row */
-#define GEMM_LATENCY 8                    /* chains that keep both multipliers busy */
-#define GEMM_ENTER   30                   /* cycles around the chains of a tile */
-#define GEMM_NEAR    (INT64_C(384) << 10) /* bytes of rows that stay in L2 beside a panel */
-#define GEMM_GRAIN   8192                 /* cycles of a chunk: what a thread should get at least */
-#define GEMM_NARROW  4                    /* columns: fewer are filled up with zeros */
-#define GEMM_THIN    48                   /* rows: as many read the columns where they lie */
-#define GEMM_TURNED  4                    /* rows: as many transpose columns in registers */
-#define GEMM_INSIDE  96                   /* ops of an epilogue that may be written into a tile */
+/* Of the model (caches: of 48 and of 32 KiB, of 1 MiB): */
+#define GEMM_L1_PERIOD 4096
+#define GEMM_L1_WAYS   8 /* of 12: columns need some */
+#define GEMM_L2_PERIOD (INT64_C(64) << 10)
+#define GEMM_L2_WAYS   16
+#define GEMM_HEIGHT    16                   /* rows of a tile: each is code */
+#define GEMM_VECTORS   8                    /* of a tile: enough chains for one row */
+#define GEMM_LATENCY   8                    /* chains that keep both multipliers busy */
+#define GEMM_ENTER     30                   /* cycles around the chains of a tile */
+#define GEMM_NEAR      (INT64_C(384) << 10) /* bytes of rows that stay in L2 beside a panel */
+#define GEMM_GRAIN     8192 /* cycles of a chunk: what a thread should get at least */
+#define GEMM_NARROW    4    /* columns: fewer are filled up with zeros */
+#define GEMM_THIN      48   /* rows: as many read the columns where they lie */
+#define GEMM_TURNED    4    /* rows: as many transpose columns in registers */
+#define GEMM_INSIDE    96   /* ops of an epilogue that may be written into a tile */
 
 /* --- Roles ---------------------------------------------------------------------------------- */
 
@@ -127,6 +131,13 @@ static int64_t gemm_step(int height, int vectors) {
     return work < GEMM_LATENCY ? GEMM_LATENCY : work;
 }
 
+/* Whether n lines of memory, so many bytes apart, are in a cache at once: lines a multiple of its
+ * period apart share `ways` places. */
+static bool gemm_is_spread(int64_t stride, int64_t period, int64_t ways, int64_t n) {
+    int64_t apart = stride & -stride; /* what of the stride divides the period */
+    return n <= (apart < period ? period / apart : 1) * ways;
+}
+
 /* Whether IG_TILE=<rows>x<vectors> asks for another tile: measurements only (bench/blocking.py). */
 static bool gemm_is_barred(int height, int vectors) {
     int h, v;
@@ -138,17 +149,22 @@ static bool gemm_is_barred(int height, int vectors) {
  * element (and without fused multiply-add the product). */
 static void gemm_tile_size(const cg_low *l, gemm *g) {
     int64_t m = g->row.lines, n = g->col.lines, depth = g->e.k > 0 ? g->e.k : CG_KB;
-    int64_t best = INT64_MAX;
-    int spare = l->cpu->class == IR_CLASS_FMA ? 1 : 2, most = g->turned ? 2 : GEMM_VECTORS;
+    int64_t best = INT64_MAX, between = sizeof(float);
+    if (gemm_lies_along_k(l, g, g->row.operand))
+        between = depth * (int64_t)rt_dtype_bytes(g->e.d); /* rows */
+    int spare = l->cpu->class == IR_CLASS_FMA ? 1 : 2, most = GEMM_VECTORS;
+    if (g->turned && !g->home) most = 2;
     while (g->lanes > n) g->lanes /= 2;
     for (int v = 1; v <= most && v * g->lanes <= n; v++)
         for (int h = 1; h <= GEMM_HEIGHT && (m < 0 || h <= m); h++) {
-            int columns = g->turned ? g->lanes : v;
+            int columns = g->turned && !g->home ? g->lanes : v;
+            if (m >= 0 && !gemm_is_spread(between, GEMM_L1_PERIOD, GEMM_L1_WAYS, h)) continue;
+            if (g->home && n % (v * g->lanes)) continue;
             if (h * v + columns + spare > l->cpu->registers) continue;
             if ((m < 0 && h != l->cpu->tile_rows) || gemm_is_barred(h, v)) continue;
             int64_t tile = gemm_step(h, v) * depth + 2 * GEMM_ENTER + 2 * h * v;
             int64_t all = gemm_times(m, h) * gemm_times(n, v * g->lanes) * tile;
-            if (all >= best) continue;
+            if (all >= best - best / 64) continue; /* smaller tiles meet less trouble */
             best = all;
             g->height = h, g->vectors = v;
         }
@@ -169,6 +185,32 @@ static void gemm_open_chunks(gemm *g) {
     g->rows = rows;
     g->panels = (int)(GEMM_GRAIN / (rows * line) + 1);
     if (g->panels > panels) g->panels = (int)panels;
+}
+
+/* Chunks of a home nest: as many columns as the stack holds packed, or up to half as many where
+ * that shares out more evenly; and all rows, as far as there are threads enough for the columns. */
+static void gemm_home_chunks(gemm *g) {
+    int64_t panels = g->col.lines / g->col.width, best = INT64_MAX, parts = 1;
+    int64_t bytes = gemm_depth(g) * g->col.width * (int64_t)rt_dtype_bytes(g->e.d);
+    int64_t most = GEMM_STACK / bytes;
+    for (int64_t p = most; p >= 1 && 2 * p >= most; p--) {
+        int64_t n = gemm_times(panels, p), each = gemm_times(n, 2) * p;
+        if (each < best) best = each, g->panels = (int)p, parts = n;
+    }
+    for (int i = 0; i < g->n && parts < GEMM_PARTS; i++)
+        if (g->e.type->dim[g->axis[i]] > 1) parts *= g->e.type->dim[g->axis[i]];
+    g->rows = gemm_times(g->row.lines, GEMM_PARTS / parts + (GEMM_PARTS % parts > 0));
+    g->rows = gemm_times(g->rows, g->height) * g->height;
+}
+
+/* Whether the result can hold totals, and columns and rows are such that it pays. */
+static bool gemm_is_home(const cg_low *l, const gemm *g) {
+    const ir_op *ret = ir_return_op(l->f);
+    bool rows = gemm_is_memory(l, g, g->row.operand) && g->e.rel->norder == 1;
+    if (!rows || g->constant || g->row.lines < GEMM_THIN || g->col.lines < g->lanes) return false;
+    if (g->e.k >= 0 && g->e.k * g->col.lines * 4 <= GEMM_NEAR) return false;
+    if (g->col.lines % g->lanes || !(g->turned || gemm_columns_lie_well(l, g))) return false;
+    return ret->nin == 1 && ir_result_type(l->f, 0)->dtype == g->e.d;
 }
 
 /* How many ops the epilogue has, or more than are worth copying. */
@@ -208,6 +250,13 @@ static void gemm_plan_open(cg_low *l, gemm *g) {
     g->inside = !g->blocks && g->height * g->vectors * gemm_epilogue(l, g) <= GEMM_INSIDE;
 }
 
+static void gemm_plan_home(cg_low *l, gemm *g) {
+    gemm_tile_size(l, g);
+    g->direct = !g->turned && gemm_is_spread(g->col.lines * (int64_t)rt_dtype_bytes(g->e.d),
+                                             GEMM_L2_PERIOD, GEMM_L2_WAYS, gemm_depth(g));
+    gemm_home_chunks(g);
+}
+
 static void gemm_plan_packed(cg_low *l, gemm *g) {
     int64_t lo, hi;
     int bytes = (int)rt_dtype_bytes(cg_reg(g->e.d));
@@ -240,10 +289,13 @@ bool gemm_plan(cg_low *l, const ir_op *o, bool constant, gemm *g) {
     ir_dim_range(l->k.b.m, g->e.k, &lo, &hi);
     g->blocks = hi > CG_KB;
     g->turned = !constant && gemm_lies_along_k(l, g, g->col.operand) && g->e.rel->norder == 1;
-    g->open = gemm_is_open(l, g);
+    g->home = gemm_is_home(l, g);
+    g->open = !g->home && gemm_is_open(l, g);
     if (!gemm_is_worth(l, g)) return false;
     if (g->open)
         gemm_plan_open(l, g);
+    else if (g->home)
+        gemm_plan_home(l, g);
     else
         gemm_plan_packed(l, g);
     return true;
