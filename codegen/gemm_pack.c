@@ -86,16 +86,16 @@ static void pack_turned(cg_low *l, const gemm *g, ir_ref n) {
 void gemm_pack_columns(cg_low *l, const gemm *g) {
     cg_kernel *k = &l->k;
     ir_ref n = cg_bin(k, OP_div, g->cols, cg_i64(k, g->col.width));
-    bool turn = g->turned && (g->e.k < 0 || g->e.k >= g->lanes);
     cg_nest some = {0};
-    if (turn) {
+    if (g->turned) {
         ir_ref depth = cg_bin(k, OP_sub, g->k1, g->k0);
         some = cg_open_if(l, cg_cmp(k, IR_cmpop_le, cg_i64(k, g->lanes), depth));
         pack_turned(l, g, n);
         cg_open_else(l, some, 0, NULL);
     }
-    if (!turn || g->e.k < 0 || (g->e.k % CG_KB && g->e.k % CG_KB < g->lanes)) pack_whole(l, g, n);
-    if (turn) cg_close_if(l, some, 0, NULL);
+    if (!g->turned || g->e.k < 0 || (g->e.k % CG_KB && g->e.k % CG_KB < g->lanes))
+        pack_whole(l, g, n);
+    if (g->turned) cg_close_if(l, some, 0, NULL);
     gemm_pack_rest(l, g);
 }
 

@@ -288,7 +288,8 @@ bool gemm_plan(cg_low *l, const ir_op *o, bool constant, gemm *g) {
     if (g->lanes > CG_LANES) g->lanes = CG_LANES;
     ir_dim_range(l->k.b.m, g->e.k, &lo, &hi);
     g->blocks = hi > CG_KB;
-    g->turned = !constant && gemm_lies_along_k(l, g, g->col.operand) && g->e.rel->norder == 1;
+    g->turned = !constant && gemm_lies_along_k(l, g, g->col.operand) && g->e.rel->norder == 1 &&
+                (g->e.k < 0 || g->e.k >= g->lanes);
     g->home = gemm_is_home(l, g);
     g->open = !g->home && gemm_is_open(l, g);
     if (!gemm_is_worth(l, g)) return false;

@@ -183,20 +183,23 @@ END_TEST
 
 /* --- Programs in text ----------------------------------------------------------------------- */
 
+static void run_on(const char *level, const char *text, const int64_t *symbols, uint64_t seed,
+                   bool positive) {
+    ir_module *m;
+    gen g = {seed};
+    must(ir_parse(A(), "test", text, strlen(text), &m), "parse", NULL);
+    m->class = cg_cpu_find(level)->class;
+    job j = {.m = m, .f = m->funcs.data[m->funcs.n - 1]};
+    fill_inputs(&j, &g, symbols, positive);
+    run_job(&j, cg_cpu_find(level));
+    free_tensors(j.nin, j.in, 1);
+    ir_module_free(m);
+}
+
 /* Run a program for one binding of its symbols. */
 static void run_text(const char *text, const int64_t *symbols, uint64_t seed, bool positive) {
-    static const char *const level[] = {"v3", "v2"};
-    for (int c = 0; c < 2; c++) {
-        ir_module *m;
-        gen g = {seed};
-        must(ir_parse(A(), "test", text, strlen(text), &m), "parse", NULL);
-        m->class = cg_cpu_find(level[c])->class;
-        job j = {.m = m, .f = m->funcs.data[m->funcs.n - 1]};
-        fill_inputs(&j, &g, symbols, positive);
-        run_job(&j, cg_cpu_find(level[c]));
-        free_tensors(j.nin, j.in, 1);
-        ir_module_free(m);
-    }
+    run_on("v3", text, symbols, seed, positive);
+    run_on("v2", text, symbols, seed, positive);
 }
 
 static void run_sizes(const char *text, int n, const int64_t (*symbols)[3], bool positive) {
@@ -287,6 +290,47 @@ START_TEST(gemm_edges) { /* no size divides a tile, a chunk or a block of K */
                     {6, 16, 512}, {7, 17, 513}, {8, 31, 9}, {13, 65, 4}, {12, 64, 1}, {391, 3, 2},
                     {9, 33, 1025}),
               false);
+}
+END_TEST
+
+/* The same with known sizes: tiles and panels that overlap, columns where they lie, transposed in
+ * registers, packed ahead or once for all rows; an epilogue on registers and one on memory. */
+static void run_static(const char *level, int m, int n, int k, const char *type) {
+    rt_str s;
+    rt_str_init(&s, A());
+    rt_str_printf(&s, "module m class %s state 0 {\n  weight @w : %s[%d,%d] = [",
+                  strcmp(level, "v2") ? "fma" : "nofma", type, k, n);
+    for (int i = 0; i < k * n; i++) rt_str_printf(&s, "%s%d.5", i ? ", " : "", i * 7 % 19 - 9);
+    rt_str_printf(&s, "]\n  fn @f(%%x: %s[%d,%d], %%y: %s[%d,%d], %%z: %s[%d,%d], %%t: %s[%d,%d], ",
+                  type, m, k, type, k, n, type, n, k, type, k, m);
+    rt_str_printf(&s, "%%b: %s[%d], %%v: %s[%d]) -> (", type, n, type, k);
+    for (int i = 0; i < 3; i++) rt_str_printf(&s, "%s[%d,%d], ", type, m, n);
+    rt_str_printf(&s, "%s[%d]) {\n", type, n);
+    rt_str_printf(&s,
+                  "    %%1 = ein %%x, %%y rel=\"y[i,j] += a[i,k]*b[k,j] over (k)\"\n"
+                  "    %%2 = broadcast %%b dims=[%d,%d] axes=[1]\n"
+                  "    %%3 = add %%1, %%2\n"
+                  "    %%4 = ein %%x, %%z rel=\"y[i,j] += a[i,k]*b[j,k] over (k)\"\n"
+                  "    %%5 = tanh %%4\n    %%6 = add %%5, %%2\n    %%7 = weight name=@w\n"
+                  "    %%8 = ein %%t, %%7 rel=\"y[i,j] += a[k,i]*b[k,j] over (k)\"\n"
+                  "    %%9 = ein %%z, %%v rel=\"y[i] += a[i,k]*b[k] over (k)\"\n"
+                  "    return %%3, %%6, %%8, %%9\n  }\n}\n",
+                  m, n);
+    run_on(level, rt_str_text(&s), NULL, (uint64_t)(m + n + k), false);
+    rt_str_free(&s);
+}
+
+START_TEST(gemm_static) {
+    static const char *const level[] = {"v4", "v3", "v2"};
+    static const int size[][3] = {{1, 70, 513},  {5, 15, 511}, {13, 65, 4},    {12, 64, 1},
+                                  {37, 53, 71},  {16, 16, 16}, {2, 33, 40},    {3, 17, 19},
+                                  {4, 16, 15},   {9, 4, 530},  {49, 208, 520}, {50, 3, 33},
+                                  {25, 100, 100}};
+    for (size_t i = 0; i < sizeof size / sizeof *size; i += is_quick() ? 2 : 1)
+        for (int c = 0; c < 3; c++) {
+            run_static(level[c], size[i][0], size[i][1], size[i][2], "f32");
+            if (i % 3 == (size_t)c) run_static(level[c], size[i][0], size[i][1], size[i][2], "f64");
+        }
 }
 END_TEST
 
@@ -497,6 +541,7 @@ int main(void) {
     tcase_add_test(t, gemm_blocks);
     tcase_add_test(t, gemm_variables);
     tcase_add_test(t, gemm_edges);
+    tcase_add_test(t, gemm_static);
     tcase_add_test(t, gemm_types);
     tcase_add_test(t, reductions);
     tcase_add_test(t, middle_axes);
