@@ -52,6 +52,7 @@ typedef struct gemm {
     int panels;         /* of a chunk of columns */
     int64_t rows;       /* of a chunk, at most */
     bool turned;        /* K is contiguous along the columns, in memory */
+    bool far;           /* columns, read where they lie, do not stay in a cache */
     bool open;          /* nothing is packed here: gemm_open.c */
     bool home;          /* totals wait where the result goes: gemm_home.c */
     bool inside;        /* open: the epilogue runs on the registers of the tile */

@@ -27,6 +27,7 @@
 #define GEMM_HEIGHT    16                   /* rows of a tile: each is code */
 #define GEMM_VECTORS   8                    /* of a tile: enough chains for one row */
 #define GEMM_LATENCY   8                    /* chains that keep both multipliers busy */
+#define GEMM_FAR       16                   /* half cycles a step: measured at strides of 12 KiB */
 #define GEMM_ENTER     30                   /* cycles around the chains of a tile */
 #define GEMM_NEAR      (INT64_C(384) << 10) /* bytes of rows that stay in L2 beside a panel */
 #define GEMM_GRAIN     8192 /* cycles of a chunk: what a thread should get at least */
@@ -124,10 +125,12 @@ static void gemm_even(gemm *g) {
 /* How often `by` has to be laid down to cover n; a size not known yet counts as one. */
 static int64_t gemm_times(int64_t n, int64_t by) { return n > 0 ? (n + by - 1) / by : 1; }
 
-/* Twice the cycles of a step of K.  A vector that crosses lines of the cache takes two loads. */
-static int64_t gemm_step(int height, int vectors) {
-    int64_t work = (int64_t)height * vectors, loads = height + 2 * vectors;
+/* Twice the cycles of a step of K.  A vector costs more to load than an element, and where the
+ * columns have to come from afar, each time, a step waits for pages and lines. */
+static int64_t gemm_step(const gemm *g, int height, int vectors) {
+    int64_t work = (int64_t)height * vectors, loads = height + 3 * vectors;
     if (work < loads) work = loads;
+    if (g->far && work < GEMM_FAR + 2 * vectors) work = GEMM_FAR + 2 * vectors;
     return work < GEMM_LATENCY ? GEMM_LATENCY : work;
 }
 
@@ -136,6 +139,13 @@ static int64_t gemm_step(int height, int vectors) {
 static bool gemm_is_spread(int64_t stride, int64_t period, int64_t ways, int64_t n) {
     int64_t apart = stride & -stride; /* what of the stride divides the period */
     return n <= (apart < period ? period / apart : 1) * ways;
+}
+
+/* Whether so many lines of K of a panel that is read where it lies stay in the second-level cache.
+ */
+static bool gemm_stays(const gemm *g, int64_t depth) {
+    int64_t stride = g->col.lines * (int64_t)rt_dtype_bytes(g->e.d);
+    return gemm_is_spread(stride, GEMM_L2_PERIOD, GEMM_L2_WAYS, depth);
 }
 
 /* Whether IG_TILE=<rows>x<vectors> asks for another tile: measurements only (bench/blocking.py). */
@@ -162,9 +172,9 @@ static void gemm_tile_size(const cg_low *l, gemm *g) {
             if (g->home && n % (v * g->lanes)) continue;
             if (h * v + columns + spare > l->cpu->registers) continue;
             if ((m < 0 && h != l->cpu->tile_rows) || gemm_is_barred(h, v)) continue;
-            int64_t tile = gemm_step(h, v) * depth + 2 * GEMM_ENTER + 2 * h * v;
+            int64_t tile = gemm_step(g, h, v) * depth + 2 * GEMM_ENTER + 2 * h * v;
             int64_t all = gemm_times(m, h) * gemm_times(n, v * g->lanes) * tile;
-            if (all >= best - best / 64) continue; /* smaller tiles meet less trouble */
+            if (all >= best) continue;
             best = all;
             g->height = h, g->vectors = v;
         }
@@ -176,7 +186,8 @@ static void gemm_open_chunks(gemm *g) {
     int64_t m = g->row.lines, depth = g->e.k > 0 ? g->e.k : CG_KB, h = g->height;
     int64_t bytes = (int64_t)rt_dtype_bytes(g->e.d) * depth, rows = GEMM_NEAR / bytes;
     int64_t panels = gemm_times(g->col.lines, g->col.width);
-    int64_t line = gemm_step(g->height, g->vectors) * depth / (2 * h) + 1; /* cycles, of a panel */
+    int64_t line = gemm_step(g, g->height, g->vectors) * depth / (2 * h) +
+                   1; /* cycles, of a panel */
     if (m >= 0 && rows > m) rows = m;
     rows = rows < h ? h : (rows + h - 1) / h * h;
     while (rows * line >= 2 * GEMM_GRAIN && gemm_times(m, rows) * panels < 2 * GEMM_PARTS &&
@@ -244,16 +255,19 @@ static bool gemm_is_worth(const cg_low *l, const gemm *g) {
 }
 
 static void gemm_plan_open(cg_low *l, gemm *g) {
+    g->direct = !g->constant;
+    int64_t depth = g->e.k > 0 ? g->e.k : CG_KB;
+    int64_t bytes = depth * g->col.lines * (int64_t)rt_dtype_bytes(g->e.d);
+    bool once = g->row.lines <= GEMM_HEIGHT && bytes > GEMM_NEAR;
+    g->far = g->direct && !g->turned && (once || !gemm_stays(g, depth));
     gemm_tile_size(l, g);
     gemm_open_chunks(g);
-    g->direct = !g->constant;
     g->inside = !g->blocks && g->height * g->vectors * gemm_epilogue(l, g) <= GEMM_INSIDE;
 }
 
 static void gemm_plan_home(cg_low *l, gemm *g) {
     gemm_tile_size(l, g);
-    g->direct = !g->turned && gemm_is_spread(g->col.lines * (int64_t)rt_dtype_bytes(g->e.d),
-                                             GEMM_L2_PERIOD, GEMM_L2_WAYS, gemm_depth(g));
+    g->direct = !g->turned && gemm_stays(g, gemm_depth(g));
     gemm_home_chunks(g);
 }
 
