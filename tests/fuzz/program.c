@@ -85,6 +85,8 @@ static void program_step(program *p) {
     gen_op o;
     if (gen_below(p->g, 2)) /* chains of elementwise ops are what fusion is about */
         while (!ir_is_elementwise(op)) op = (ir_opcode)gen_below(p->g, OP_END);
+    const ir_op *last = ir_def_op(p->b.f, p->value[p->n - 1]);
+    if (last && last->code == OP_mul && gen_below(p->g, 2)) op = OP_add; /* what could be fused */
     if (!gen_has(op)) return;
     uint64_t near = gen_below(p->g, 2) ? (uint64_t)p->n - 1 : gen_below(p->g, (uint64_t)p->n);
     ir_type like = ir_type_of(&p->b, p->value[near]);
