@@ -15,7 +15,7 @@
 #include <string.h>
 
 #define EMIT_UNROLL_OPS 16384u /* ops that unrolling may add to one function */
-#define EMIT_PLAIN      8u     /* accesses in a loop that needs no strength reduction */
+#define EMIT_PLAIN      6u     /* accesses in a loop that needs no strength reduction */
 
 struct emit_frame {
     emit_frame *up;
