@@ -663,7 +663,7 @@ typedef void (*lower_rule)(cg_low *l, cg_frame *f);
 #define lower__                                                   NULL
 #define lower_math                                                lower_ew
 #define lower_rem                                                 lower_ew
-#define R(fold, ref, lower)                                       lower_##lower
+#define R(fold, ref, lower, ...)                                  lower_##lower
 #define OP(name, ver, n, level, attr, type, domain, flags, rules) [OP_##name] = rules,
 static const lower_rule lower_tab[OP_END] = {
 #include "ir/ops.def"

@@ -64,16 +64,6 @@ static void module_code_release(module_code *k) {
     rt_free(k->alloc, k, sizeof *k);
 }
 
-/* The function a module is about: the one of its name, else the last tensor function. */
-static const ir_func *module_entry(const ir_module *m) {
-    const ir_func *f = ir_find_func(m, m->name);
-    if (f && f->kind == IR_FN) return f;
-    f = NULL;
-    for (uint32_t i = 0; i < m->funcs.n; i++)
-        if (m->funcs.data[i]->kind == IR_FN) f = m->funcs.data[i];
-    return f;
-}
-
 /* State keeps its type: a result takes the place of the argument. */
 static ig_status module_check_state(const ir_module *ir, const ir_func *f) {
     uint32_t nin = ir_nparam(f), nout = f->results.n;
@@ -90,7 +80,7 @@ static ig_status module_check_state(const ir_module *ir, const ir_func *f) {
 
 /* Code over an IR module, which it owns from now on, also after an error. */
 static ig_status module_code_new(const ig_allocator *alloc, ir_module *ir, module_code **out_) {
-    const ir_func *entry = module_entry(ir);
+    const ir_func *entry = ir_entry(ir);
     module_code *k = NULL;
     *out_ = NULL;
     ig_status e = entry ? module_check_state(ir, entry)

@@ -106,6 +106,14 @@ ir_ref ir_param(ir_builder *b, ir_type type, const char *name) {
     return (ir_ref){f->values.n - 1};
 }
 
+ir_ref ir_capture(ir_builder *b, ir_type type) {
+    if (b->error) return (ir_ref){0};
+    ir_value v = {.type = ir_intern_type(b->m, &type), .is_param = true};
+    if (v.type == UINT32_MAX || !rt_vec_push(b->m->alloc, &b->f->values, v))
+        return build_no_memory(b);
+    return (ir_ref){b->f->values.n - 1};
+}
+
 /* --- Emission -------------------------------------------------------------------------------- */
 
 /* Whether region `outer` is `inner` or encloses it. */

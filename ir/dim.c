@@ -761,6 +761,12 @@ static ir_dim dim_pick(ir_module *m, ir_dim_node_kind kind, ir_dim a, ir_dim b) 
 ir_dim ir_dim_min(ir_module *m, ir_dim a, ir_dim b) { return dim_pick(m, DIM_MIN, a, b); }
 ir_dim ir_dim_max(ir_module *m, ir_dim a, ir_dim b) { return dim_pick(m, DIM_MAX, a, b); }
 
+ir_dim ir_dim_spread(ir_module *m, ir_dim d, int64_t interior) {
+    if (!interior || d == 0) return d;
+    ir_dim gaps = ir_dim_sub(m, ir_dim_le(m, 1, d) ? d : ir_dim_max(m, d, 1), 1);
+    return ir_dim_add(m, d, ir_dim_mul(m, gaps, interior));
+}
+
 /* --- Reading -------------------------------------------------------------------------------- */
 
 uint32_t ir_dim_terms(const ir_module *m, ir_dim d, const ir_dim_term **out_) {

@@ -618,7 +618,7 @@ typedef ir_ref (*fold_rule)(const fold *x);
 #define fold__ NULL
 static const fold_rule fold_tab[OP_END] = {
 #define F(...)
-#define R(rule, ref, lower)                                       fold_##rule
+#define R(rule, ...)                                              fold_##rule
 #define OP(name, ver, n, level, attr, type, domain, flags, rules) [OP_##name] = rules,
 #include "ir/ops.def"
 #undef OP

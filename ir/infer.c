@@ -436,13 +436,6 @@ static bool type_slice(ir_infer *c) {
     return infer_one(c, t);
 }
 
-/* d + (d - 1) * interior, or 0 when d is 0. */
-static ir_dim infer_spread(ir_infer *c, ir_dim d, int64_t interior) {
-    if (!interior || d == 0) return d;
-    ir_dim gaps = ir_dim_sub(c->m, ir_dim_le(c->m, 1, d) ? d : ir_dim_max(c->m, d, 1), 1);
-    return ir_dim_add(c->m, d, ir_dim_mul(c->m, gaps, interior));
-}
-
 static bool type_pad(ir_infer *c) {
     const ir_attr_pad *a = c->attr;
     const ir_type *x = &c->in[0];
@@ -462,7 +455,7 @@ static bool type_pad(ir_infer *c) {
             return infer_fail(c, IG_RANGE,
                               "axis %d: interior %lld; padding is never negative (use slice)", i,
                               (long long)a->interior.v[i]);
-        ir_dim d = infer_spread(c, x->dim[i], a->interior.v[i]);
+        ir_dim d = ir_dim_spread(c->m, x->dim[i], a->interior.v[i]);
         t.dim[i] = ir_dim_add(c->m, d, ir_dim_add(c->m, a->lo.d[i], a->hi.d[i]));
     }
     return infer_one(c, t);

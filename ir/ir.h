@@ -254,6 +254,8 @@ ir_attr ir_intern_attr(ir_module *m, ir_attr_kind kind, const void *attr);
 const void *ir_attr_get(const ir_module *m, ir_attr a);
 ir_attr_kind ir_attr_kind_of(const ir_module *m, ir_attr a);
 ir_func *ir_find_func(const ir_module *m, const char *name);         /* any string; NULL when absent */
+/* The function a module is about: the one of its name, else the last tensor function; NULL when there is none. */
+const ir_func *ir_entry(const ir_module *m);
 /* Remove the function that was added last; nothing refers to it. */
 void ir_drop_func(ir_module *m);
 const ir_weight *ir_find_weight(const ir_module *m, const char *name);
@@ -277,6 +279,8 @@ ir_dim ir_dim_mod(ir_module *m, ir_dim a, ir_dim b);
 ir_dim ir_dim_min(ir_module *m, ir_dim a, ir_dim b);
 ir_dim ir_dim_max(ir_module *m, ir_dim a, ir_dim b);
 static inline bool ir_dim_is_const(ir_dim d) { return d >= 0; }
+/* d elements with `interior` more between any two: d + (d - 1) * interior, or 0 when d is 0. */
+ir_dim ir_dim_spread(ir_module *m, ir_dim d, int64_t interior);
 /* Whether a <= b is proved for every value of the symbols; false means unknown.  Makes no new dims. */
 bool ir_dim_le(const ir_module *m, ir_dim a, ir_dim b);
 /* Bounds over the symbols' ranges (saturating at 0 and INT64_MAX). */
@@ -356,6 +360,9 @@ typedef struct ir_builder {
 /* Begin a function.  Parameters are added with ir_param before the first op. */
 void ir_build_begin(ir_builder *b, ir_module *m, const char *name, ir_func_kind kind, unsigned flags);
 ir_ref ir_param(ir_builder *b, ir_type type, const char *name /* may be NULL */);
+/* A value that stands for one of another function, in a function that is never finished: the linear half of a derivative
+ * names values of its primal half so. */
+ir_ref ir_capture(ir_builder *b, ir_type type);
 /* Emit an op without regions; the first result, or {0} after an error.  attr NULL = the zeroed struct. */
 ir_ref ir_emit(ir_builder *b, ir_opcode op, const void *attr, int nin, const ir_ref *in);
 static inline ir_ref ir_emit0(ir_builder *b, ir_opcode op, const void *attr) { return ir_emit(b, op, attr, 0, NULL); }

@@ -184,6 +184,15 @@ ir_func *ir_find_func(const ir_module *m, const char *name) {
     return NULL;
 }
 
+const ir_func *ir_entry(const ir_module *m) {
+    const ir_func *f = ir_find_func(m, m->name);
+    if (f && f->kind == IR_FN) return f;
+    f = NULL;
+    for (uint32_t i = 0; i < m->funcs.n; i++)
+        if (m->funcs.data[i]->kind == IR_FN) f = m->funcs.data[i];
+    return f;
+}
+
 void ir_drop_func(ir_module *m) { module_free_func(m->alloc, m->funcs.data[--m->funcs.n]); }
 
 const ir_weight *ir_find_weight(const ir_module *m, const char *name) {

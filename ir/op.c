@@ -30,12 +30,14 @@ enum { OP_LEVEL_t = 't', OP_LEVEL_k = 'k', OP_LEVEL_b = 'b' };
 #define OP_IS_NONE__         ~, 1
 
 #define F(c, a, e, l) c, a, e, OP_LINEAR_##l
-#define R(fold, ref, lower) \
-    OP_PROBE(OP_IS_NONE_##fold), OP_PROBE(OP_IS_NONE_##ref), OP_PROBE(OP_IS_EW_##ref)
+#define R(fold, ref, lower, lin, tr, batch)                                                  \
+    OP_PROBE(OP_IS_NONE_##fold), OP_PROBE(OP_IS_NONE_##ref), OP_PROBE(OP_IS_EW_##ref),       \
+        OP_PROBE(OP_IS_NONE_##lower), OP_PROBE(OP_IS_NONE_##lin), OP_PROBE(OP_IS_NONE_##tr), \
+        OP_PROBE(OP_IS_NONE_##batch)
 
 /* --- The table -------------------------------------------------------------------------------- */
 
-#define OP_ROW_(name, ver, n, level, attr, type, domain, c, a, e, l, nofold, noref, ew) \
+#define OP_ROW_(name, ver, n, level, attr, type, domain, c, a, e, l, nofold, noref, ew, ...) \
     {name, ver, n, level, attr, c, a, e, l, type, domain, ew},
 #define OP_ROW(...) OP_ROW_(__VA_ARGS__)
 #define OP(name, ver, n, level, attr, type, domain, f, r) \
@@ -47,7 +49,7 @@ const ir_op_info ir_op_tab[OP_END] = {
 
 /* --- The laws --------------------------------------------------------------------------------- */
 
-#define OP_LAW_(name, ver, n, level, c, a, e, l, nofold, noref, ew)                               \
+#define OP_LAW_(name, ver, n, level, c, a, e, l, nofold, noref, ew, nolow, nolin, notr, nobatch)  \
     _Static_assert((ver) >= 1 && (ver) <= 255, name ": versions begin at 1");                     \
     _Static_assert(!(c) || (n) == OP_ARITY_2, name ": only a binary op commutes");                \
     _Static_assert(!(a) || (n) == OP_ARITY_2, name ": only a binary op associates");              \
@@ -58,8 +60,16 @@ const ir_op_info ir_op_tab[OP_END] = {
     _Static_assert(!(ew) || (level) == OP_LEVEL_b, name ": elementwise ops live at both levels"); \
     _Static_assert(!(ew) || ((n) >= OP_ARITY_1 && (n) <= OP_ARITY_3),                             \
                    name ": elementwise arity is 1 to 3");                                         \
-    _Static_assert(!(ew) || !(e), name ": an elementwise op has no effect");
-#define OP_LAW(...) OP_LAW_(__VA_ARGS__)
+    _Static_assert(!(ew) || !(e), name ": an elementwise op has no effect");                      \
+    _Static_assert((nolin) == OP_IS_ALONE(n, level, nolow),                                       \
+                   name ": what is computed from operands has a derivative, or says zero");       \
+    _Static_assert((nobatch) == OP_IS_ALONE(n, level, nolow),                                     \
+                   name ": what is computed from operands can be batched");                       \
+    _Static_assert((level) == OP_LEVEL_k ? (notr) : ((l) == OP_LINEAR_0) == (notr),               \
+                   name ": linear, if and only if it has a transpose rule");
+/* No value flows through: nothing is computed, from nothing, or in a kernel. */
+#define OP_IS_ALONE(n, level, nolow) ((n) == OP_ARITY_0 || (level) == OP_LEVEL_k || (nolow))
+#define OP_LAW(...)                  OP_LAW_(__VA_ARGS__)
 #define OP(name, ver, n, level, attr, type, domain, f, r) \
     OP_LAW(#name, ver, OP_ARITY_##n, OP_LEVEL_##level, f, r)
 #include "ir/ops.def"

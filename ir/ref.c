@@ -40,7 +40,7 @@ static ig_status rule_kernel(const ir_ref_call *c) {
 
 static const ref_rule rule_tab[OP_END] = {
 #define F(...)
-#define R(fold, ref, lower)                                       rule_##ref
+#define R(fold, ref, ...)                                         rule_##ref
 #define OP(name, ver, n, level, attr, type, domain, flags, rules) [OP_##name] = rules,
 #include "ir/ops.def"
 #undef OP

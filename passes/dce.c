@@ -17,7 +17,7 @@ static void dce_fill_keep(const ir_func *f, bool *needed, bool *keep) {
     }
 }
 
-static ig_status dce_func(ir_module *out, const ir_func *f) {
+ig_status pass_copy_live(ir_module *out, const ir_func *f) {
     const ig_allocator *a = out->alloc;
     ir_builder b;
     bool *needed = rt_alloc_zero(a, f->values.n), *keep = rt_alloc_zero(a, f->ops.n);
@@ -35,6 +35,6 @@ static ig_status dce_func(ir_module *out, const ir_func *f) {
 }
 
 ig_status pass_run_dce(const ir_module *in, ir_module *out) {
-    for (uint32_t i = 0; i < in->funcs.n; i++) RT_TRY(dce_func(out, in->funcs.data[i]));
+    for (uint32_t i = 0; i < in->funcs.n; i++) RT_TRY(pass_copy_live(out, in->funcs.data[i]));
     return NULL;
 }

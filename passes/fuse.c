@@ -69,7 +69,7 @@ enum {
 };
 
 #define F(...)                                            0
-#define R(fold, ref, lower)                               FUSE_AS_##lower
+#define R(fold, ref, lower, ...)                          FUSE_AS_##lower
 #define OP(name, ver, n, level, attr, type, domain, f, r) [OP_##name] = r,
 static const uint8_t fuse_kind_tab[OP_END] = {
 #include "ir/ops.def"

@@ -20,9 +20,7 @@ static const ir_func *inline_callee(const ir_module *out, const ir_func *f, cons
     return callee && callee->kind == IR_FN ? callee : NULL;
 }
 
-/* Copy the body of callee to the place of call o; the results are entered into map. */
-static void inline_call(ir_builder *b, const ir_func *f, const ir_op *o, const ir_func *callee,
-                        ir_ref *map) {
+void pass_splice(ir_builder *b, const ir_func *callee, const ir_ref *args, ir_ref *results_) {
     const ig_allocator *a = b->m->alloc;
     size_t size = (size_t)callee->values.n * sizeof(ir_ref);
     ir_ref *inner = rt_alloc_zero(a, size);
@@ -30,15 +28,27 @@ static void inline_call(ir_builder *b, const ir_func *f, const ir_op *o, const i
         ir_build_error(b, rt_fail_memory());
         return;
     }
-    for (uint32_t k = 0; k < o->nin; k++)
-        inner[ir_param_ref(callee, k).i] = map[ir_op_in(f, o, k).i];
+    for (uint32_t k = 0; k < ir_nparam(callee); k++) inner[ir_param_ref(callee, k).i] = args[k];
     uint32_t end = callee->regions.data[0].end - 1;
     for (uint32_t i = 0; i < end && !b->error; i++)
         if (!callee->ops.data[i].parent) ir_copy_op(b, callee, i, inner);
     const ir_op *ret = ir_return_op(callee);
-    for (uint32_t k = 0; k < o->nout; k++)
-        map[ir_op_out(o, k).i] = inner[ir_op_in(callee, ret, k).i];
+    for (uint32_t k = 0; k < ret->nin; k++) results_[k] = inner[ir_op_in(callee, ret, k).i];
     rt_free(a, inner, size);
+}
+
+/* Copy the body of callee to the place of call o; the results are entered into map. */
+static void inline_call(ir_builder *b, const ir_func *f, const ir_op *o, const ir_func *callee,
+                        ir_ref *map) {
+    size_t size = ((size_t)o->nin + 1) * sizeof(ir_ref);
+    ir_ref *args = rt_alloc(b->m->alloc, size);
+    if (!args) {
+        ir_build_error(b, rt_fail_memory());
+        return;
+    }
+    for (uint32_t k = 0; k < o->nin; k++) args[k] = map[ir_op_in(f, o, k).i];
+    pass_splice(b, callee, args, &map[o->out0]);
+    rt_free(b->m->alloc, args, size);
 }
 
 static ig_status inline_func(ir_module *out, const ir_func *f) {

@@ -32,4 +32,9 @@ ir_ref *pass_begin(ir_builder *b, ir_module *out, const ir_func *f, unsigned fla
 ig_status pass_end(ir_builder *b, const ir_func *f, ir_ref *map);
 /* A function as it is, in another module. */
 ig_status pass_copy_func(ir_module *out, const ir_func *f);
+/* The same without dead ops (dce.c). */
+ig_status pass_copy_live(ir_module *out, const ir_func *f);
+/* The body of a function without regions of its own at the end of b (inline.c): args are its
+ * parameters, results_ what it returns. */
+void pass_splice(ir_builder *b, const ir_func *callee, const ir_ref *args, ir_ref *results_);
 #endif

@@ -61,6 +61,24 @@ OPS = [
     ("one op twice", "ir/ops.def", twice("mul"), "ir/op.c", "OP_mul"),
     ("an unknown attribute kind", "ir/ops.def", row("exp", r"none,", "nosuch,"), "ir/op.c", "ATTR_nosuch"),
     ("an unknown level", "ir/ops.def", row("exp", r" b,", " z,"), "ir/op.c", "OP_LEVEL_z"),
+    ("a row without its derivative", "ir/ops.def", row("exp", r"(math, *)exp,", r"\1nosuch,"), "passes/linearize.c",
+     "lin_nosuch"),
+    ("a derivative without a row", "ir/ops.def", row("rem", r"(R\(.*rem, *)rem,", r"\1zero,"), "passes/linearize.c",
+     "lin_rem.*(unused|defined but not used)|unused.*lin_rem"),
+    ("a row without its transpose rule", "ir/ops.def", row("reverse", r"(linear, *)reverse,", r"\1nosuch,"),
+     "passes/transpose.c", "tr_nosuch"),
+    ("a row without its batch rule", "ir/ops.def", row("reduce", r"(reduce, *)reduce *\)\)", r"\1nosuch))"),
+     "passes/vmap.c", "batch_nosuch"),
+    ("a batch rule with another signature", "passes/vmap.c", swap("batch_reverse(batch_call *c)", "batch_reverse(int c)"),
+     "passes/vmap.c", "incompatible"),
+    ("a linear op that is not transposed", "ir/ops.def", row("neg", r"(linear, *)neg,", r"\1_,"), "ir/op.c",
+     "if and only if it has a transpose rule"),
+    ("an op that is transposed and not linear", "ir/ops.def", row("exp", r"(math, *exp, *)_,", r"\1neg,"), "ir/op.c",
+     "if and only if it has a transpose rule"),
+    ("an op whose derivative was forgotten", "ir/ops.def", row("exp", r"(math, *)exp,", r"\1_,"), "ir/op.c",
+     "has a derivative, or says zero"),
+    ("an op whose batching was forgotten", "ir/ops.def", row("rint", r"ew( *\)\))", r"_\1"), "ir/op.c",
+     "can be batched"),
     ("an op without a meaning", "ir/ops.def", row("weight", r"(R\( *_, *)weight", r"\1_"), "ir/op.c",
      "has a reference rule"),
 ]
@@ -102,7 +120,7 @@ def check(compiler, folder, cases):
 def main():
     compilers = [c for c in ("gcc", "clang") if shutil.which(c)] or [os.environ.get("CC", "cc")]
     with tempfile.TemporaryDirectory() as folder:
-        for part in ("include", "ir", "runtime"):
+        for part in ("include", "ir", "passes", "runtime"):
             shutil.copytree(os.path.join(ROOT, part), os.path.join(folder, part))
         os.mkdir(os.path.join(folder, "tests"))
         for name in ("gen.c", "gen.h"):

@@ -26,7 +26,7 @@ START_TEST(ops_are_found_by_name) {
     ck_assert(ir_op_tab[OP_add].commutes && !ir_op_tab[OP_sub].commutes &&
               ir_op_tab[OP_store].effect);
     ck_assert_uint_eq(ir_op_tab[OP_concat].arity, IR_ARITY_V);
-    ck_assert_uint_eq(ir_op_tab[OP_fma].linear, 4);
+    ck_assert_uint_eq(ir_op_tab[OP_fma].linear, 7);
 }
 END_TEST
 

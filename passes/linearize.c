@@ -1,0 +1,420 @@
+/* linearize.c - the `lin` column: tangents, and the walker that computes with them.
+ *
+ * The rule of an op that has y = op(x..) emits into T what maps tangents of the operands to
+ * tangents of the results.  It may emit into P what that needs of the values, and hands values of P
+ * to T by RES.  So one rule serves both modes: with P == T values and tangents are computed side
+ * by side, with P != T all of T is linear in T's parameters and every other value that it uses is
+ * a residual, an operand made by RES.
+ *
+ * Laws for whoever adds a rule.  T gets linear ops only (those with a transpose rule), at least one
+ * operand of each being a tangent; everything else, constants too, is made in P.  A tangent that
+ * is absent is zero: it gives no op, unless the op needs all its operands (concat), then a zero
+ * made in P stands for it.  What a rule emits is in one order, which later derivatives see: two
+ * emissions never stand side by side as arguments of one call, whose order C leaves open. */
+#include "passes/transform.h"
+#include <math.h>
+#include <string.h>
+
+#define P(op, ...)      EMIT(c->p, op, __VA_ARGS__)
+#define PA(op, a, ...)  EMIT_AS(c->p, op, a, __VA_ARGS__)
+#define T(op, ...)      EMIT(c->t, op, __VA_ARGS__)
+#define TA(op, a, ...)  EMIT_AS(c->t, op, a, __VA_ARGS__)
+#define RES(v)          lin_residual(c, v)
+#define K(like, number) ir_const_like(c->p, like, number)
+
+static const ir_ref lin_none = {0};
+
+/* --- Residuals ------------------------------------------------------------------------------ */
+
+struct lin_residuals {
+    const ig_allocator *alloc;
+    RT_VEC(ir_ref) of; /* value of P -> its name in T */
+    lin_pairs *pairs;
+};
+
+/* A value of P for T. */
+static ir_ref lin_residual(lin_call *c, ir_ref v) {
+    lin_residuals *r = c->residuals;
+    if (c->p == c->t || c->p->error || c->t->error) return v;
+    while (r->of.n <= v.i)
+        if (!rt_vec_push(r->alloc, &r->of, lin_none)) {
+            ir_build_error(c->p, rt_fail_memory());
+            return lin_none;
+        }
+    if (r->of.data[v.i].i) return r->of.data[v.i];
+    ir_ref t = ir_capture(c->t, ir_type_of(c->p, v));
+    if (!rt_vec_push(r->alloc, r->pairs, ((lin_pair){t, v})))
+        ir_build_error(c->p, rt_fail_memory());
+    return r->of.data[v.i] = t;
+}
+
+/* --- Shared by rules ------------------------------------------------------------------------ */
+
+/* x' + y' of tangents that may be absent. */
+static ir_ref lin_sum(lin_call *c, ir_ref x, ir_ref y) {
+    return !x.i ? y : !y.i ? x : T(add, x, y);
+}
+
+/* The tangent of operand k times a factor of P. */
+static ir_ref lin_times(lin_call *c, int k, ir_ref factor) {
+    return c->dx[k].i ? T(mul, c->dx[k], RES(factor)) : lin_none;
+}
+
+static ir_type lin_type(const lin_call *c, int k) { return ir_type_of(c->p, c->x[k]); }
+
+/* The op on tangents: operands that the row calls linear are tangents, the others values. */
+static void lin_linear(lin_call *c) {
+    unsigned linear = ir_op_tab[c->o->code].linear;
+    size_t bytes = (size_t)c->nin * sizeof(ir_ref);
+    ir_ref *in = rt_alloc(c->t->m->alloc, bytes);
+    if (!in) {
+        ir_build_error(c->p, rt_fail_memory());
+        return;
+    }
+    for (int k = 0; k < c->nin; k++) {
+        ir_type type = lin_type(c, k);
+        bool is_linear = linear == IR_LINEAR_V || linear >> k & 1;
+        in[k] = !is_linear ? RES(c->x[k]) : c->dx[k].i ? c->dx[k] : RES(emit_fill(c->p, &type, 0));
+    }
+    c->dy[0] = ir_emit(c->t, (ir_opcode)c->o->code, c->attr, c->nin, in);
+    rt_free(c->t->m->alloc, in, bytes);
+}
+
+/* Integers, bools and steps. */
+static void lin_zero(lin_call *c) { (void)c; }
+
+/* --- One operand ---------------------------------------------------------------------------- */
+
+/* 1 where p holds, else the number or value. */
+static ir_ref lin_if(lin_call *c, ir_ref p, double yes, ir_ref no) {
+    return P(select, p, K(no, yes), no);
+}
+
+static void lin_abs(lin_call *c) {
+    ir_ref x = c->x[0], zero = K(x, 0);
+    ir_ref sign = lin_if(c, emit_cmp(c->p, IR_cmpop_lt, zero, x), 1, zero);
+    c->dy[0] = lin_times(c, 0, lin_if(c, emit_cmp(c->p, IR_cmpop_lt, x, zero), -1, sign));
+}
+
+static void lin_exp(lin_call *c) { c->dy[0] = lin_times(c, 0, c->y[0]); }
+static void lin_expm1(lin_call *c) { c->dy[0] = lin_times(c, 0, P(add, c->y[0], K(c->y[0], 1))); }
+static void lin_sin(lin_call *c) { c->dy[0] = lin_times(c, 0, P(cos, c->x[0])); }
+static void lin_cos(lin_call *c) { c->dy[0] = lin_times(c, 0, P(neg, P(sin, c->x[0]))); }
+
+static void lin_log(lin_call *c) { c->dy[0] = T(div, c->dx[0], RES(c->x[0])); }
+static void lin_log1p(lin_call *c) {
+    c->dy[0] = T(div, c->dx[0], RES(P(add, c->x[0], K(c->x[0], 1))));
+}
+static void lin_sqrt(lin_call *c) { c->dy[0] = T(div, c->dx[0], RES(P(add, c->y[0], c->y[0]))); }
+
+static void lin_tanh(lin_call *c) {
+    ir_ref y = c->y[0], one = K(y, 1);
+    c->dy[0] = lin_times(c, 0, P(sub, one, P(mul, y, y)));
+}
+
+static void lin_erf(lin_call *c) {
+    ir_ref x = c->x[0], bell = P(exp, P(neg, P(mul, x, x)));
+    c->dy[0] = lin_times(c, 0, P(mul, bell, K(x, 1.1283791670955126))); /* 2 / sqrt(pi) */
+}
+
+/* To a float type of another width, or out of the reals. */
+static void lin_convert(lin_call *c) {
+    if (rt_is_float(ir_type_of(c->p, c->y[0]).dtype)) lin_linear(c);
+}
+
+static void lin_bitcast(lin_call *c) {
+    ir_build_error(c->p, rt_status_op(rt_fail(c->p->m->alloc, IG_UNSUPPORTED,
+                                              "a derivative goes through the bits of a float; "
+                                              "stop it (ig_stop_gradient) or convert"),
+                                      ir_op_tab[OP_bitcast].name));
+}
+
+/* --- Two and three operands ----------------------------------------------------------------- */
+
+static void lin_add(lin_call *c) { c->dy[0] = lin_sum(c, c->dx[0], c->dx[1]); }
+
+static void lin_sub(lin_call *c) {
+    c->dy[0] = !c->dx[1].i ? c->dx[0] : !c->dx[0].i ? T(neg, c->dx[1]) : T(sub, c->dx[0], c->dx[1]);
+}
+
+static void lin_mul(lin_call *c) {
+    ir_ref dx = lin_times(c, 0, c->x[1]);
+    c->dy[0] = lin_sum(c, dx, lin_times(c, 1, c->x[0]));
+}
+
+/* x'/y - (z/y) y' */
+static void lin_div(lin_call *c) {
+    ir_ref y = c->x[1], dx = c->dx[0].i ? T(div, c->dx[0], RES(y)) : lin_none;
+    c->dy[0] = lin_sum(c, dx, lin_times(c, 1, P(neg, P(div, c->y[0], y))));
+}
+
+/* x = q y + z with a whole q, which rounding (x - z) / y finds where x / y may round past it. */
+static void lin_rem(lin_call *c) {
+    ir_ref q = P(rint, P(div, P(sub, c->x[0], c->y[0]), c->x[1]));
+    c->dy[0] = lin_sum(c, c->dx[0], lin_times(c, 1, P(neg, q)));
+}
+
+/* y x^(y-1) x' + z log(x) y'.  Where that were 0 times infinity the factors are taken elsewhere, so
+ * that higher derivatives see no infinity either. */
+static void lin_pow(lin_call *c) {
+    ir_ref x = c->x[0], y = c->x[1], one = K(x, 1), zero = K(x, 0);
+    ir_ref x0 = emit_cmp(c->p, IR_cmpop_eq, x, zero), y0 = emit_cmp(c->p, IR_cmpop_eq, y, zero);
+    ir_ref both = PA(bit, &(ir_attr_bitop){.op = IR_bitop_band}, x0, y0);
+    ir_ref by_x = P(mul, y, P(pow, x, P(select, both, one, P(sub, y, one))));
+    ir_ref by_y = P(mul, c->y[0], P(log, P(select, x0, one, x)));
+    ir_ref dx = lin_times(c, 0, by_x);
+    c->dy[0] = lin_sum(c, dx, lin_times(c, 1, by_y));
+}
+
+/* (y x' - x y') / (x^2 + y^2), x being the first operand */
+static void lin_atan2(lin_call *c) {
+    ir_ref x = c->x[0], y = c->x[1], xx = P(mul, x, x), r = P(add, xx, P(mul, y, y));
+    ir_ref dx = lin_times(c, 0, P(div, y, r));
+    c->dy[0] = lin_sum(c, dx, lin_times(c, 1, P(neg, P(div, x, r))));
+}
+
+/* How much of the larger (or smaller) of x and y is x: 1, 0, or a half of both. */
+static ir_ref lin_share(lin_call *c, bool larger, ir_ref x, ir_ref y) {
+    ir_ref zero = K(x, 0), half = lin_if(c, emit_cmp(c->p, IR_cmpop_eq, x, y), 0.5, zero);
+    return lin_if(c, emit_cmp(c->p, IR_cmpop_lt, larger ? y : x, larger ? x : y), 1, half);
+}
+
+static void lin_pick(lin_call *c, bool larger) {
+    ir_ref x = c->x[0], y = c->x[1];
+    ir_ref dx = lin_times(c, 0, lin_share(c, larger, x, y));
+    c->dy[0] = lin_sum(c, dx, lin_times(c, 1, lin_share(c, larger, y, x)));
+}
+
+static void lin_max(lin_call *c) { lin_pick(c, true); }
+static void lin_min(lin_call *c) { lin_pick(c, false); }
+
+/* x' * y + z, or x' * y */
+static ir_ref lin_fused(lin_call *c, int k, ir_ref factor, ir_ref z) {
+    return !c->dx[k].i ? z : z.i ? T(fma, c->dx[k], RES(factor), z) : lin_times(c, k, factor);
+}
+
+static void lin_fma(lin_call *c) {
+    c->dy[0] = lin_fused(c, 0, c->x[1], lin_fused(c, 1, c->x[0], c->dx[2]));
+}
+
+/* --- Reductions ----------------------------------------------------------------------------- */
+
+/* For every element along `axis` the product of the others: those before times those after. */
+static ir_ref lin_others(lin_call *c, ir_ref x, int axis) {
+    ir_attr_cumred a = {.op = IR_redop_prod, .axis = axis, .exclusive = 1}, b = a;
+    b.reverse = 1;
+    ir_ref before = PA(cumred, &a, x);
+    return P(mul, before, PA(cumred, &b, x));
+}
+
+/* The same over several axes, one after the other. */
+static ir_ref lin_all_others(lin_call *c, ir_ref x, const ir_axes *axes) {
+    ir_type full = ir_type_of(c->p, x);
+    ir_axes lost = {0};
+    ir_ref product = K(x, 1);
+    for (int i = axes->n; i-- > 0;) {
+        ir_attr_reduce a = {.op = IR_redop_prod, .axes = {.n = 1, .a = {axes->a[i]}}};
+        product = P(mul, product, emit_repeat(c->p, lin_others(c, x, axes->a[i]), &full, &lost));
+        x = PA(reduce, &a, x);
+        memmove(lost.a + 1, lost.a, lost.n++);
+        lost.a[0] = axes->a[i];
+    }
+    return product;
+}
+
+/* The derivative of y = reduce(x, axes) by every element of x. */
+static ir_ref lin_weights(lin_call *c, ir_redop op, ir_ref x, ir_ref y, const ir_axes *axes) {
+    ir_type full = ir_type_of(c->p, x);
+    if (op == IR_redop_prod) return lin_all_others(c, x, axes);
+    ir_ref zero = K(x, 0);
+    ir_ref best = emit_cmp(c->p, IR_cmpop_eq, x, emit_repeat(c->p, y, &full, axes));
+    ir_ref ones = lin_if(c, best, 1, zero);
+    ir_attr_reduce sum = {.op = IR_redop_sum, .axes = *axes};
+    return P(div, ones, emit_repeat(c->p, PA(reduce, &sum, ones), &full, axes));
+}
+
+static bool lin_is_choice(unsigned op) {
+    return op == IR_redop_prod || op == IR_redop_max || op == IR_redop_min;
+}
+
+static void lin_reduce(lin_call *c) {
+    const ir_attr_reduce *a = c->attr;
+    ir_attr_reduce sum = {.op = IR_redop_sum, .axes = a->axes};
+    if (a->op == IR_redop_sum) lin_linear(c);
+    if (!lin_is_choice(a->op)) return;
+    ir_ref w = lin_weights(c, (ir_redop)a->op, c->x[0], c->y[0], &a->axes);
+    c->dy[0] = TA(reduce, &sum, lin_times(c, 0, w));
+}
+
+/* y_i = op(y_(i-1), x_i), so y'_i = p_i y'_(i-1) + q_i x'_i: a linear recurrence, solved by
+ * doubling: after step s, t_i is the solution from i - 2s + 1 on, and p_i the product of the
+ * factors over as many places. */
+static void lin_cumred(lin_call *c) {
+    const ir_attr_cumred *a = c->attr;
+    const double first = a->op == IR_redop_prod  ? 1
+                         : a->op == IR_redop_max ? -(double)INFINITY
+                                                 : (double)INFINITY;
+    const int axis = (int)a->axis;
+    bool back = a->reverse, larger = a->op == IR_redop_max;
+    ir_ref x = c->x[0], before = c->y[0], p = x, q;
+    ir_type type = lin_type(c, 0);
+    int64_t lo, hi;
+    if (a->op == IR_redop_sum) {
+        lin_linear(c);
+        return;
+    }
+    ir_ref zero = emit_scalar(c->p, &type, 0), start = emit_scalar(c->p, &type, first);
+    ir_dim_range(c->p->m, type.dim[axis], &lo, &hi);
+    if (!a->exclusive) before = emit_shift(c->p, before, axis, 1, back, start);
+    if (a->op != IR_redop_prod) p = lin_share(c, larger, before, x);
+    q = a->op == IR_redop_prod ? before : lin_share(c, larger, x, before);
+    ir_ref t = lin_times(c, 0, q);
+    for (int64_t s = 1; s < hi; s *= 2) {
+        ir_ref earlier = emit_shift(c->t, t, axis, s, back, RES(zero));
+        t = T(add, t, T(mul, earlier, RES(p)));
+        if (s < hi - s) p = P(mul, p, emit_shift(c->p, p, axis, s, back, zero));
+        if (s > INT64_MAX / 2) break;
+    }
+    c->dy[0] = a->exclusive ? emit_shift(c->t, t, axis, 1, back, RES(zero)) : t;
+}
+
+/* --- Contractions --------------------------------------------------------------------------- */
+
+/* Sums are linear in every operand. */
+static void lin_ein_sum(lin_call *c) {
+    ir_ref in[IR_EIN_OPERANDS];
+    for (int k = 0; k < c->nin; k++) {
+        if (!c->dx[k].i) continue;
+        for (int i = 0; i < c->nin; i++) in[i] = i == k ? c->dx[k] : RES(c->x[i]);
+        c->dy[0] = lin_sum(c, c->dy[0], ir_emit(c->t, OP_ein, c->attr, c->nin, in));
+    }
+}
+
+/* Others are a product of all operands on all variables, then a reduction. */
+static void lin_ein(lin_call *c) {
+    const ir_rel *r = &((const ir_attr_ein *)c->attr)->rel;
+    ir_dim dim[IR_EIN_VARS] = {0};
+    ir_axes vars = r->out, lost = {0};
+    ir_ref wide[IR_EIN_OPERANDS], product = {0}, sum = {0};
+    if (r->monoid == IR_redop_sum) {
+        lin_ein_sum(c);
+        return;
+    }
+    if (r->nvar > IG_MAX_RANK) {
+        ir_build_error(c->p, rt_status_op(rt_fail(c->p->m->alloc, IG_UNSUPPORTED,
+                                                  "the derivative of this relation has %d axes; "
+                                                  "the limit is %d",
+                                                  r->nvar, IG_MAX_RANK),
+                                          ir_op_tab[OP_ein].name));
+        return;
+    }
+    for (int i = 0; i < r->norder; i++) {
+        lost.a[lost.n++] = vars.n;
+        vars.a[vars.n++] = r->order[i];
+    }
+    for (int k = 0; k < c->nin; k++)
+        for (int i = 0; i < r->in[k].n; i++) dim[r->in[k].a[i]] = lin_type(c, k).dim[i];
+    for (int k = 0; k < c->nin; k++) {
+        wide[k] = emit_spread(c->p, c->x[k], &r->in[k], &vars, dim);
+        product = product.i ? P(mul, product, wide[k]) : wide[k];
+    }
+    for (int k = 0; k < c->nin; k++) {
+        if (!c->dx[k].i) continue;
+        ir_ref t = emit_spread(c->t, c->dx[k], &r->in[k], &vars, dim);
+        for (int i = 0; i < c->nin; i++)
+            if (i != k) t = T(mul, t, RES(wide[i]));
+        sum = lin_sum(c, sum, t);
+    }
+    ir_ref w = lin_weights(c, (ir_redop)r->monoid, product, c->y[0], &lost);
+    c->dy[0] =
+        TA(reduce, (&(ir_attr_reduce){.op = IR_redop_sum, .axes = lost}), T(mul, sum, RES(w)));
+}
+
+/* --- The table ------------------------------------------------------------------------------ */
+
+typedef void (*lin_rule)(lin_call *c);
+#define lin__ NULL
+static const lin_rule lin_tab[OP_END] = {
+#define F(...)
+#define R(fold, ref, lower, lin, tr, batch)                       lin_##lin
+#define OP(name, ver, n, level, attr, type, domain, flags, rules) [OP_##name] = rules,
+#include "ir/ops.def"
+#undef OP
+#undef R
+#undef F
+};
+
+/* --- The walker ----------------------------------------------------------------------------- */
+
+typedef struct lin_walk {
+    lin_call c; /* the builders and the function */
+    ir_ref *primal, *tangent;
+    const ir_ref *weight; /* may be NULL */
+    ir_ref *room;         /* operands, then tangents of the widest op */
+} lin_walk;
+
+static uint32_t lin_widest(const ir_func *f) {
+    uint32_t n = 1;
+    for (uint32_t i = 0; i < f->ops.n; i++)
+        if (f->ops.data[i].nin > n) n = f->ops.data[i].nin;
+    return n;
+}
+
+static void lin_weight(lin_walk *w, const ir_op *o) {
+    const ir_module *m = w->c.f->module;
+    const ir_weight *of = ir_find_weight(m, ((const ir_attr_sym *)ir_attr_get(m, o->attr))->name);
+    if (w->weight) w->tangent[o->out0] = w->weight[of - m->weights.data];
+}
+
+static void lin_op(lin_walk *w, const ir_op *o) {
+    lin_call c = w->c;
+    ir_attr_any attr;
+    ir_ref y[IR_MAX_RESULTS], dy[IR_MAX_RESULTS] = {{0}}, *x = w->room, *dx = x + o->nin;
+    bool active = false;
+    for (uint32_t k = 0; k < o->nin; k++) {
+        ir_ref in = ir_op_in(c.f, o, k);
+        x[k] = w->primal[in.i];
+        dx[k] = w->tangent[in.i];
+        active |= dx[k].i != 0;
+    }
+    if (!active || !lin_tab[o->code]) return;
+    for (uint32_t k = 0; k < o->nout; k++) y[k] = w->primal[o->out0 + k];
+    ir_import_attr(c.p->m, c.f->module, o->attr, &attr);
+    c.o = o;
+    c.attr = &attr;
+    c.nin = o->nin;
+    c.nout = o->nout;
+    c.x = x;
+    c.y = y;
+    c.dx = dx;
+    c.dy = dy;
+    lin_tab[o->code](&c);
+    for (uint32_t k = 0; k < o->nout; k++) {
+        if (PASS_PLANTED(lin, o->code) && dy[k].i) dy[k] = EMIT(c.t, neg, dy[k]);
+        w->tangent[o->out0 + k] = dy[k];
+    }
+}
+
+void pass_linearize(ir_builder *p, ir_builder *t, const ir_func *f, ir_ref *primal, ir_ref *tangent,
+                    const ir_ref *weight, lin_pairs *captured_) {
+    const ig_allocator *a = p->m->alloc;
+    lin_residuals r = {.alloc = a, .pairs = captured_};
+    lin_walk w = {.c = {.p = p, .t = t, .f = f, .residuals = &r},
+                  .primal = primal,
+                  .tangent = tangent,
+                  .weight = weight};
+    size_t bytes = (size_t)lin_widest(f) * 2 * sizeof *w.room;
+    w.room = rt_alloc(a, bytes);
+    if (!w.room) ir_build_error(p, rt_fail_memory());
+    for (uint32_t i = 0; i + 1 < f->ops.n && !p->error && !t->error; i++) {
+        const ir_op *o = &f->ops.data[i];
+        ir_copy_op(p, f, i, primal);
+        p->loc = t->loc = emit_loc(p->m, f, o);
+        if (o->code == OP_weight)
+            lin_weight(&w, o);
+        else
+            lin_op(&w, o);
+    }
+    rt_vec_free(a, &r.of);
+    rt_free(a, w.room, bytes);
+}
