@@ -7,6 +7,8 @@
  *     ; run: fold,dce   run passes and print
  *     ; run: lower      lower a planned module to kernels; also last in a list of passes, and with
  *                       a target, `fuse,memplan,lower v4` (v3 unless named)
+ *     ; transform: grad; vmap 8
+ *                       transformations by words (passes/words.c), and print
  *     ; exec @f         run by the reference on the input's lines `; in f32[2] = [1.0, 2.0]`
  *
  * With ` locs` at the end of its first line a file prints with locations.  Line numbers in errors
@@ -16,6 +18,7 @@
 #include "ir/ir.h"
 #include "ir/text.h"
 #include "passes/pass.h"
+#include "passes/transform.h"
 #include "runtime/base/container.h"
 #include <dirent.h>
 #include <stdio.h>
@@ -95,6 +98,17 @@ static void golden_run(const ir_module *m, char *passes, rt_str *out, unsigned f
         golden_print(lowered ? lowered : done, out, flags);
     ir_module_free(lowered);
     ir_module_free(planned);
+}
+
+static void golden_transform(const ir_module *m, const char *words, rt_str *out, unsigned flags) {
+    ir_module *done = NULL;
+    ig_status s = ir_verify(m);
+    if (!s) s = pass_transform(words, m, &done);
+    if (s)
+        golden_error(out, s);
+    else
+        golden_print(done, out, flags);
+    ir_module_free(done);
 }
 
 /* The lines `; in type = data` of the input as a module whose weights are the inputs. */
@@ -193,6 +207,8 @@ static void golden_do(char *what, const char *name, const char *text, size_t n, 
         golden_verify(m, out);
     else if (!strncmp(what, "run: ", 5))
         golden_run(m, what + 5, out, flags);
+    else if (!strncmp(what, "transform: ", 11))
+        golden_transform(m, what + 11, out, flags);
     else if (!strncmp(what, "exec @", 6))
         golden_exec(m, what + 6, text, out);
     else

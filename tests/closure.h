@@ -1,0 +1,16 @@
+/* closure.h - derivatives and batching of every row of the op table, in every order to depth 3. */
+#ifndef TESTS_CLOSURE_H
+#define TESTS_CLOSURE_H
+#include "ir/ir.h"
+
+typedef struct closure_count {
+    int checked;     /* sequences that were compared */
+    int skipped;     /* sequences of the committed list */
+    int redrawn;     /* instances given up because a point lay near a tie */
+    const char *why; /* of what was skipped */
+} closure_count;
+
+/* Check sequences up to `depth` on instance number `seed` of an op.  False on a failure, which is
+ * described in what (its size is that of the array). */
+bool closure_check(ir_opcode op, uint64_t seed, int depth, closure_count *count, char what[1024]);
+#endif
