@@ -342,5 +342,8 @@ bool fe_rec_observe(fe_call *c, ig_tensor *t);
 /* A module object over an IR module, which it owns from now on, also after an error (module.c). */
 ig_status fe_module_new(const ig_allocator *alloc, ir_module *ir, uint32_t nstate,
                         ig_tensor *const *state, ig_module **out_);
+const ir_module *fe_module_ir(const ig_module *m);
+/* The same over a module that borrows weights of m, whose state it takes over when it has it. */
+ig_status fe_module_derived(const ig_module *m, ir_module *ir, ig_module **out_);
 
 #endif

@@ -19,7 +19,9 @@
 typedef struct module_code {
     const ig_allocator *alloc; /* borrowed */
     atomic_uint refs;
-    ir_module *ir;        /* owned */
+    atomic_uint lent;         /* how many of them are of code that uses our weights */
+    struct module_code *base; /* one share: whose weights we use; or NULL */
+    ir_module *ir;            /* owned */
     const ir_func *entry; /* in ir */
     cg_bytes bytes;       /* owned: the native image, empty when not compiled */
     char level[16];       /* of the image */
@@ -58,10 +60,14 @@ static void module_code_drop_image(module_code *k) {
 
 static void module_code_release(module_code *k) {
     if (!k || atomic_fetch_sub(&k->refs, 1) != 1) return;
+    module_code *base = k->base;
     module_code_drop_image(k);
     rt_free(k->alloc, k->weights, k->weights ? (k->ir->weights.n + 1u) * sizeof *k->weights : 0);
     ir_module_free(k->ir);
     rt_free(k->alloc, k, sizeof *k);
+    if (!base) return;
+    atomic_fetch_sub(&base->lent, 1);
+    module_code_release(base);
 }
 
 /* State keeps its type: a result takes the place of the argument. */
@@ -95,6 +101,7 @@ static ig_status module_code_new(const ig_allocator *alloc, ir_module *ir, modul
     }
     k->alloc = alloc;
     atomic_init(&k->refs, 1);
+    atomic_init(&k->lent, 0);
     k->ir = ir;
     k->entry = entry;
     for (uint32_t i = 0; i < ir->weights.n; i++) k->weights[i] = ir->weights.data[i].data;
@@ -208,6 +215,23 @@ ig_status fe_module_new(const ig_allocator *alloc, ir_module *ir, uint32_t nstat
         ig_module_free(*out_);
         *out_ = NULL;
     }
+    return e;
+}
+
+const ir_module *fe_module_ir(const ig_module *m) { return m->code->ir; }
+
+/* Weights are those of the code that has them itself: no chain of borrowers grows. */
+ig_status fe_module_derived(const ig_module *m, ir_module *ir, ig_module **out_) {
+    module_code *base = m->code->base ? m->code->base : m->code;
+    RT_TRY(fe_module_new(m->alloc, ir, 0, NULL, out_));
+    atomic_fetch_add(&base->refs, 1);
+    atomic_fetch_add(&base->lent, 1);
+    (*out_)->code->base = base;
+    (*out_)->exec = m->exec;
+    ig_status e = m->state ? module_bind(*out_, m->nstate, m->state) : NULL;
+    if (!e) return NULL;
+    ig_module_free(*out_);
+    *out_ = NULL;
     return e;
 }
 
@@ -331,7 +355,7 @@ static ig_status module_level(const ig_module *m, const char *level, const cg_cp
 static ig_status module_compile(ig_module *m, const char *level) {
     const cg_cpu *cpu;
     cg_bytes bytes = {0};
-    if (atomic_load(&m->code->refs) != 1)
+    if (atomic_load(&m->code->refs) - atomic_load(&m->code->lent) != 1)
         return rt_fail(m->alloc, IG_INVALID,
                        "the module is shared: compile it before ig_module_share");
     RT_TRY(module_level(m, level, &cpu));

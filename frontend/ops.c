@@ -58,6 +58,7 @@ static ig_tensor *ops_unary(const ig_site *site, const char *name, ir_opcode op,
     ROW(tanh, tanh, NULL)                                           \
     ROW(erf, erf, NULL)                                             \
     ROW(not, lnot, NULL)                                            \
+    ROW(stop_gradient, detach, NULL)                                \
     ROW(floor, rint, &(ir_attr_rmode){.mode = IR_rmode_floor})      \
     ROW(ceil, rint, &(ir_attr_rmode){.mode = IR_rmode_ceil})        \
     ROW(round, rint, &(ir_attr_rmode){.mode = IR_rmode_even})       \

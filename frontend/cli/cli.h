@@ -34,6 +34,7 @@ int cli_options(int argc, char **argv, cli_option *options, int n);
 
 int cli_show(int argc, char **argv);
 int cli_opt(int argc, char **argv);
+int cli_transform(int argc, char **argv);
 int cli_check(int argc, char **argv);
 int cli_run(int argc, char **argv);
 int cli_build(int argc, char **argv);

@@ -12,6 +12,8 @@
 const cli_command cli_commands[] = {
     {"show", "show MODULE [--locs] [--full]", "print a module as text", cli_show},
     {"opt", "opt MODULE [--passes a,b,c] [--locs]", "run passes and print the result", cli_opt},
+    {"transform", "transform MODULE \"grad 0,@w; vmap 8\" [--locs]",
+     "derivatives and batching, as text", cli_transform},
     {"check", "check MODULE...", "read and verify modules", cli_check},
     {"run", "run MODULE [IN.npy...] [-o OUT.npy] [--reference]", "run on .npy inputs", cli_run},
     {"build", "build MODULE -o DIR [--cpu LEVEL] [--name N] [--entry F]",

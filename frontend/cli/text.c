@@ -1,6 +1,7 @@
 /* text.c - show, opt, check, ops: what needs only the IR. */
 #include "frontend/cli/cli.h"
 #include "passes/pass.h"
+#include "passes/transform.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -37,6 +38,20 @@ int cli_opt(int argc, char **argv) {
     if (s) return cli_fail(s);
     s = o[0].given ? pass_run_list(o[0].value, m, &done) : pass_pipeline(m, &done);
     int code = s ? cli_fail(s) : text_print(done, o[1].given ? IR_PRINT_LOCS : 0);
+    ir_module_free(m);
+    return code;
+}
+
+int cli_transform(int argc, char **argv) {
+    cli_option o[] = {{"locs", 'l', false, NULL, false}};
+    int n = cli_options(argc, argv, o, 1);
+    if (n < 0) return CLI_USAGE;
+    if (n != 2) return cli_usage("transform", "give a module and what to do with it");
+    ir_module *m, *done = NULL;
+    ig_status s = cli_load(argv[1], &m);
+    if (s) return cli_fail(s);
+    s = pass_transform(argv[2], m, &done);
+    int code = s ? cli_fail(s) : text_print(done, o[0].given ? IR_PRINT_LOCS : 0);
     ir_module_free(m);
     return code;
 }

@@ -7,6 +7,7 @@
 #include "ingot/ops.h"
 #include "ingot/trace.h"
 #include "ingot/module.h"
+#include "ingot/transform.h"
 #include "ingot/threads.h"
 
 #endif

@@ -52,6 +52,7 @@ IG_OP1(isnan);
 IG_OP1(isinf);
 IG_OP1(isfinite);
 IG_OP1(not ); /* bool: logical; integers: all bits */
+IG_OP1(stop_gradient); /* x, whose derivative is zero (ingot/transform.h) */
 IG_OP1(popcount);
 IG_OP1(clz); /* of 0: the width */
 IG_OP1(ctz);
@@ -84,6 +85,7 @@ IG_API ig_tensor *ig_bitcast_at(const ig_site *site, ig_arg x, ig_dtype dtype);
 #define ig_silu(x)           ig_silu_at(IG_SITE, IG_ARG(x))
 #define ig_gelu(x)           ig_gelu_at(IG_SITE, IG_ARG(x))
 #define ig_softplus(x)       ig_softplus_at(IG_SITE, IG_ARG(x))
+#define ig_stop_gradient(x)  ig_stop_gradient_at(IG_SITE, IG_ARG(x))
 #define ig_isnan(x)          ig_isnan_at(IG_SITE, IG_ARG(x))
 #define ig_isinf(x)          ig_isinf_at(IG_SITE, IG_ARG(x))
 #define ig_isfinite(x)       ig_isfinite_at(IG_SITE, IG_ARG(x))
