@@ -30,12 +30,7 @@ static ir_type batch_wide(const batch_call *c, const ir_type *one) {
 /* A value that all lanes share, once a lane. */
 static ir_ref batch_repeat(const batch_call *c, ir_ref x) {
     ir_type one = batch_type(c, x), t = batch_wide(c, &one);
-    if (one.rank < IG_MAX_RANK) return emit_repeat(c->b, x, &t, &(ir_axes){.n = 1});
-    ir_build_error(c->b, rt_status_op(rt_fail(c->b->m->alloc, IG_SHAPE,
-                                              "a batched value of rank %d; the limit is %d",
-                                              one.rank + 1, IG_MAX_RANK),
-                                      ir_op_tab[c->o->code].name));
-    return x;
+    return emit_repeat(c->b, x, &t, &(ir_axes){.n = 1});
 }
 
 /* Operand k in every lane. */
@@ -47,6 +42,12 @@ static ir_ref batch_in(const batch_call *c, int k) {
 static ir_ref batch_over(const batch_call *c, ir_ref x, const ir_type *full) {
     ir_axes rest = emit_other_axes(&(ir_axes){.n = 1}, full->rank);
     return emit_repeat(c->b, x, full, &rest);
+}
+
+/* One more axis or variable is too many: n of them, where there may be `limit`. */
+static void batch_no_room(batch_call *c, const char *what, int n, int limit) {
+    ir_build_error(c->b, rt_status_op(rt_fail(c->b->m->alloc, IG_SHAPE, what, n, limit),
+                                      ir_op_tab[c->o->code].name));
 }
 
 /* The lists of an attribute with the axis of lanes. */
@@ -261,14 +262,9 @@ static void batch_cumred(batch_call *c) {
 static void batch_ein(batch_call *c) {
     ir_attr_ein a = *(const ir_attr_ein *)c->attr;
     ir_rel *r = &a.rel;
-    bool full = r->nvar == IR_EIN_VARS || r->out.n == IG_MAX_RANK;
-    for (int k = 0; k < r->nin; k++) full |= c->lanes[k] && r->in[k].n == IG_MAX_RANK;
-    if (full) {
-        ir_build_error(c->b, rt_status_op(rt_fail(c->b->m->alloc, IG_SHAPE,
-                                                  "no room for a batched variable: %d variables "
-                                                  "and %d axes are the limits",
-                                                  IR_EIN_VARS, IG_MAX_RANK),
-                                          ir_op_tab[OP_ein].name));
+    if (r->nvar == IR_EIN_VARS) {
+        batch_no_room(c, "a relation with %d variables; the limit is %d", IR_EIN_VARS + 1,
+                      IR_EIN_VARS);
         return;
     }
     r->nvar++;
@@ -359,7 +355,15 @@ static void batch_op(batch_call *c, const ir_op *o, ir_ref *map, bool *lanes) {
     c->nin = o->nin;
     c->y = y;
     c->b->loc = emit_loc(c->b->m, c->f, o);
-    if (batch_tab[o->code])
+    bool room = true;
+    for (uint32_t k = 0; k < o->nin; k++)
+        room &= ir_val_type(c->f, ir_op_in(c->f, o, k))->rank < IG_MAX_RANK;
+    for (uint32_t k = 0; k < o->nout; k++)
+        room &= ir_val_type(c->f, ir_op_out(o, k))->rank < IG_MAX_RANK;
+    if (!room)
+        batch_no_room(c, "a batched value of rank %d; the limit is %d", IG_MAX_RANK + 1,
+                      IG_MAX_RANK);
+    else if (batch_tab[o->code])
         batch_tab[o->code](c);
     else
         ir_build_error(c->b, rt_fail(c->b->m->alloc, IG_INTERNAL, "%s has no batch rule",

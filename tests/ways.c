@@ -1,7 +1,9 @@
-/* ways.c - reference, eager, compiled at every level, saved and loaded, deployed. */
+/* ways.c - reference, as one lane of a batch, eager, compiled at every level, saved and loaded,
+ * deployed. */
 #include "tests/ways.h"
 #include "frontend/fe.h"
 #include "ir/file.h"
+#include "passes/transform.h"
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,6 +60,55 @@ int way_compare(int n, ir_tensor *want, ir_tensor *got, int64_t *element_) {
 
 static ig_status ways_reference(const way_case *c, ir_tensor *out) {
     return ir_ref_run(c->f, A(), c->symbols, c->nin, c->in, c->nout, out);
+}
+
+/* --- As the second of two lanes, the first of which has the elements from behind
+ * ---------------------- */
+
+enum { WAYS_LANES = 2 };
+
+/* The same type with the axis of lanes. */
+static ir_tensor ways_wide(const ir_tensor *t) {
+    ir_tensor w = {.dtype = t->dtype, .rank = (uint8_t)(t->rank + 1), .dim = {WAYS_LANES}};
+    memcpy(w.dim + 1, t->dim, t->rank * sizeof *t->dim);
+    w.data = rt_alloc_buffer(A(), WAYS_LANES * way_bytes(t) + 64);
+    return w;
+}
+
+static ig_status ways_lanes_run(const way_case *c, const ir_func *f, ir_tensor *out) {
+    ir_tensor in[64], wide[64];
+    bool ok = c->nin <= 64 && c->nout <= 64;
+    for (int k = 0; k < c->nin && ok; k++) {
+        const ir_tensor *x = &c->in[k];
+        size_t size = rt_dtype_bytes(x->dtype), bytes = way_bytes(x);
+        in[k] = ways_wide(x);
+        for (size_t i = 0; i < bytes; i += size)
+            memcpy((char *)in[k].data + i, (char *)x->data + bytes - size - i, size);
+        if (bytes) memcpy((char *)in[k].data + bytes, x->data, bytes);
+    }
+    for (int k = 0; k < c->nout && ok; k++) wide[k] = ways_wide(&out[k]);
+    ig_status s = ir_ref_run(f, A(), c->symbols, c->nin, in, c->nout, wide);
+    for (int k = 0; k < c->nout; k++) {
+        size_t bytes = way_bytes(&out[k]);
+        if (!s && bytes) memcpy(out[k].data, (char *)wide[k].data + bytes, bytes);
+        rt_free_buffer(A(), wide[k].data, WAYS_LANES * bytes + 64);
+    }
+    for (int k = 0; k < c->nin; k++)
+        rt_free_buffer(A(), in[k].data, WAYS_LANES * way_bytes(&c->in[k]) + 64);
+    return s;
+}
+
+static ig_status ways_lanes(const way_case *c, ir_tensor *out) {
+    ir_module *m;
+    if (ir_entry(c->module) != c->f) return ways_reference(c, out);
+    ig_status s = pass_vmap(c->module, "2", NULL, NULL, &m);
+    if (ig_status_code(s) == IG_SHAPE) { /* there is no room for one more axis */
+        ig_status_free(s);
+        return ways_reference(c, out);
+    }
+    if (!s) s = ways_lanes_run(c, ir_entry(m), out);
+    ir_module_free(m);
+    return s;
 }
 
 /* --- Eager: every op through the one function behind the public calls
@@ -255,6 +306,7 @@ static ig_status ways_deployed(const way_case *c, ir_tensor *out) {
 /* clang-format off */
 const way way_tab[] = {
     {"reference", ways_always, ways_reference},
+    {"lanes", ways_always, ways_lanes},
     {"eager", ways_always, ways_eager},
     {"compiled", ways_always, ways_host},
     {"saved", ways_always, ways_saved},

@@ -4,7 +4,7 @@
 #include "tests/gen.h"
 #include "tests/ways.h"
 
-enum { FUZZ_PARAMS = 40 };
+enum { FUZZ_PARAMS = 40, FUZZ_RESULTS = 40 };
 
 /* A program with its inputs; owns both. */
 typedef struct fuzz_case {
@@ -16,6 +16,9 @@ typedef struct fuzz_case {
 
 /* program.c */
 bool fuzz_generate(gen *g, fuzz_case *out_);
+/* Turn the program into a derivative of it, a batch, or one of the other, with new inputs; as it
+ * was where that cannot be.  False when memory is out. */
+bool fuzz_transform(gen *g, fuzz_case *c);
 void fuzz_free(fuzz_case *c);
 way_case fuzz_way_case(const fuzz_case *c);
 /* A program that returns one value of c, with the values of `cut` (by value number, may be NULL)

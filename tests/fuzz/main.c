@@ -1,7 +1,9 @@
-/* main.c - the differential fuzzer: `fuzz [--programs N] [--seed S] [--ways a,b] [--standard]
- * [--plants]`.
+/* main.c - the differential fuzzer: `fuzz [--programs N] [--seed S] [--ways a,b] [--transform]
+ * [--standard] [--plants]`.
  *
- * --standard: 10,000 programs on reference, eager and compiled, 500 on every way.  --plants (only
+ * --transform: derivatives and batches of the programs take their place.
+ * --standard: 10,000 programs on reference, eager and compiled, 500 on every way, and 2,000
+ * derivatives and batches.  --plants (only
  * in the build that has them): every planted miscompile must be found and shrunk to at most 10 ops.
  */
 #include "runtime/base/plant.h"
@@ -15,6 +17,7 @@
 enum {
     MAIN_STANDARD = 10000,
     MAIN_EVERY = 500,
+    MAIN_TRANSFORMED = 2000,
     MAIN_PLANT_TRIES = MAIN_STANDARD,
     MAIN_PLANT_OPS = 10,
     MAIN_WORKERS = 2
@@ -23,6 +26,8 @@ enum {
 #ifdef IG_PLANT
 int rt_planted;
 #endif
+
+static bool main_transform; /* derivatives and batches take the place of programs */
 
 static void main_report(fuzz_case *c, const way *w, uint64_t seed, int output, int64_t element,
                         const char *why) {
@@ -52,13 +57,14 @@ static int main_run(uint64_t seed, uint64_t n, uint64_t step, const char *ways, 
         gen g = {(seed + k) * 0x9e3779b97f4a7c15u};
         fuzz_case c;
         if (!fuzz_generate(&g, &c)) continue;
+        if (main_transform && !fuzz_transform(&g, &c)) continue;
         ++*made_;
         for (const way *w = way_tab + 1; w->name; w++) {
             int64_t element;
             char why[600];
             if ((ways && !main_has(ways, w->name)) || !w->available()) continue;
             if (c.m->class == IR_CLASS_FMA && !strcmp(w->name, "v2"))
-                continue; /* refused: numerics rule 12 */
+                continue;                                      /* refused: numerics rule 12 */
             if (!ways && way_repeats(w, c.m->class)) continue; /* it was `compiled` */
             int output = fuzz_differs(&c, w, &element, why, sizeof why);
             if (output < 0) continue;
@@ -152,10 +158,12 @@ static int main_plants(void) {
 static int main_standard(uint64_t seed) {
     int bad = main_parallel(seed, MAIN_STANDARD, "eager,compiled", "eager and compiled");
     bad += main_parallel(seed + 1000000, MAIN_EVERY, NULL, "every way");
+    main_transform = true;
+    bad += main_parallel(seed, MAIN_TRANSFORMED, "lanes,compiled", "in lanes and compiled");
     int skipped = 0;
     for (const way *w = way_tab; w->name; w++)
         if (!w->available()) printf("fuzz: way `%s` cannot run here\n", w->name), skipped++;
-    printf("%d passed, %d failed, %d skipped\n", 2 - (bad > 2 ? 2 : bad), bad, skipped);
+    printf("%d passed, %d failed, %d skipped\n", 3 - (bad > 3 ? 3 : bad), bad, skipped);
     return bad != 0;
 }
 
@@ -167,15 +175,18 @@ int main(int argc, char **argv) {
         const char *value = k + 1 < argc ? argv[k + 1] : "";
         if (!strcmp(argv[k], "--standard")) return main_standard(seed);
         if (!strcmp(argv[k], "--plants")) return main_plants();
-        if (!strcmp(argv[k], "--programs"))
+        if (!strcmp(argv[k], "--transform"))
+            main_transform = true;
+        else if (!strcmp(argv[k], "--programs"))
             programs = strtoull(value, NULL, 10), k++;
         else if (!strcmp(argv[k], "--seed"))
             seed = strtoull(value, NULL, 10), k++;
         else if (!strcmp(argv[k], "--ways"))
             ways = value, k++;
         else
-            return fprintf(stderr, "usage: fuzz [--programs N] [--seed S] [--ways a,b] | "
-                                   "--standard | --plants\n"),
+            return fprintf(stderr,
+                           "usage: fuzz [--programs N] [--seed S] [--ways a,b] [--transform] | "
+                           "--standard | --plants\n"),
                    2;
     }
     int bad = main_parallel(seed, programs, ways ? ways : "eager,compiled",

@@ -1,6 +1,7 @@
 /* program.c - random tensor programs: every op of the table that has a generator, operands adapted
  * to fit. */
 #include "tests/fuzz/fuzz.h"
+#include "passes/transform.h"
 #include "runtime/base/log.h"
 #include <string.h>
 
@@ -142,9 +143,29 @@ bool fuzz_generate(gen *g, fuzz_case *out_) {
     return program_inputs(g, out_);
 }
 
-void fuzz_free(fuzz_case *c) {
+static void program_free_inputs(fuzz_case *c) {
     for (int k = 0; k < c->nin; k++)
         if (c->in[k].data) rt_free_buffer(A(), c->in[k].data, way_bytes(&c->in[k]) + 64);
+    c->nin = 0;
+}
+
+bool fuzz_transform(gen *g, fuzz_case *c) {
+    static const char *const words[] = {"jvp",         "vjp",      "vmap 3",      "vjp; vmap 2",
+                                        "vmap 2; vjp", "jvp; jvp", "jvp; vmap 3", "vjp; jvp"};
+    ir_module *m;
+    ig_status s = pass_transform(words[gen_below(g, sizeof words / sizeof *words)], c->m, &m);
+    if (s) return ig_status_free(s), true;
+    if (ir_nparam(ir_entry(m)) > FUZZ_PARAMS || ir_entry(m)->results.n > FUZZ_RESULTS)
+        return ir_module_free(m), true;
+    program_free_inputs(c);
+    ir_module_free(c->m);
+    c->m = m;
+    c->f = ir_entry(m);
+    return program_inputs(g, c);
+}
+
+void fuzz_free(fuzz_case *c) {
+    program_free_inputs(c);
     ir_module_free(c->m);
     memset(c, 0, sizeof *c);
 }

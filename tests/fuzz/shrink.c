@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHRINK_OUTPUTS = 8 };
+enum { SHRINK_OUTPUTS = FUZZ_RESULTS };
 
 #ifdef IG_PLANT
 /* The kernels of a program as text; NULL on an error.  The caller frees it. */
