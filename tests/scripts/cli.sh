@@ -54,6 +54,10 @@ expect "opt runs the pipeline" 0 'call' "$ingot" opt "$dir/m.ig"
 expect "opt refuses an unknown pass" 1 'dcx' "$ingot" opt --passes dcx "$dir/m.ig"
 "$ingot" opt "$dir/m.ig" >"$dir/opt.ig"
 expect "what opt prints reads back" 0 'ok' "$ingot" check "$dir/opt.ig"
+expect "transform derives" 0 'fn @f_vjp.*f32\[3,2\], %3: f32\[B,2\]' "$ingot" transform "$dir/m.ig" vjp
+expect "transform batches derivatives" 0 'fn @f_vjp_vmap.*f32\[8,B,3\]' "$ingot" transform "$dir/m.ig" "vjp 0; vmap 8"
+expect "transform refuses an unknown word" 1 'no transformation .gard' "$ingot" transform "$dir/m.ig" gard
+expect "transform says how it is used" 2 'usage: ingot transform' "$ingot" transform "$dir/m.ig"
 printf 'module m {\n  fn @f(%%x: f32[3]) -> (f32[3]) {\n    %%1 = tnh %%x\n    return %%1\n  }\n}\n' >"$dir/bad.ig"
 expect "a text error shows line, column and caret" 1 'bad.ig:3:[0-9]+:.*tnh' "$ingot" show "$dir/bad.ig"
 expect "the caret" 1 '\^' "$ingot" show "$dir/bad.ig"
