@@ -4,8 +4,9 @@
  * own, whose function is walked backwards into the first and then dropped.  Arguments and results
  * that are state of the module are neither differentiated nor moved: they stay the last.  An
  * argument without influence has a derivative of zeros, the only zeros that are made. */
+#include "passes/derive.h"
 #include "passes/pass.h"
-#include "passes/transform.h"
+#include "passes/walk.h"
 #include "runtime/base/log.h"
 #include <stdlib.h>
 #include <string.h>
@@ -65,14 +66,20 @@ ig_status pass_finish(ir_module *made, ig_status s, const char *word, ir_module 
     return rt_status_note(s, "in %s", word);
 }
 
+ig_status pass_no_state(const ir_module *m, const char *word) {
+    return m->nstate ? rt_fail(m->alloc, IG_UNSUPPORTED,
+                               "the module %s has state: %s takes functions of their arguments "
+                               "only (pass the generator of random numbers as an argument)",
+                               m->name, word)
+                     : NULL;
+}
+
 /* --- By what -------------------------------------------------------------------------------- */
 
-static const ir_func *derive_entry(const ir_module *m) { return ir_entry(m); }
-
-static uint32_t derive_nin(const ir_module *m) { return ir_nparam(derive_entry(m)) - m->nstate; }
+static uint32_t derive_nin(const ir_module *m) { return ir_nparam(ir_entry(m)) - m->nstate; }
 
 ir_type pass_wrt_type(const ir_module *m, uint32_t wrt) {
-    const ir_func *f = derive_entry(m);
+    const ir_func *f = ir_entry(m);
     return wrt & PASS_WRT_WEIGHT ? m->weights.data[wrt & ~PASS_WRT_WEIGHT].type
                                  : *ir_val_type(f, ir_param_ref(f, wrt));
 }
@@ -372,7 +379,7 @@ static ig_status derive_build(derive *d) {
 }
 
 ig_status pass_differentiate(const ir_module *flat, const pass_ask *ask, ir_module **out_) {
-    const ir_func *f = derive_entry(flat);
+    const ir_func *f = ir_entry(flat);
     const ig_allocator *a = flat->alloc;
     size_t values = f->values.n * sizeof(ir_ref), weights = (flat->weights.n + 1u) * sizeof(ir_ref);
     size_t seeds = (f->results.n + 1u) * sizeof(ir_ref);

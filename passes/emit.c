@@ -23,6 +23,13 @@ ir_dims emit_dims(const ir_type *type) {
     return d;
 }
 
+ir_type emit_longer(ir_type t, int axis, ir_dim n) {
+    memmove(t.dim + axis + 1, t.dim + axis, (size_t)(t.rank - axis) * sizeof *t.dim);
+    t.dim[axis] = n;
+    t.rank++;
+    return t;
+}
+
 ir_ref emit_fill(ir_builder *b, const ir_type *type, double x) {
     ir_attr_bcast a = {.dims = emit_dims(type)};
     ir_ref r = emit_scalar(b, type, x);

@@ -29,6 +29,8 @@ ir_ref emit_slice(ir_builder *b, ir_ref x, const ir_dims *lo, const ir_dims *hi,
 ir_ref emit_pad_mask(ir_builder *b, const ir_attr_pad *a, const ir_type *x);
 
 ir_dims emit_dims(const ir_type *type);
+/* A type of rank below IG_MAX_RANK with an axis of n more. */
+ir_type emit_longer(ir_type t, int axis, ir_dim n);
 /* The axes that are not in a list. */
 ir_axes emit_other_axes(const ir_axes *axes, int rank);
 

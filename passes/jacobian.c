@@ -1,146 +1,10 @@
-/* jacobian.c - functions on many lanes, and Jacobians, which are derivatives on as many lanes as
- * there are directions.
+/* jacobian.c - Jacobians: derivatives on as many lanes as there are directions.
  *
  * jacfwd pushes every direction of an argument forward, jacrev pulls every direction of a result
  * back: one batched derivative for each of them, put side by side in one function. */
+#include "passes/derive.h"
+#include "passes/emit.h"
 #include "passes/pass.h"
-#include "passes/transform.h"
-#include <ctype.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-/* --- vmap ----------------------------------------------------------------------------------- */
-
-typedef struct lanes_job {
-    const ir_func *f;
-    ir_builder b;
-    ir_dim n;
-    ir_ref *map, *results;
-    bool *lanes;
-} lanes_job;
-
-static int lanes_axis(const int *axes, uint32_t k) { return axes ? axes[k] : 0; }
-
-static ig_status lanes_check(const ir_module *m, const char *what, uint32_t n, const int *axes,
-                             int least, const ir_func *f) {
-    for (uint32_t k = 0; k < n; k++) {
-        const ir_type *t = *what == 'a' ? ir_val_type(f, ir_param_ref(f, k)) : ir_result_type(f, k);
-        int axis = lanes_axis(axes, k);
-        if (axis < least || axis > t->rank)
-            return rt_fail(m->alloc, IG_RANGE, "%s %u has rank %d: the lanes go to axis %d to %d%s",
-                           what, k, t->rank, 0, t->rank,
-                           least < 0 ? ", or -1 for one value that all lanes share" : "");
-        if (axis >= 0 && t->rank == IG_MAX_RANK)
-            return rt_fail(m->alloc, IG_SHAPE, "%s %u has rank %d already", what, k, IG_MAX_RANK);
-    }
-    return NULL;
-}
-
-/* A type with n at an axis. */
-static ir_type lanes_type(ir_type t, int axis, ir_dim n) {
-    memmove(t.dim + axis + 1, t.dim + axis, (size_t)(t.rank - axis) * sizeof *t.dim);
-    t.dim[axis] = n;
-    t.rank++;
-    return t;
-}
-
-static void lanes_emit(lanes_job *j, const int *in_axes, const int *out_axes) {
-    const ir_func *f = j->f;
-    for (uint32_t k = 0; k < ir_nparam(f); k++) {
-        ir_ref p = ir_param_ref(f, k);
-        ir_type t = ir_import_type(j->b.m, f->module, *ir_val_type(f, p));
-        int axis = lanes_axis(in_axes, k);
-        if (axis >= 0) t = lanes_type(t, axis, j->n);
-        j->map[p.i] = ir_param(&j->b, t, f->param_names.data[k]);
-        j->lanes[p.i] = axis >= 0;
-    }
-    for (uint32_t k = 0; k < ir_nparam(f); k++) {
-        ir_ref *p = &j->map[ir_param_ref(f, k).i];
-        if (lanes_axis(in_axes, k) > 0) *p = emit_move_axis(&j->b, *p, lanes_axis(in_axes, k), 0);
-    }
-    pass_batch(&j->b, f, j->n, j->map, j->lanes);
-    for (uint32_t k = 0; k < f->results.n; k++) {
-        ir_ref y = ir_op_in(f, ir_return_op(f), k), r = j->map[y.i];
-        ir_type t = lanes_type(ir_type_of(&j->b, r), 0, j->n);
-        if (!j->lanes[y.i]) r = emit_repeat(&j->b, r, &t, &(ir_axes){.n = 1});
-        j->results[k] = emit_move_axis(&j->b, r, 0, lanes_axis(out_axes, k));
-    }
-}
-
-static ig_status lanes_run(lanes_job *j, const int *in_axes, const int *out_axes) {
-    const ig_allocator *a = j->b.m->alloc;
-    const ir_func *f = j->f;
-    size_t n = f->values.n, nout = f->results.n + 1u;
-    j->map = rt_alloc_zero(a, n * sizeof *j->map);
-    j->lanes = rt_alloc_zero(a, n * sizeof *j->lanes);
-    j->results = rt_alloc_zero(a, nout * sizeof *j->results);
-    if (j->map && j->lanes && j->results)
-        lanes_emit(j, in_axes, out_axes);
-    else
-        ir_build_error(&j->b, rt_fail_memory());
-    ig_status s = ir_build_end(&j->b, (int)f->results.n, j->results, NULL);
-    rt_free(a, j->map, n * sizeof *j->map);
-    rt_free(a, j->lanes, n * sizeof *j->lanes);
-    rt_free(a, j->results, nout * sizeof *j->results);
-    return s;
-}
-
-static ig_status lanes_no_state(const ir_module *m, const char *what) {
-    return m->nstate ? rt_fail(m->alloc, IG_UNSUPPORTED,
-                               "the module %s has state: %s takes functions of their arguments "
-                               "only (pass the generator of random numbers as an argument)",
-                               m->name, what)
-                     : NULL;
-}
-
-ig_status pass_vmap_by(const ir_module *flat, ir_dim n, const int *in_axes, const int *out_axes,
-                       ir_module **out_) {
-    ir_module *made;
-    lanes_job j = {.f = ir_entry(flat)};
-    *out_ = NULL;
-    RT_TRY(lanes_no_state(flat, "vmap"));
-    RT_TRY(lanes_check(flat, "argument", ir_nparam(j.f), in_axes, -1, j.f));
-    RT_TRY(lanes_check(flat, "result", j.f->results.n, out_axes, 0, j.f));
-    RT_TRY(pass_begin_more(flat, "vmap", &made, &j.b));
-    j.n = ir_dim_import(made, flat, n);
-    return pass_finish(made, lanes_run(&j, in_axes, out_axes), "vmap", out_);
-}
-
-/* `8`, `N` or `N in 1..64`. */
-static ig_status lanes_read(ir_module *m, const char *text, ir_dim *out_) {
-    char name[64];
-    long long lo = 1, hi = 16777216;
-    int at = 0, more = 0;
-    if (!text) text = "";
-    while (isspace((unsigned char)*text)) text++;
-    if (isdigit((unsigned char)*text)) {
-        char *end;
-        *out_ = (ir_dim)strtoll(text, &end, 10);
-        if (!*end && *out_ < INT64_MAX) return NULL;
-    } else if (sscanf(text, "%63[A-Za-z0-9_]%n in %lld..%lld%n", name, &at, &lo, &hi, &more) >= 1 &&
-               !text[more ? more : at] && lo >= 0 && lo <= hi) {
-        for (uint32_t i = 0; i < m->symbols.n; i++)
-            if (!strcmp(m->symbols.data[i].name, name))
-                return rt_fail(m->alloc, IG_INVALID, "the module has a dim %s already", name);
-        *out_ = ir_add_symbol(m, name, lo, hi);
-        return *out_ == IR_DIM_BAD ? rt_fail_memory() : NULL;
-    }
-    return rt_fail(m->alloc, IG_FORMAT,
-                   "the number of lanes is written `8`, `N` or `N in 1..64`, not `%s`", text);
-}
-
-ig_status pass_vmap(const ir_module *in, const char *lanes, const int *in_axes, const int *out_axes,
-                    ir_module **out_) {
-    ir_module *flat;
-    ir_dim n = 0;
-    *out_ = NULL;
-    RT_TRY(pass_flatten(in, &flat));
-    ig_status s = lanes_read(flat, lanes, &n);
-    if (!s) s = pass_vmap_by(flat, n, in_axes, out_axes, out_);
-    ir_module_free(flat);
-    return s;
-}
 
 /* --- Jacobians ------------------------------------------------------------------------------ */
 
@@ -199,7 +63,7 @@ static ir_ref jac_directions(jac *j, const ir_type *type) {
     ir_dim n = ir_type_numel(b->m, type);
     ir_attr_iota row = {.dtype = IG_i64, .dims = {.n = 2, .d = {n, n}}, .axis = 0}, column = row;
     ir_type square = {.dtype = type->dtype, .rank = 2, .dim = {n, n}};
-    ir_type all = lanes_type(*type, 0, n);
+    ir_type all = emit_longer(*type, 0, n);
     ir_attr_dims shape = {.dims = emit_dims(&all)};
     column.axis = 1;
     ir_ref i = ir_emit0(b, OP_iota, &row), k = ir_emit0(b, OP_iota, &column);
@@ -263,7 +127,7 @@ static ig_status jac_emit(jac *j) {
 
 static ig_status jac_run(jac *j, const char *word, ir_module **out_) {
     ir_module *made;
-    RT_TRY(lanes_no_state(j->flat, word));
+    RT_TRY(pass_no_state(j->flat, word));
     if (j->forward)
         for (uint32_t i = 0; i < j->wrt.n; i++) RT_TRY(jac_add(j, i));
     for (uint32_t k = 0; !j->forward && k < j->f->results.n; k++)

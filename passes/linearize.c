@@ -11,7 +11,7 @@
  * is absent is zero: it gives no op, unless the op needs all its operands (concat), then a zero
  * made in P stands for it.  What a rule emits is in one order, which later derivatives see: two
  * emissions never stand side by side as arguments of one call, whose order C leaves open. */
-#include "passes/transform.h"
+#include "passes/walk.h"
 #include <math.h>
 #include <string.h>
 

@@ -9,7 +9,7 @@
  * Reductions that a transpose needs have the canonical orders of reduce and ein; the variables that
  * a contraction sums over are listed in the order of their first appearance among its operands,
  * the cotangent standing in the place of the operand (numerics rule 6). */
-#include "passes/transform.h"
+#include "passes/walk.h"
 #include <string.h>
 
 #define B(op, ...)     EMIT(c->b, op, __VA_ARGS__)

@@ -8,7 +8,11 @@
  * other axes and a contraction with one more variable in result and operands keep the bits.
  * Windows at places that differ by lane are rolled there: for every bit of the place all lanes
  * that have it move by that power of two. */
-#include "passes/transform.h"
+#include "passes/derive.h"
+#include "passes/walk.h"
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define B(op, ...)     EMIT(c->b, op, __VA_ARGS__)
@@ -18,18 +22,9 @@
 
 static ir_type batch_type(const batch_call *c, ir_ref x) { return ir_type_of(c->b, x); }
 
-/* A type with the axis of lanes. */
-static ir_type batch_wide(const batch_call *c, const ir_type *one) {
-    ir_type t = *one;
-    memmove(t.dim + 1, t.dim, sizeof t.dim - sizeof *t.dim);
-    t.dim[0] = c->n;
-    t.rank++;
-    return t;
-}
-
 /* A value that all lanes share, once a lane. */
 static ir_ref batch_repeat(const batch_call *c, ir_ref x) {
-    ir_type one = batch_type(c, x), t = batch_wide(c, &one);
+    ir_type t = emit_longer(batch_type(c, x), 0, c->n);
     return emit_repeat(c->b, x, &t, &(ir_axes){.n = 1});
 }
 
@@ -403,4 +398,122 @@ void pass_batch(ir_builder *b, const ir_func *f, ir_dim n, ir_ref *map, bool *la
     }
     rt_vec_free(a, &x);
     rt_vec_free(a, &on);
+}
+
+/* --- Modules -------------------------------------------------------------------------------- */
+
+typedef struct vmap_job {
+    const ir_func *f;
+    ir_builder b;
+    ir_dim n;
+    ir_ref *map, *results;
+    bool *lanes;
+} vmap_job;
+
+static int vmap_axis(const int *axes, uint32_t k) { return axes ? axes[k] : 0; }
+
+static ig_status vmap_check(const ir_module *m, const char *what, uint32_t n, const int *axes,
+                            int least, const ir_func *f) {
+    for (uint32_t k = 0; k < n; k++) {
+        const ir_type *t = *what == 'a' ? ir_val_type(f, ir_param_ref(f, k)) : ir_result_type(f, k);
+        int axis = vmap_axis(axes, k);
+        if (axis < least || axis > t->rank)
+            return rt_fail(m->alloc, IG_RANGE, "%s %u has rank %d: the lanes go to axis %d to %d%s",
+                           what, k, t->rank, 0, t->rank,
+                           least < 0 ? ", or -1 for one value that all lanes share" : "");
+        if (axis >= 0 && t->rank == IG_MAX_RANK)
+            return rt_fail(m->alloc, IG_SHAPE, "%s %u has rank %d already", what, k, IG_MAX_RANK);
+    }
+    return NULL;
+}
+
+static void vmap_emit(vmap_job *j, const int *in_axes, const int *out_axes) {
+    const ir_func *f = j->f;
+    for (uint32_t k = 0; k < ir_nparam(f); k++) {
+        ir_ref p = ir_param_ref(f, k);
+        ir_type t = ir_import_type(j->b.m, f->module, *ir_val_type(f, p));
+        int axis = vmap_axis(in_axes, k);
+        if (axis >= 0) t = emit_longer(t, axis, j->n);
+        j->map[p.i] = ir_param(&j->b, t, f->param_names.data[k]);
+        j->lanes[p.i] = axis >= 0;
+    }
+    for (uint32_t k = 0; k < ir_nparam(f); k++) {
+        ir_ref *p = &j->map[ir_param_ref(f, k).i];
+        if (vmap_axis(in_axes, k) > 0) *p = emit_move_axis(&j->b, *p, vmap_axis(in_axes, k), 0);
+    }
+    pass_batch(&j->b, f, j->n, j->map, j->lanes);
+    for (uint32_t k = 0; k < f->results.n; k++) {
+        ir_ref y = ir_op_in(f, ir_return_op(f), k), r = j->map[y.i];
+        if (!j->lanes[y.i]) {
+            ir_type t = emit_longer(ir_type_of(&j->b, r), 0, j->n);
+            r = emit_repeat(&j->b, r, &t, &(ir_axes){.n = 1});
+        }
+        j->results[k] = emit_move_axis(&j->b, r, 0, vmap_axis(out_axes, k));
+    }
+}
+
+static ig_status vmap_run(vmap_job *j, const int *in_axes, const int *out_axes) {
+    const ig_allocator *a = j->b.m->alloc;
+    const ir_func *f = j->f;
+    size_t n = f->values.n, nout = f->results.n + 1u;
+    j->map = rt_alloc_zero(a, n * sizeof *j->map);
+    j->lanes = rt_alloc_zero(a, n * sizeof *j->lanes);
+    j->results = rt_alloc_zero(a, nout * sizeof *j->results);
+    if (j->map && j->lanes && j->results)
+        vmap_emit(j, in_axes, out_axes);
+    else
+        ir_build_error(&j->b, rt_fail_memory());
+    ig_status s = ir_build_end(&j->b, (int)f->results.n, j->results, NULL);
+    rt_free(a, j->map, n * sizeof *j->map);
+    rt_free(a, j->lanes, n * sizeof *j->lanes);
+    rt_free(a, j->results, nout * sizeof *j->results);
+    return s;
+}
+
+ig_status pass_vmap_by(const ir_module *flat, ir_dim n, const int *in_axes, const int *out_axes,
+                       ir_module **out_) {
+    ir_module *made;
+    vmap_job j = {.f = ir_entry(flat)};
+    *out_ = NULL;
+    RT_TRY(pass_no_state(flat, "vmap"));
+    RT_TRY(vmap_check(flat, "argument", ir_nparam(j.f), in_axes, -1, j.f));
+    RT_TRY(vmap_check(flat, "result", j.f->results.n, out_axes, 0, j.f));
+    RT_TRY(pass_begin_more(flat, "vmap", &made, &j.b));
+    j.n = ir_dim_import(made, flat, n);
+    return pass_finish(made, vmap_run(&j, in_axes, out_axes), "vmap", out_);
+}
+
+/* `8`, `N` or `N in 1..64`. */
+static ig_status vmap_read(ir_module *m, const char *text, ir_dim *out_) {
+    char name[64];
+    long long lo = 1, hi = 16777216;
+    int at = 0, more = 0;
+    if (!text) text = "";
+    while (isspace((unsigned char)*text)) text++;
+    if (isdigit((unsigned char)*text)) {
+        char *end;
+        *out_ = (ir_dim)strtoll(text, &end, 10);
+        if (!*end && *out_ < INT64_MAX) return NULL;
+    } else if (sscanf(text, "%63[A-Za-z0-9_]%n in %lld..%lld%n", name, &at, &lo, &hi, &more) >= 1 &&
+               !text[more ? more : at] && lo >= 0 && lo <= hi) {
+        for (uint32_t i = 0; i < m->symbols.n; i++)
+            if (!strcmp(m->symbols.data[i].name, name))
+                return rt_fail(m->alloc, IG_INVALID, "the module has a dim %s already", name);
+        *out_ = ir_add_symbol(m, name, lo, hi);
+        return *out_ == IR_DIM_BAD ? rt_fail_memory() : NULL;
+    }
+    return rt_fail(m->alloc, IG_FORMAT,
+                   "the number of lanes is written `8`, `N` or `N in 1..64`, not `%s`", text);
+}
+
+ig_status pass_vmap(const ir_module *in, const char *lanes, const int *in_axes, const int *out_axes,
+                    ir_module **out_) {
+    ir_module *flat;
+    ir_dim n = 0;
+    *out_ = NULL;
+    RT_TRY(pass_flatten(in, &flat));
+    ig_status s = vmap_read(flat, lanes, &n);
+    if (!s) s = pass_vmap_by(flat, n, in_axes, out_axes, out_);
+    ir_module_free(flat);
+    return s;
 }

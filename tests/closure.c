@@ -86,7 +86,9 @@ static void values_moved(const values *x, const values *dir, double h, values *o
 /* --- Programs --------------------------------------------------------------------------------- */
 
 typedef struct closure {
-    ir_opcode op;
+    const char *name;
+    const struct closure_skip *skip; /* or NULL */
+    int64_t symbols[8];              /* sizes of the dim symbols */
     gen g;
     int depth;
     closure_count *count;
@@ -95,6 +97,12 @@ typedef struct closure {
     bool tie;      /* a point near a tie: all of the instance is given up */
 } closure;
 
+/* A type with the sizes of the dim symbols. */
+static ir_type closure_type(const closure *c, const ir_module *m, ir_type t) {
+    for (int i = 0; i < t.rank; i++) ir_dim_eval(m, t.dim[i], c->symbols, &t.dim[i]);
+    return t;
+}
+
 IG_PRINTF(2, 3)
 static bool closure_fail(closure *c, const char *fmt, ...) {
     char why[700];
@@ -102,7 +110,7 @@ static bool closure_fail(closure *c, const char *fmt, ...) {
     va_start(ap, fmt);
     vsnprintf(why, sizeof why, fmt, ap);
     va_end(ap);
-    snprintf(c->what, 1024, "%s:%s: %s", ir_op_tab[c->op].name, c->path, why);
+    snprintf(c->what, 1024, "%s:%s: %s", c->name, c->path, why);
     return false;
 }
 
@@ -113,12 +121,20 @@ static bool closure_status(closure *c, ig_status s) {
     return false;
 }
 
+/* Room for the results of f. */
+static void closure_results(closure *c, const ir_func *f, values *y) {
+    y->n = 0;
+    for (uint32_t k = 0; k < f->results.n; k++) {
+        ir_type type = closure_type(c, f->module, *ir_result_type(f, k));
+        values_add(y, &type);
+    }
+}
+
 /* Run by the reference; y gets memory. */
 static bool closure_run(closure *c, const ir_module *m, const values *x, values *y) {
     const ir_func *f = ir_entry(m);
-    y->n = 0;
-    for (uint32_t k = 0; k < f->results.n; k++) values_add(y, ir_result_type(f, k));
-    return closure_status(c, ir_ref_run(f, A(), NULL, x->n, x->t, y->n, y->t));
+    closure_results(c, f, y);
+    return closure_status(c, ir_ref_run(f, A(), c->symbols, x->n, x->t, y->n, y->t));
 }
 
 /* --- Derivatives ------------------------------------------------------------------------------ */
@@ -150,12 +166,8 @@ static bool closure_slope(closure *c, const ir_module *m, const values *x, const
 /* The derivative of m along dir by four differences with step h. */
 static bool closure_difference(closure *c, const ir_module *m, const values *x, const values *dir,
                                double h, values *out_) {
-    const ir_func *f = ir_entry(m);
-    out_->n = 0;
-    for (uint32_t k = 0; k < f->results.n; k++) {
-        ir_tensor *t = values_add(out_, ir_result_type(f, k));
-        memset(t->data, 0, way_bytes(t));
-    }
+    closure_results(c, ir_entry(m), out_);
+    for (int k = 0; k < out_->n; k++) memset(out_->t[k].data, 0, way_bytes(&out_->t[k]));
     return closure_slope(c, m, x, dir, h, 4.0 / 3, out_) &&
            closure_slope(c, m, x, dir, 2 * h, -1.0 / 3, out_);
 }
@@ -410,8 +422,7 @@ static bool closure_not_compared(closure *c, const ir_module *m, const struct cl
 }
 
 static bool closure_node(closure *c, const ir_module *m, const values *x, int depth) {
-    const struct closure_skip *skip = closure_skipped(c->op);
-    bool ok = skip ? closure_not_compared(c, m, skip) : closure_derivatives(c, m, x, depth);
+    bool ok = c->skip ? closure_not_compared(c, m, c->skip) : closure_derivatives(c, m, x, depth);
     return ok && closure_batched(c, m, x, depth);
 }
 
@@ -459,15 +470,16 @@ static bool closure_program(closure *c, const gen_op *o, ir_module **out_) {
     return closure_status(c, ir_build_end(&b, n + 1, out, NULL));
 }
 
-/* Points of the domain, any two of them apart by 1/count: a shuffled grid, in both signs. */
-static void closure_points(closure *c, const gen_op *o, values *x) {
-    bool positive = !strcmp(ir_op_tab[o->op].domain, "positive");
+/* Points for the parameters of f, any two of them apart by 1/count: a shuffled grid, in both signs.
+ */
+static void closure_points(closure *c, const ir_func *f, bool positive, values *x) {
     int64_t count = 0, place[GEN_OPERANDS * CLOSURE_NUMEL + 1] = {0}, used = 0;
     x->n = 0;
-    for (int k = 0; k < o->nin; k++) values_add(x, &o->in[k]);
-    values_add(x, &(ir_type){.dtype = IG_f64});
-    for (int k = 0; k < x->n; k++)
+    for (uint32_t k = 0; k < ir_nparam(f); k++) {
+        ir_type type = closure_type(c, f->module, *ir_val_type(f, ir_param_ref(f, k)));
+        values_add(x, &type);
         if (values_is_real(&x->t[k])) count += values_numel(&x->t[k]);
+    }
     for (int64_t i = 0; i < count; i++) {
         int64_t k = (int64_t)gen_below(&c->g, (uint64_t)i + 1);
         place[i] = place[k];
@@ -485,31 +497,59 @@ static void closure_points(closure *c, const gen_op *o, values *x) {
     }
 }
 
-/* One draw of an instance. */
-static bool closure_draw(closure *c) {
-    gen_op o;
+/* All sequences from m on, at drawn points. */
+static bool closure_tree(closure *c, const ir_module *m, bool positive) {
     values x;
-    ir_module *m = NULL;
-    if (!closure_instance(&c->g, c->op, &o)) return closure_fail(c, "no small instance is found");
-    if (!closure_program(c, &o, &m)) return false;
-    closure_points(c, &o, &x);
+    closure_points(c, ir_entry(m), positive, &x);
     bool ok = closure_node(c, m, &x, 0);
     values_free(&x);
+    return ok;
+}
+
+static bool closure_draw_op(closure *c, ir_opcode op) {
+    gen_op o;
+    ir_module *m = NULL;
+    if (!closure_instance(&c->g, op, &o)) return closure_fail(c, "no small instance is found");
+    if (!closure_program(c, &o, &m)) return false;
+    bool ok = closure_tree(c, m, !strcmp(ir_op_tab[op].domain, "positive"));
     ir_module_free(m);
     return ok;
 }
 
-bool closure_check(ir_opcode op, uint64_t seed, int depth, closure_count *count, char what[1024]) {
-    closure c = {.op = op, .g = {seed * 0x9e3779b97f4a7c15u + op}, .depth = depth, .count = count};
-    c.what = what;
+static bool closure_draw_text(closure *c, const char *text) {
+    ir_module *m = NULL;
+    if (!closure_status(c, ir_parse(A(), "text", text, strlen(text), &m))) return false;
+    for (uint32_t i = 0; i < m->symbols.n; i++)
+        c->symbols[i] = (m->symbols.data[i].lo + m->symbols.data[i].hi) / 2;
+    bool ok = closure_status(c, ir_verify(m)) && closure_tree(c, m, false);
+    ir_module_free(m);
+    return ok;
+}
+
+/* Draw an op, or a text, until no tie is near. */
+static bool closure_until(closure *c, ir_opcode op, const char *text) {
     for (int draws = 0; draws < 20; draws++) {
-        closure_count before = *count;
-        c.tie = false;
-        c.path[0] = 0;
-        if (closure_draw(&c)) return true;
-        if (!c.tie) return false;
-        *count = before;
-        count->redrawn++;
+        closure_count before = *c->count;
+        c->tie = false;
+        c->path[0] = 0;
+        if (text ? closure_draw_text(c, text) : closure_draw_op(c, op)) return true;
+        if (!c->tie) return false;
+        *c->count = before;
+        c->count->redrawn++;
     }
-    return closure_fail(&c, "every point lies near a tie");
+    return closure_fail(c, "every point lies near a tie");
+}
+
+bool closure_check(ir_opcode op, uint64_t seed, int depth, closure_count *count, char what[1024]) {
+    closure c = {.g = {seed * 0x9e3779b97f4a7c15u + op}, .depth = depth, .count = count};
+    c.name = ir_op_tab[op].name;
+    c.skip = closure_skipped(op);
+    c.what = what;
+    return closure_until(&c, op, NULL);
+}
+
+bool closure_check_text(const char *text, uint64_t seed, int depth, closure_count *count,
+                        char what[1024]) {
+    closure c = {.g = {seed}, .depth = depth, .count = count, .what = what, .name = "a program"};
+    return closure_until(&c, OP_END, text);
 }

@@ -3,7 +3,7 @@
  * For every op: the sign of what its `lin` rule gives and of what its `tr` rule gives is flipped,
  * and the lanes that its `batch` rule gives are reversed.  Each has to be found within the
  * instances of the standard run.  A row that says `zero` or `_` has nothing to turn. */
-#include "passes/transform.h"
+#include "passes/walk.h"
 #include "tests/closure.h"
 #include "tests/gen.h"
 #include <stdio.h>

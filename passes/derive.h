@@ -1,0 +1,28 @@
+/* derive.h - what transformations of modules share. */
+#ifndef PASS_DERIVE_H
+#define PASS_DERIVE_H
+#include "passes/transform.h"
+
+#define PASS_WRT_WEIGHT 0x80000000u
+typedef RT_VEC(uint32_t) pass_wrt; /* numbers of arguments; of weights with PASS_WRT_WEIGHT */
+ig_status pass_wrt_read(const ir_module *m, const char *text, pass_wrt *wrt);
+ir_type pass_wrt_type(const ir_module *m, uint32_t wrt);
+
+typedef struct pass_ask {
+    pass_derivative what;
+    pass_wrt wrt; /* borrowed */
+    int result;   /* backward: from this result only; -1: all */
+} pass_ask;
+/* These take and give flat modules: one function, no calls, nothing dead. */
+ig_status pass_flatten(const ir_module *in, ir_module **out_);
+ig_status pass_differentiate(const ir_module *flat, const pass_ask *ask, ir_module **out_);
+/* n is a dim of flat. */
+ig_status pass_vmap_by(const ir_module *flat, ir_dim n, const int *in_axes, const int *out_axes,
+                       ir_module **out_);
+/* The module under construction, with one function: without what is dead, verified; freed. */
+ig_status pass_finish(ir_module *made, ig_status s, const char *word, ir_module **out_);
+/* Begin a module and in it a function that is like f and does more. */
+ig_status pass_begin_more(const ir_module *flat, const char *word, ir_module **out_, ir_builder *b);
+/* An error when the module has state, which `word` cannot take. */
+ig_status pass_no_state(const ir_module *m, const char *word);
+#endif
