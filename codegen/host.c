@@ -291,10 +291,14 @@ static ig_status host_entry(host *h, const cg_launch *launch) {
     ig_status s = NULL;
     cg_kernel_begin(k, k->b.m, h->f->name, IR_HOST);
     ir_ref code = host_check(h, launch);
-    uint32_t branch = cg_if(k, cg_cmp(k, IR_cmpop_eq, code, cg_int(k, IG_i32, RT_HOST_OK)));
+    bool checked = h->bad.i || h->over.i;
+    uint32_t branch = 0;
+    if (checked) branch = cg_if(k, cg_cmp(k, IR_cmpop_eq, code, cg_int(k, IG_i32, RT_HOST_OK)));
     if (!cg_failed(k)) s = host_launches(h, launch);
-    cg_else(k, 0, NULL);
-    cg_if_end(k, branch, 0, NULL);
+    if (checked) {
+        cg_else(k, 0, NULL);
+        cg_if_end(k, branch, 0, NULL);
+    }
     return host_end(h, s, 1, &code);
 }
 
