@@ -30,7 +30,7 @@
 #define GEMM_FAR       16                   /* half cycles a step: measured at strides of 12 KiB */
 #define GEMM_ENTER     30                   /* cycles around the chains of a tile */
 #define GEMM_NEAR      (INT64_C(384) << 10) /* bytes of rows that stay in L2 beside a panel */
-#define GEMM_GRAIN     8192 /* cycles of a chunk: what a thread should get at least */
+#define GEMM_GRAIN     1024 /* cycles of a chunk: what a thread should get at least */
 #define GEMM_NARROW    4    /* columns: fewer are filled up with zeros */
 #define GEMM_THIN      48   /* rows: as many read the columns where they lie */
 #define GEMM_TURNED    4    /* rows: as many transpose columns in registers */
