@@ -135,7 +135,7 @@ static void ours_prepare(job *j) {
     if (fd < 0) exit(1);
     close(fd);
     ours_must(ig_trace(record, j, nin, in, 1, NULL, &m));
-    ours_must(ig_module_compile(m, NULL));
+    ours_must(ig_module_compile(m, getenv("BENCH_LEVEL")));
     printf("info isa %s\n", ig_module_get_info(m).level);
     ours_must(ig_module_save(m, path));
     ours_must(ig_program_load(path, &j->program));
