@@ -48,6 +48,7 @@ typedef struct gemm {
     cg_ein e;
     gemm_side row, col;
     int lanes, vectors; /* of a panel of columns */
+    int rest;           /* open: vectors of the last panel, 0: as many as of the others */
     int height;         /* rows of a tile */
     int panels;         /* of a chunk of columns */
     int64_t rows;       /* of a chunk, at most */

@@ -8,11 +8,11 @@
  *                     chains of the register tile            gemm_tile.c
  *                 elementwise ops, store
  *
- * There is one size of tile.  What does not divide is met by tiles that overlap: the last panel
- * ends with the last column and the last tile with the last row, and what lies in two of them is
- * computed and stored twice, with the same bits, since every element is a chain of its own and
- * memplan never lets a contraction write over what it reads.  So no element outside is touched, no
- * narrower tile is written, and no test runs inside.
+ * There is one size of tile, or a second, narrower one for the last columns.  What does not divide
+ * is met by tiles that overlap: the last panel ends with the last column and the last tile with the
+ * last row, and what lies in two of them is computed and stored twice, with the same bits, since
+ * every element is a chain of its own and memplan never lets a contraction write over what it
+ * reads.  So no element outside is touched, and no test runs inside.
  *
  * Elementwise ops that cost little run on the registers of the tile; others on a copy of it in L1,
  * row by row, so that their code is written once. */
@@ -68,7 +68,8 @@ static void open_finish_inside(cg_low *l, const gemm *g, const ir_ref *row, ir_r
 /* The epilogue on the copy. */
 static void open_finish(cg_low *l, const gemm *g, const ir_ref *row, ir_ref col) {
     cg_kernel *k = &l->k;
-    int64_t width = g->col.width, lanes = width % CG_LANES ? g->lanes : CG_LANES;
+    int64_t width = (int64_t)g->vectors * g->lanes;
+    int64_t lanes = width % CG_LANES ? g->lanes : CG_LANES;
     ir_ref n = cg_i64(k, g->height);
     if (g->row.lines < 0)
         n = cg_bin(k, OP_min, n, cg_bin(k, OP_sub, cg_dim(k, g->row.lines), row[0]));
@@ -121,16 +122,39 @@ static void open_tile(cg_low *l, gemm *g, const ir_ref *row, ir_ref panel, ir_re
     open_finish(l, g, row, col);
 }
 
-void gemm_open_chunk(cg_low *l, gemm *g) {
-    cg_kernel *k = &l->k;
-    ir_ref row[GEMM_CHAINS], up = cg_bin(k, OP_add, g->cols, cg_i64(k, g->col.width - 1));
-    ir_ref n = cg_bin(k, OP_div, up, cg_i64(k, g->col.width));
-    cg_nest panel = cg_open_for(l, cg_i64(k, 0), n, 1, 0, NULL, NULL);
-    ir_ref col = open_column(l, g, panel.loop.index);
-    ir_ref place = g->direct ? col : gemm_panel(l, g, panel.loop.index);
+/* All rows of the chunk against one panel. */
+static void open_panel(cg_low *l, gemm *g, ir_ref panel, ir_ref col) {
+    ir_ref row[GEMM_CHAINS];
     cg_nest tile = cg_open_for(l, g->row0, g->row1, g->height, 0, NULL, NULL);
     open_rows(l, g, tile.loop.index, row);
-    open_tile(l, g, row, place, col);
+    open_tile(l, g, row, g->direct ? col : panel, col);
     cg_close_for(l, tile, 0, NULL);
-    cg_close_for(l, panel, 0, NULL);
+}
+
+/* The narrower panel with the last columns, when they are in this chunk: packed, the end of the
+ * last one. */
+static void open_rest(cg_low *l, const gemm *g, ir_ref whole) {
+    cg_kernel *k = &l->k;
+    gemm rest = *g;
+    rest.vectors = g->rest;
+    int64_t width = (int64_t)g->rest * g->lanes;
+    ir_ref end = cg_bin(k, OP_add, g->col0, g->cols), lines = cg_i64(k, g->col.lines);
+    cg_nest last = cg_open_if(l, cg_cmp(k, IR_cmpop_eq, end, lines));
+    ir_ref panel = g->direct ? lines : gemm_panel(l, g, whole);
+    panel = cg_bin(k, OP_add, panel, cg_i64(k, g->col.width - width));
+    open_panel(l, &rest, panel, cg_i64(k, g->col.lines - width));
+    cg_open_else(l, last, 0, NULL);
+    cg_close_if(l, last, 0, NULL);
+}
+
+void gemm_open_chunk(cg_low *l, gemm *g) {
+    cg_kernel *k = &l->k;
+    ir_ref width = cg_i64(k, g->col.width), cols = g->cols;
+    if (!g->rest) cols = cg_bin(k, OP_add, cols, cg_i64(k, g->col.width - 1));
+    ir_ref n = cg_bin(k, OP_div, cols, width);
+    cg_nest nest = cg_open_for(l, cg_i64(k, 0), n, 1, 0, NULL, NULL);
+    ir_ref p = nest.loop.index, col = open_column(l, g, p);
+    open_panel(l, g, g->direct ? col : gemm_panel(l, g, p), col);
+    cg_close_for(l, nest, 0, NULL);
+    if (g->rest) open_rest(l, g, n);
 }

@@ -155,6 +155,25 @@ static bool gemm_is_barred(int height, int vectors) {
     return want && sscanf(want, "%dx%d", &h, &v) == 2 && (h != height || v != vectors);
 }
 
+/* Twice the cycles of a tile. */
+static int64_t gemm_tile_time(const gemm *g, int height, int vectors, int64_t depth) {
+    return gemm_step(g, height, vectors) * depth + 2 * GEMM_ENTER + 2 * height * vectors;
+}
+
+/* The same for a row of tiles.  The last panel overlaps the one before; where that is a waste, the
+ * columns that are left have a narrower one, of *rest_ vectors, which is more code. */
+static int64_t gemm_across(const gemm *g, int height, int vectors, int64_t depth, int *rest_) {
+    int64_t n = g->col.lines, width = (int64_t)vectors * g->lanes;
+    int left = (int)gemm_times(n % width, g->lanes);
+    int64_t each = gemm_tile_time(g, height, vectors, depth), over = gemm_times(n, width) * each;
+    *rest_ = 0;
+    if (n % width == 0 || left == vectors) return over;
+    int64_t narrow = n / width * each + gemm_tile_time(g, height, left, depth);
+    if (narrow * 16 > over * 15) return over;
+    *rest_ = left;
+    return narrow;
+}
+
 /* Choose the tile of an open nest: every one fits the registers with a step's columns and the
  * element (and without fused multiply-add the product). */
 static void gemm_tile_size(const cg_low *l, gemm *g) {
@@ -172,11 +191,11 @@ static void gemm_tile_size(const cg_low *l, gemm *g) {
             if (g->home && n % (v * g->lanes)) continue;
             if (h * v + columns + spare > l->cpu->registers) continue;
             if ((m < 0 && h != l->cpu->tile_rows) || gemm_is_barred(h, v)) continue;
-            int64_t tile = gemm_step(g, h, v) * depth + 2 * GEMM_ENTER + 2 * h * v;
-            int64_t all = gemm_times(m, h) * gemm_times(n, v * g->lanes) * tile;
+            int rest;
+            int64_t all = gemm_times(m, h) * gemm_across(g, h, v, depth, &rest);
             if (all >= best) continue;
             best = all;
-            g->height = h, g->vectors = v;
+            g->height = h, g->vectors = v, g->rest = rest;
         }
     g->col.width = g->lanes * g->vectors;
 }
