@@ -25,7 +25,7 @@
 #define GEMM_L2_PERIOD (INT64_C(64) << 10)
 #define GEMM_L2_WAYS   16
 #define GEMM_HEIGHT    16                   /* rows of a tile: each is code */
-#define GEMM_VECTORS   8                    /* of a tile: enough chains for one row */
+#define GEMM_VECTORS   15                   /* of a tile */
 #define GEMM_LATENCY   8                    /* chains that keep both multipliers busy */
 #define GEMM_FAR       16                   /* half cycles a step: measured at strides of 12 KiB */
 #define GEMM_ENTER     30                   /* cycles around the chains of a tile */
