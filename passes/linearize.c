@@ -377,7 +377,12 @@ static void lin_op(lin_walk *w, const ir_op *o) {
         dx[k] = w->tangent[in.i];
         active |= dx[k].i != 0;
     }
-    if (!active || !lin_tab[o->code]) return;
+    if (!active) return;
+    if (!lin_tab[o->code]) {
+        ir_build_error(c.p, rt_fail(c.p->m->alloc, IG_INTERNAL, "%s has no derivative",
+                                    ir_op_tab[o->code].name));
+        return;
+    }
     for (uint32_t k = 0; k < o->nout; k++) y[k] = w->primal[o->out0 + k];
     ir_import_attr(c.p->m, c.f->module, o->attr, &attr);
     c.o = o;
