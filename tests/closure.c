@@ -172,13 +172,14 @@ static bool closure_difference(closure *c, const ir_module *m, const values *x, 
            closure_slope(c, m, x, dir, 2 * h, -1.0 / 3, out_);
 }
 
-/* The largest difference of two reals, relative to the largest in b, or 1; NaNs are equal. */
+/* How far differences a are from b, relative to the largest in b, or 1; differences of NaNs say
+ * nothing. */
 static double closure_distance(const ir_tensor *a, const ir_tensor *b) {
     const double *x = a->data, *y = b->data;
     double scale = 1, worst = 0;
     for (int64_t i = 0; i < values_numel(b); i++) scale = fmax(scale, fabs(y[i]));
     for (int64_t i = 0; i < values_numel(b); i++) {
-        if (isnan(x[i]) && isnan(y[i])) continue;
+        if (isnan(x[i])) continue;
         double d = fabs(x[i] - y[i]) / scale;
         worst = d >= 0 ? fmax(worst, d) : INFINITY;
     }
