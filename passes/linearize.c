@@ -246,36 +246,59 @@ static void lin_reduce(lin_call *c) {
     c->dy[0] = TA(reduce, &sum, lin_times(c, 0, w));
 }
 
-/* y_i = op(y_(i-1), x_i), so y'_i = p_i y'_(i-1) + q_i x'_i: a linear recurrence, solved by
- * doubling: after step s, t_i is the solution from i - 2s + 1 on, and p_i the product of the
- * factors over as many places. */
+/* Where the place along an axis is at least s. */
+static ir_ref lin_from(lin_call *c, const ir_type *type, int axis, int64_t s) {
+    ir_attr_iota places = {.dtype = IG_i64, .dims = emit_dims(type), .axis = axis};
+    ir_ref at = ir_emit0(c->p, OP_iota, &places);
+    return emit_cmp(c->p, IR_cmpop_le, K(at, (double)s), at);
+}
+
+/* t_i + p_i t_(i-1), solved along an axis by doubling: after the step of s, t_i is right but for
+ * what comes from 2s places before and earlier, and p_i is the product of the factors over as many
+ * places.  The first s elements are not touched, in no bit. */
+static ir_ref lin_recurrence(lin_call *c, ir_ref t, ir_ref p, int axis) {
+    ir_type type = lin_type(c, 0);
+    int64_t lo, hi;
+    ir_dim_range(c->p->m, type.dim[axis], &lo, &hi);
+    ir_ref zero = emit_scalar(c->p, &type, 0), one = emit_scalar(c->p, &type, 1);
+    for (int64_t s = 1; s < hi && !c->p->error; s *= 2) {
+        ir_ref from = lin_from(c, &type, axis, s);
+        ir_ref more = T(mul, emit_shift(c->t, t, axis, s, false, RES(zero)), RES(p));
+        t = T(select, RES(from), T(add, t, more), t);
+        if (s >= hi - s) break;
+        p = P(mul, p, emit_shift(c->p, p, axis, s, false, one));
+    }
+    return t;
+}
+
+/* x, turned round along an axis if need be. */
+static ir_ref lin_turned(ir_builder *b, ir_ref x, const ir_attr_cumred *a) {
+    ir_attr_axes axes = {.axes = {.n = 1, .a = {(uint8_t)a->axis}}};
+    return a->reverse ? EMIT_AS(b, reverse, &axes, x) : x;
+}
+
+/* y_i = op(y_(i-1), x_i), so that y'_i = p_i y'_(i-1) + q_i x'_i. */
 static void lin_cumred(lin_call *c) {
     const ir_attr_cumred *a = c->attr;
     const double first = a->op == IR_redop_prod  ? 1
                          : a->op == IR_redop_max ? -(double)INFINITY
                                                  : (double)INFINITY;
     const int axis = (int)a->axis;
-    bool back = a->reverse, larger = a->op == IR_redop_max;
-    ir_ref x = c->x[0], before = c->y[0], p = x, q;
-    ir_type type = lin_type(c, 0);
-    int64_t lo, hi;
+    const bool larger = a->op == IR_redop_max, product = a->op == IR_redop_prod;
     if (a->op == IR_redop_sum) {
         lin_linear(c);
         return;
     }
+    ir_type type = lin_type(c, 0);
     ir_ref zero = emit_scalar(c->p, &type, 0), start = emit_scalar(c->p, &type, first);
-    ir_dim_range(c->p->m, type.dim[axis], &lo, &hi);
-    if (!a->exclusive) before = emit_shift(c->p, before, axis, 1, back, start);
-    if (a->op != IR_redop_prod) p = lin_share(c, larger, before, x);
-    q = a->op == IR_redop_prod ? before : lin_share(c, larger, x, before);
-    ir_ref t = lin_times(c, 0, q);
-    for (int64_t s = 1; s < hi; s *= 2) {
-        ir_ref earlier = emit_shift(c->t, t, axis, s, back, RES(zero));
-        t = T(add, t, T(mul, earlier, RES(p)));
-        if (s < hi - s) p = P(mul, p, emit_shift(c->p, p, axis, s, back, zero));
-        if (s > INT64_MAX / 2) break;
-    }
-    c->dy[0] = a->exclusive ? emit_shift(c->t, t, axis, 1, back, RES(zero)) : t;
+    ir_ref x = lin_turned(c->p, c->x[0], a), y = lin_turned(c->p, c->y[0], a);
+    ir_ref before = a->exclusive ? y : emit_shift(c->p, y, axis, 1, false, start);
+    ir_ref p = product ? x : lin_share(c, larger, before, x);
+    ir_ref q = product ? before : lin_share(c, larger, x, before);
+    ir_ref t = T(mul, lin_turned(c->t, c->dx[0], a), RES(q));
+    t = lin_recurrence(c, t, p, axis);
+    if (a->exclusive) t = emit_shift(c->t, t, axis, 1, false, RES(zero));
+    c->dy[0] = lin_turned(c->t, t, a);
 }
 
 /* --- Contractions --------------------------------------------------------------------------- */

@@ -222,6 +222,41 @@ START_TEST(per_example_gradients) {
 }
 END_TEST
 
+/* --- Dynamic dims --------------------------------------------------------------------------- */
+
+static void running(void *user, ig_tensor *const *in, ig_tensor **out) {
+    (void)user;
+    ig_tensor *x = in[0], *p = ig_cumprod(x, 0), *odd = ig_slice(x, IG_STEP(0, IG_OPEN, 2));
+    ig_tensor *both = ig_concat(IG_LIST(ig_cummax(odd, 0), ig_flip(p, 0)), 0);
+    out[0] = ig_sum(ig_mul(both, ig_softmax(both, 1)), IG_ALL_AXES);
+}
+
+/* A module for every size gives the bits of one for this size, derived and compiled. */
+START_TEST(dynamic_dims) {
+    double data[40];
+    for (int i = 0; i < 40; i++) data[i] = 0.3 + 0.11 * ((i * 7) % 40) * (i % 3 ? 1 : -1);
+    ig_tensor *x = ig_tensor_from(IG_f64, IG_DIMS(4, 4), data), *got;
+    ig_module *any = take(ig_grad, traced(running, 1, &x, 1, "[N,4]; N in 1..100"), NULL);
+    ig_module *native = take(ig_hvp, traced(running, 1, &x, 1, "[N,4]"), NULL);
+    OK(ig_module_compile(native, NULL));
+    for (int n = 1; n <= 10; n++) {
+        ig_tensor *in[2] = {ig_tensor_from(IG_f64, IG_DIMS(n, 4), data), NULL};
+        in[1] = ig_sin(in[0]);
+        ig_module *one = take(ig_grad, traced(running, 1, in, 1, NULL), NULL);
+        got = result(one, 1, in, 0);
+        ck_assert_msg(ig_equal(got, result(any, 1, in, 0)), "gradient of size %d", n);
+        ig_module_free(one);
+        one = take(ig_hvp, traced(running, 1, in, 1, NULL), NULL);
+        got = result(one, 2, in, 0);
+        ck_assert_msg(ig_equal(got, result(native, 2, in, 0)), "product of size %d", n);
+        ig_module_free(one);
+    }
+    ig_module_free(native);
+    ig_module_free(any);
+    eager_end();
+}
+END_TEST
+
 /* --- State ---------------------------------------------------------------------------------- */
 
 static ig_tensor *rng;
@@ -446,6 +481,7 @@ int main(void) {
     tcase_add_test(t, stopped_gradients_and_conversions);
     tcase_add_test(t, gradients_of_weights_from_a_file);
     tcase_add_test(t, per_example_gradients);
+    tcase_add_test(t, dynamic_dims);
     tcase_add_test(t, state_goes_along);
     tcase_add_test(t, what_cannot_be_differentiated);
     tcase_add_loop_test(t, every_order, 0, ALL);
