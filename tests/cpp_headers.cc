@@ -45,6 +45,11 @@ int main() {
     WANT(ig_trace(twice, nullptr, 1, &x, 1, nullptr, &m) == nullptr);
     WANT(ig_module_run(m, 1, &x, 1, &out) == nullptr);
     WANT(ig_equal(out, ig_add(x, x)));
+    ig_module *d;
+    ig_tensor *in[] = {x, ig_ones(IG_f32, IG_DIMS(2, 3))}, *tangent[2];
+    WANT(ig_jvp(m, "0", &d) == nullptr && ig_module_run(d, 2, in, 2, tangent) == nullptr);
+    WANT(ig_equal(tangent[1], ig_mul(ig_stop_gradient(in[1]), 2)));
+    ig_module_free(d);
     ig_module_free(m);
 
     const int line = __LINE__ + 1;
