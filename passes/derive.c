@@ -5,9 +5,7 @@
  * that are state of the module are neither differentiated nor moved: they stay the last.  An
  * argument without influence has a derivative of zeros, the only zeros that are made. */
 #include "passes/derive.h"
-#include "passes/pass.h"
 #include "passes/walk.h"
-#include "runtime/base/log.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,37 +31,33 @@ ig_status pass_flatten(const ir_module *in, ir_module **out_) {
     return s;
 }
 
-ig_status pass_begin_more(const ir_module *flat, const char *word, ir_module **out_,
+ig_status pass_begin_more(const ir_module *flat, const char *word, pass_made *made_,
                           ir_builder *b) {
     rt_str name;
-    RT_TRY(ir_module_shell(flat, out_));
+    *made_ = (pass_made){.word = word, .clock = pass_clock_start(flat)};
+    RT_TRY(ir_module_shell(flat, &made_->m));
     rt_str_init(&name, flat->alloc);
     rt_str_printf(&name, "%s_%s", ir_entry(flat)->name, word);
-    ir_build_begin(b, *out_, rt_str_text(&name), IR_FN, IR_BUILD_RAW);
+    ir_build_begin(b, made_->m, rt_str_text(&name), IR_FN, IR_BUILD_RAW);
     if (name.failed) ir_build_error(b, rt_fail_memory());
-    if (!b->error) (*out_)->name = b->f->name;
+    if (!b->error) made_->m->name = b->f->name;
     rt_str_free(&name);
     return NULL;
 }
 
-ig_status pass_finish(ir_module *made, ig_status s, const char *word, ir_module **out_) {
+ig_status pass_finish(pass_made *made, ig_status s, ir_module **out_) {
+    ir_module *out = NULL;
     *out_ = NULL;
-    if (!s) s = ir_module_shell(made, out_);
-    if (!s) s = pass_copy_live(*out_, ir_entry(made));
-    ir_module_free(made);
-    if (!s && rt_dump_on(word)) {
-        rt_str text;
-        rt_str_init(&text, (*out_)->alloc);
-        ir_print(*out_, &text, IR_PRINT_LOCS);
-        rt_dump(word, text.failed ? "; out of memory\n" : rt_str_text(&text));
-        rt_str_free(&text);
+    if (!s) s = ir_module_shell(made->m, &out);
+    if (!s) s = pass_copy_live(out, ir_entry(made->m));
+    ir_module_free(made->m);
+    if (s) {
+        ir_module_free(out);
+        return rt_status_note(s, "in %s", made->word);
     }
-    if (!s && (s = ir_verify(*out_)))
-        s = rt_status_note(s, "after %s: this is a defect of the transformation", word);
-    if (!s) return NULL;
-    ir_module_free(*out_);
-    *out_ = NULL;
-    return rt_status_note(s, "in %s", word);
+    RT_TRY(pass_after(made->word, made->clock, out));
+    *out_ = out;
+    return NULL;
 }
 
 ig_status pass_no_state(const ir_module *m, const char *word) {
@@ -384,7 +378,7 @@ ig_status pass_differentiate(const ir_module *flat, const pass_ask *ask, ir_modu
     size_t values = f->values.n * sizeof(ir_ref), weights = (flat->weights.n + 1u) * sizeof(ir_ref);
     size_t seeds = (f->results.n + 1u) * sizeof(ir_ref);
     derive d = {.f = f, .ask = ask, .nin = derive_nin(flat), .nout = f->results.n - flat->nstate};
-    ir_module *made;
+    pass_made made;
     *out_ = NULL;
     RT_TRY(pass_begin_more(flat, derive_word(ask->what), &made, &d.p));
     d.primal = rt_alloc_zero(a, values);
@@ -405,7 +399,7 @@ ig_status pass_differentiate(const ir_module *flat, const pass_ask *ask, ir_modu
     rt_free(a, d.seed, seeds);
     rt_vec_free(a, &d.captured);
     rt_vec_free(a, &d.results);
-    return pass_finish(made, s, derive_word(ask->what), out_);
+    return pass_finish(&made, s, out_);
 }
 
 ig_status pass_derive(const ir_module *in, pass_derivative what, const char *wrt,

@@ -1,6 +1,7 @@
 /* derive.h - what transformations of modules share. */
 #ifndef PASS_DERIVE_H
 #define PASS_DERIVE_H
+#include "passes/pass.h"
 #include "passes/transform.h"
 
 #define PASS_WRT_WEIGHT 0x80000000u
@@ -19,10 +20,15 @@ ig_status pass_differentiate(const ir_module *flat, const pass_ask *ask, ir_modu
 /* n is a dim of flat. */
 ig_status pass_vmap_by(const ir_module *flat, ir_dim n, const int *in_axes, const int *out_axes,
                        ir_module **out_);
-/* The module under construction, with one function: without what is dead, verified; freed. */
-ig_status pass_finish(ir_module *made, ig_status s, const char *word, ir_module **out_);
-/* Begin a module and in it a function that is like f and does more. */
-ig_status pass_begin_more(const ir_module *flat, const char *word, ir_module **out_, ir_builder *b);
+/* A transformation under way: begun with a function that is to be like the one of flat and to do
+ * more, its name ending in the word; finished without what is dead, or freed. */
+typedef struct pass_made {
+    ir_module *m;
+    const char *word; /* a literal */
+    pass_clock clock;
+} pass_made;
+ig_status pass_begin_more(const ir_module *flat, const char *word, pass_made *made_, ir_builder *b);
+ig_status pass_finish(pass_made *made, ig_status s, ir_module **out_);
 /* An error when the module has state, which `word` cannot take. */
 ig_status pass_no_state(const ir_module *m, const char *word);
 #endif

@@ -4,7 +4,6 @@
  * back: one batched derivative for each of them, put side by side in one function. */
 #include "passes/derive.h"
 #include "passes/emit.h"
-#include "passes/pass.h"
 
 /* --- Jacobians ------------------------------------------------------------------------------ */
 
@@ -126,14 +125,14 @@ static ig_status jac_emit(jac *j) {
 }
 
 static ig_status jac_run(jac *j, const char *word, ir_module **out_) {
-    ir_module *made;
+    pass_made made;
     RT_TRY(pass_no_state(j->flat, word));
     if (j->forward)
         for (uint32_t i = 0; i < j->wrt.n; i++) RT_TRY(jac_add(j, i));
     for (uint32_t k = 0; !j->forward && k < j->f->results.n; k++)
         if (rt_is_float(ir_result_type(j->f, k)->dtype)) RT_TRY(jac_add(j, k));
     RT_TRY(pass_begin_more(j->flat, word, &made, &j->b));
-    return pass_finish(made, jac_emit(j), word, out_);
+    return pass_finish(&made, jac_emit(j), out_);
 }
 
 ig_status pass_jacobian(const ir_module *in, bool forward, const char *wrt, ir_module **out_) {

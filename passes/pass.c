@@ -27,41 +27,48 @@ static double pass_now(void) {
                                               : (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
 }
 
-/* Print the module when IG_DUMP names the pass. */
-static void pass_dump(const pass_info *p, const ir_module *m) {
-    if (!rt_dump_on(p->name)) return;
-    rt_str s;
-    rt_str_init(&s, m->alloc);
-    ir_print(m, &s, IR_PRINT_LOCS);
-    rt_dump(p->name, s.failed ? "; out of memory\n" : rt_str_text(&s));
-    rt_str_free(&s);
-}
-
 static uint32_t pass_count_ops(const ir_module *m) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < m->funcs.n; i++) n += m->funcs.data[i]->ops.n;
     return n;
 }
 
+static void pass_dump(const char *word, const ir_module *m) {
+    if (!rt_dump_on(word)) return;
+    rt_str s;
+    rt_str_init(&s, m->alloc);
+    ir_print(m, &s, IR_PRINT_LOCS);
+    rt_dump(word, s.failed ? "; out of memory\n" : rt_str_text(&s));
+    rt_str_free(&s);
+}
+
+pass_clock pass_clock_start(const ir_module *in) {
+    return (pass_clock){pass_now(), pass_count_ops(in)};
+}
+
+ig_status pass_after(const char *word, pass_clock clock, ir_module *out) {
+    double took = pass_now() - clock.start;
+    pass_dump(word, out); /* before it is verified: a dump of what is wrong is worth most */
+    ig_status s = ir_verify(out);
+    if (s) {
+        ir_module_free(out);
+        return rt_status_note(s, "after pass %s: this is a defect of the pass", word);
+    }
+    rt_log("pass", "%-8s %8.0f us  %u ops -> %u", word, took, clock.ops, pass_count_ops(out));
+    return NULL;
+}
+
 ig_status pass_run(const pass_info *p, const ir_module *in, ir_module **out_) {
     ir_module *out;
     *out_ = NULL;
-    double start = pass_now();
+    pass_clock clock = pass_clock_start(in);
     RT_TRY(ir_module_shell(in, &out));
     ig_status s = p->run(in, out);
     if (s) {
         ir_module_free(out);
         return rt_status_note(s, "in pass %s", p->name);
     }
-    double took = pass_now() - start;
-    pass_dump(p, out); /* before it is verified: a dump of what is wrong is worth most */
-    s = ir_verify(out);
-    if (s) {
-        ir_module_free(out);
-        return rt_status_note(s, "after pass %s: this is a defect of the pass", p->name);
-    }
-    rt_log("pass", "%-8s %8.0f us  %u ops -> %u", p->name, took, pass_count_ops(in),
-           pass_count_ops(out));
+    RT_TRY(pass_after(p->name, clock, out));
     *out_ = out;
     return NULL;
 }

@@ -12,6 +12,15 @@ typedef struct pass_info {
 extern const pass_info pass_tab[];
 const pass_info *pass_find(const char *name, size_t n);
 
+/* What is done around every pass and transformation: taken before, and given afterwards with the
+ * module, which is dumped (IG_DUMP=<word>), verified, its time logged (IG_LOG=pass), or freed. */
+typedef struct pass_clock {
+    double start; /* microseconds */
+    uint32_t ops; /* of the module that went in */
+} pass_clock;
+pass_clock pass_clock_start(const ir_module *in);
+ig_status pass_after(const char *word, pass_clock clock, ir_module *out);
+
 /* Run one pass, verify its result, dump it (IG_DUMP=<pass>), log its time (IG_LOG=pass). */
 ig_status pass_run(const pass_info *p, const ir_module *in, ir_module **out_);
 /* Run passes by comma-separated names. */

@@ -472,15 +472,15 @@ static ig_status vmap_run(vmap_job *j, const int *in_axes, const int *out_axes) 
 
 ig_status pass_vmap_by(const ir_module *flat, ir_dim n, const int *in_axes, const int *out_axes,
                        ir_module **out_) {
-    ir_module *made;
+    pass_made made;
     vmap_job j = {.f = ir_entry(flat)};
     *out_ = NULL;
     RT_TRY(pass_no_state(flat, "vmap"));
     RT_TRY(vmap_check(flat, "argument", ir_nparam(j.f), in_axes, -1, j.f));
     RT_TRY(vmap_check(flat, "result", j.f->results.n, out_axes, 0, j.f));
     RT_TRY(pass_begin_more(flat, "vmap", &made, &j.b));
-    j.n = ir_dim_import(made, flat, n);
-    return pass_finish(made, vmap_run(&j, in_axes, out_axes), "vmap", out_);
+    j.n = ir_dim_import(made.m, flat, n);
+    return pass_finish(&made, vmap_run(&j, in_axes, out_axes), out_);
 }
 
 /* `8`, `N` or `N in 1..64`. */
