@@ -2,7 +2,7 @@
  * [--standard] [--plants]`.
  *
  * --transform: derivatives and batches of the programs take their place.
- * --standard: 10,000 programs on reference, eager and compiled, 500 on every way, and 2,000
+ * --standard: 10,000 programs on reference, eager and compiled, 500 on every way, and 1,000
  * derivatives and batches.  --plants (only
  * in the build that has them): every planted miscompile must be found and shrunk to at most 10 ops.
  */
@@ -17,7 +17,7 @@
 enum {
     MAIN_STANDARD = 10000,
     MAIN_EVERY = 500,
-    MAIN_TRANSFORMED = 2000,
+    MAIN_TRANSFORMED = 1000,
     MAIN_PLANT_TRIES = MAIN_STANDARD,
     MAIN_PLANT_OPS = 10,
     MAIN_WORKERS = 2
