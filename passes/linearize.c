@@ -85,7 +85,7 @@ static void lin_zero(lin_call *c) { (void)c; }
 
 /* --- One operand ---------------------------------------------------------------------------- */
 
-/* 1 where p holds, else the number or value. */
+/* The number where p holds, else the value. */
 static ir_ref lin_if(lin_call *c, ir_ref p, double yes, ir_ref no) {
     return P(select, p, K(no, yes), no);
 }
