@@ -42,6 +42,10 @@ static void record(void *user, ig_tensor *const *in, ig_tensor **out) {
     if (!strcmp(name, "layer_norm")) out[0] = layer_norm(in[0]);
     if (!strcmp(name, "gelu_layer_norm")) out[0] = layer_norm(ig_gelu(in[0]));
     if (!strcmp(name, "rms_norm")) out[0] = rms_norm(in[0]);
+    if (!strcmp(name, "sum")) out[0] = ig_sum(in[0], IG_ALL_AXES);
+    if (!strcmp(name, "sum_rows")) out[0] = ig_sum(in[0], IG_AXES(-1));
+    if (!strcmp(name, "sum_columns")) out[0] = ig_sum(in[0], IG_AXES(0));
+    if (!strcmp(name, "max_columns")) out[0] = ig_max(in[0], IG_AXES(0));
     if (!strcmp(name, "chain")) out[0] = chain(in[0]); /* 20 ops */
 }
 

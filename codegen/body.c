@@ -127,21 +127,42 @@ static void body_ops(body_copy *c) {
     }
 }
 
-ir_ref cg_math(cg_kernel *k, ir_opcode op, ig_dtype d, int nin, const ir_ref *in) {
-    const ig_allocator *a = k->b.m->alloc;
-    body_copy c = {.k = k, .body = body_of(k, op, d)};
-    if (!c.body) return (ir_ref){0};
-    c.f = c.body->b.f;
-    size_t size = c.f->values.n * sizeof *c.v;
-    c.v = rt_alloc_zero(a, size);
-    if (!c.v) {
+/* Begin a copy; false after an error.  To be freed with body_end. */
+static bool body_begin(body_copy *c, cg_kernel *k, ir_opcode op, ig_dtype d) {
+    *c = (body_copy){.k = k, .body = body_of(k, op, d)};
+    if (!c->body) return false;
+    c->f = c->body->b.f;
+    c->v = rt_alloc_zero(k->b.m->alloc, c->f->values.n * sizeof *c->v);
+    if (!c->v) {
         ir_build_error(&k->b, rt_fail_memory());
-        return (ir_ref){0};
+        return false;
     }
+    body_mark(c);
+    return true;
+}
+
+static void body_end(body_copy *c) {
+    rt_free(c->k->b.m->alloc, c->v, c->f->values.n * sizeof *c->v);
+}
+
+int64_t cg_math_bytes(cg_kernel *k, ir_opcode op, ig_dtype d) {
+    body_copy c;
+    int64_t most = 1;
+    if (!body_begin(&c, k, op, d)) return most;
+    for (uint32_t i = 1; i < c.f->values.n; i++) {
+        int64_t n = (int64_t)rt_dtype_bytes((ig_dtype)ir_val_type(c.f, (ir_ref){i})->dtype);
+        if (c.v[i].common && n > most) most = n;
+    }
+    body_end(&c);
+    return most;
+}
+
+ir_ref cg_math(cg_kernel *k, ir_opcode op, ig_dtype d, int nin, const ir_ref *in) {
+    body_copy c;
+    if (!body_begin(&c, k, op, d)) return (ir_ref){0};
     for (int i = 0; i < nin; i++) c.v[ir_param_ref(c.f, (uint32_t)i).i].to = in[i];
-    body_mark(&c);
     body_ops(&c);
     ir_ref r = c.v[c.body->result.i].to;
-    rt_free(a, c.v, size);
+    body_end(&c);
     return r;
 }

@@ -246,10 +246,17 @@ ir_ref cg_load(cg_kernel *k, ir_ref mem, ir_ref index, int64_t lanes) {
     return cg_unpack16(k, d, cg_cast(k, cg_bits(k, r, IG_u16), IG_u32));
 }
 
+/* A register as its element type has it in memory. */
+static ir_ref kernel_pack(cg_kernel *k, ig_dtype d, ir_ref x) {
+    return cg_reg(d) == d ? x : cg_bits(k, cg_cast(k, cg_pack16(k, d, x), IG_u16), d);
+}
+
 void cg_store(cg_kernel *k, ir_ref mem, ir_ref index, ir_ref value) {
-    ig_dtype d = cg_dtype_of(k, mem);
-    if (cg_reg(d) != d) value = cg_bits(k, cg_cast(k, cg_pack16(k, d, value), IG_u16), d);
-    ir_emit3(&k->b, OP_store, NULL, mem, index, value);
+    ir_emit3(&k->b, OP_store, NULL, mem, index, kernel_pack(k, cg_dtype_of(k, mem), value));
+}
+
+void cg_stream(cg_kernel *k, ir_ref mem, ir_ref index, ir_ref value) {
+    ir_emit3(&k->b, OP_stream, NULL, mem, index, kernel_pack(k, cg_dtype_of(k, mem), value));
 }
 
 void cg_prefetch(cg_kernel *k, ir_ref mem, ir_ref index) {

@@ -88,6 +88,8 @@ ir_ref cg_dim(cg_kernel *k, ir_dim d);
 /* Memory, by element index (i64 scalar or vector); lanes 0 loads a scalar. */
 ir_ref cg_load(cg_kernel *k, ir_ref mem, ir_ref index, int64_t lanes);
 void cg_store(cg_kernel *k, ir_ref mem, ir_ref index, ir_ref value);
+/* The same, past the caches: mem is aligned, the index a multiple of the value's lanes. */
+void cg_stream(cg_kernel *k, ir_ref mem, ir_ref index, ir_ref value);
 ir_ref cg_alloc(cg_kernel *k, ig_dtype d, int64_t n);
 void cg_prefetch(cg_kernel *k, ir_ref mem, ir_ref index);
 
@@ -109,6 +111,8 @@ ir_ref cg_ew(cg_kernel *k, ir_opcode op, const void *attr, ig_dtype dtype, int n
 ir_ref cg_convert(cg_kernel *k, ig_dtype from, ig_dtype to, ir_ref x);
 /* body.c: a transcendental function of registers of type d, f32 or f64. */
 ir_ref cg_math(cg_kernel *k, ir_opcode op, ig_dtype d, int nin, const ir_ref *in);
+/* Bytes of the widest number in the usual case of its body. */
+int64_t cg_math_bytes(cg_kernel *k, ir_opcode op, ig_dtype d);
 /* Four u32 words of Philox. */
 void cg_philox(cg_kernel *k, const ir_ref in[4], ir_ref out_[4]);
 #endif

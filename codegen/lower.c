@@ -174,8 +174,7 @@ static cg_ix lower_place(cg_low *l, ir_ref v, const cg_ix *ix) {
     const ir_dims *stride = cg_strides(l, v);
     if (!stride) return cg_ix_flat(l, t->rank, t->dim, ix);
     cg_ix at = cg_ix_const(l, 0);
-    for (int i = 0; i < t->rank; i++)
-        at = cg_ix_add(l, at, cg_ix_mul_dim(l, ix[i], stride->d[i]));
+    for (int i = 0; i < t->rank; i++) at = cg_ix_add(l, at, cg_ix_mul_dim(l, ix[i], stride->d[i]));
     return at;
 }
 
@@ -220,9 +219,51 @@ static void lower_iota(cg_low *l, cg_frame *f) {
     lower_give(l, cg_convert(&l->k, IG_i64, (ig_dtype)a->dtype, cg_ix_value(l, f->ix[a->axis])));
 }
 
+/* The words of the blocks from `block` on, u64 like it. */
+static void lower_rng_words(cg_low *l, const ir_ref key[2], ir_ref block, ir_ref w_[4]) {
+    cg_kernel *k = &l->k;
+    ir_ref in[4] = {key[0], key[1], cg_cast(k, block, IG_u32),
+                    cg_cast(k, cg_shift(k, IR_shop_right, block, 32), IG_u32)};
+    cg_philox(k, in, w_);
+}
+
+/* Two words as one. */
+static ir_ref lower_rng_pair(cg_low *l, ir_ref low, ir_ref high) {
+    cg_kernel *k = &l->k;
+    high = cg_shift(k, IR_shop_left, cg_cast(k, high, IG_u64), 32);
+    return cg_bit(k, IR_bitop_bor, cg_cast(k, low, IG_u64), high);
+}
+
+/* Lanes from a multiple of their number on: whole blocks, their words in turn. */
+static ir_ref lower_rng_blocks(cg_low *l, const ir_ref key[2], ir_ref first, bool wide) {
+    cg_kernel *k = &l->k;
+    int64_t each = wide ? 2 : 4;
+    ir_ref w[4], lane = ir_emit0(&k->b, OP_viota, &(ir_attr_lanes){.lanes = k->lanes / each});
+    ir_ref block =
+        cg_cast(k, cg_bin(k, OP_add, lane, cg_bin(k, OP_div, first, cg_i64(k, each))), IG_u64);
+    lower_rng_words(l, key, block, w);
+    if (wide)
+        return ir_emit2(&k->b, OP_vzip, NULL, lower_rng_pair(l, w[0], w[1]),
+                        lower_rng_pair(l, w[2], w[3]));
+    w[0] = ir_emit2(&k->b, OP_vzip, NULL, w[0], w[2]);
+    w[1] = ir_emit2(&k->b, OP_vzip, NULL, w[1], w[3]);
+    return ir_emit2(&k->b, OP_vzip, NULL, w[0], w[1]);
+}
+
+/* Any elements, a block each. */
+static ir_ref lower_rng_elements(cg_low *l, const ir_ref key[2], ir_ref i, bool wide) {
+    cg_kernel *k = &l->k;
+    ir_ref w[4], zero = cg_int(k, IG_u64, 0);
+    lower_rng_words(l, key, cg_shift(k, IR_shop_right, i, wide ? 1 : 2), w);
+    ir_ref low = cg_cmp(k, IR_cmpop_eq, cg_bit(k, IR_bitop_band, i, cg_int(k, IG_u64, 1)), zero);
+    if (wide)
+        return cg_select(k, low, lower_rng_pair(l, w[0], w[1]), lower_rng_pair(l, w[2], w[3]));
+    ir_ref two = cg_cmp(k, IR_cmpop_eq, cg_bit(k, IR_bitop_band, i, cg_int(k, IG_u64, 2)), zero);
+    return cg_select(k, two, cg_select(k, low, w[0], w[1]), cg_select(k, low, w[2], w[3]));
+}
+
 /* Element i is word i mod 4 (u64: pair i mod 2) of the block of counter i / 4 (i / 2). */
 static void lower_rng(cg_low *l, cg_frame *f) {
-    cg_kernel *k = &l->k;
     const ir_attr_rng *a = lower_attr(l, f);
     bool wide = a->width == IR_width_u64;
     if (f->step < 2) {
@@ -231,24 +272,13 @@ static void lower_rng(cg_low *l, cg_frame *f) {
         lower_wait(l, f, f->step + 1, lower_in(l, f, 0), &at);
         return;
     }
-    ir_ref key1 = l->ret;
     const ir_type *t = cg_type(l, f->v);
-    ir_ref i = cg_cast(k, cg_ix_value(l, cg_ix_flat(l, t->rank, t->dim, f->ix)), IG_u64);
-    ir_ref block = cg_shift(k, IR_shop_right, i, wide ? 1 : 2), w[4];
-    ir_ref in[4] = {f->tmp[0], key1, cg_cast(k, block, IG_u32),
-                    cg_cast(k, cg_shift(k, IR_shop_right, block, 32), IG_u32)};
-    cg_philox(k, in, w);
-    ir_ref low = cg_cmp(k, IR_cmpop_eq, cg_bit(k, IR_bitop_band, i, cg_int(k, IG_u64, 1)),
-                        cg_int(k, IG_u64, 0));
-    if (wide) {
-        ir_ref lo = cg_cast(k, cg_select(k, low, w[0], w[2]), IG_u64);
-        ir_ref hi = cg_cast(k, cg_select(k, low, w[1], w[3]), IG_u64);
-        lower_give(l, cg_bit(k, IR_bitop_bor, lo, cg_shift(k, IR_shop_left, hi, 32)));
-        return;
-    }
-    ir_ref two = cg_cmp(k, IR_cmpop_eq, cg_bit(k, IR_bitop_band, i, cg_int(k, IG_u64, 2)),
-                        cg_int(k, IG_u64, 0));
-    lower_give(l, cg_select(k, two, cg_select(k, low, w[0], w[1]), cg_select(k, low, w[2], w[3])));
+    ir_ref key[2] = {f->tmp[0], l->ret};
+    cg_ix at = cg_ix_flat(l, t->rank, t->dim, f->ix);
+    if (at.kind == CG_IX_LINEAR && at.pos && at.stride == 1 && l->k.lanes >= 8)
+        lower_give(l, lower_rng_blocks(l, key, (ir_ref){at.r}, wide));
+    else
+        lower_give(l, lower_rng_elements(l, key, cg_cast(&l->k, cg_ix_value(l, at), IG_u64), wide));
 }
 
 static void lower_weight(cg_low *l, cg_frame *f) { lower_memory(l, f); }

@@ -101,6 +101,9 @@ struct cg_low {
         *packed_name; /* the weight that holds columns of the contraction in panels, or NULL */
     ir_ref packed;    /* its memory */
     bool apart;       /* no result lies in the memory of an operand */
+    int64_t step;     /* lanes that loops along the results take at a time (step.c), */
+    int64_t whole;    /* the same where all vectors are whole and the result is one loop */
+    int64_t strip;    /* and when each is a reduction of a column; 0: no reductions */
     bool scalar;      /* no vectors along the results: a core runs them along its own loop */
     cg_rows *rows;    /* NULL: its reductions do not share their rows */
     ir_ref lo, hi;    /* the part of the outermost loop */
@@ -155,12 +158,15 @@ void cg_nest_inner(cg_low *l, uint32_t row, const cg_ix *ix);
  * from an earlier pass over the row, or {0}; a value has been computed. */
 ir_ref cg_rows_find(cg_low *l, ir_ref v, const cg_ix *ix);
 void cg_rows_tell(cg_low *l, ir_ref v, const cg_ix *ix, ir_ref r);
-/* A pass reads elements [t, t + CG_LANES) of the row: fetch those of the next one. */
-void cg_rows_ahead(cg_low *l, ir_ref t);
+/* A pass reads elements [t, t + lanes) of the row: fetch those of the next one. */
+void cg_rows_ahead(cg_low *l, ir_ref t, int64_t lanes);
 /* What a monoid starts from, and one step of it: registers of element type d, 16-bit floats not
  * rounded. */
 ir_ref cg_identity(cg_low *l, ir_redop op, ig_dtype d);
 ir_ref cg_monoid(cg_low *l, ir_redop op, ig_dtype d, ir_ref x, ir_ref y);
+
+/* step.c: choose l->step and l->strip. */
+void cg_step_prepare(cg_low *l);
 
 /* cost.c: the estimated picoseconds of a kernel that has been written, all of it. */
 ir_dim cg_cost(const cg_low *l);

@@ -15,7 +15,8 @@
 
 #include <math.h>
 
-#define REDUCE_LEVELS 52 /* 2^63 / 4096 blocks */
+#define REDUCE_LEVELS 52   /* 2^63 / 4096 blocks */
+#define REDUCE_AHEAD  4096 /* bytes of a strip */
 
 typedef struct reduce_work {
     const ir_op *o;
@@ -55,6 +56,11 @@ ir_ref cg_monoid(cg_low *l, ir_redop op, ig_dtype d, ir_ref x, ir_ref y) {
     };
     ir_ref in[2] = {x, y};
     return cg_ew(&l->k, code[op], NULL, cg_reg(d), 2, in);
+}
+
+/* Whether the order of the monoid's steps shows in the result. */
+static bool reduce_is_ordered(const reduce_work *w) {
+    return rt_is_float(w->d) && (w->op == IR_redop_sum || w->op == IR_redop_prod);
 }
 
 /* --- Elements ------------------------------------------------------------------------------- */
@@ -104,17 +110,33 @@ static ir_ref reduce_rest(cg_low *l, const reduce_work *w, ir_ref acc, ir_ref fr
     return cg_close_if(l, some, 1, &acc);
 }
 
+/* The lanes take the elements of x, twice as many or as many as they are. */
+static ir_ref reduce_take_vector(cg_low *l, const reduce_work *w, ir_ref acc, ir_ref x) {
+    if (cg_lanes_of(&l->k, x) <= IR_LANES) return cg_monoid(l, w->op, w->d, acc, x);
+    ir_ref low = cg_half(&l->k, x, 0), high = cg_half(&l->k, x, 1);
+    if (reduce_is_ordered(w))
+        return cg_monoid(l, w->op, w->d, cg_monoid(l, w->op, w->d, acc, low), high);
+    return cg_monoid(l, w->op, w->d, acc, cg_monoid(l, w->op, w->d, low, high));
+}
+
+/* The lanes of a loop over the row: those that other loops along it take, when they fill it. */
+static int64_t reduce_step(const cg_low *l, const reduce_work *w) {
+    bool wide = l->rows && l->step == 2 * IR_LANES && w->count > 0 && w->count % l->step == 0;
+    return wide ? l->step : IR_LANES;
+}
+
 /* The partial of positions [lo, hi), lo a multiple of the block: lanes across a vector. */
 static ir_ref reduce_across(cg_low *l, const reduce_work *w, ir_ref lo, ir_ref hi) {
     cg_kernel *k = &l->k;
     ir_ref acc = cg_splat(k, cg_identity(l, w->op, w->d), IR_LANES), in, x;
+    int64_t step = reduce_step(l, w);
     if (w->count < 0 || w->count >= IR_LANES) {
         ir_ref whole = cg_bit(k, IR_bitop_band, cg_bin(k, OP_sub, hi, lo), cg_i64(k, -IR_LANES));
         ir_ref end = cg_bin(k, OP_add, lo, whole);
-        cg_nest nest = cg_open_for(l, lo, end, IR_LANES, 1, &acc, &in);
-        x = reduce_element(l, w, cg_ix_aligned(nest.loop.index), IR_LANES);
-        if (l->rows) cg_rows_ahead(l, nest.loop.index);
-        x = cg_monoid(l, w->op, w->d, in, cg_splat(k, x, IR_LANES));
+        cg_nest nest = cg_open_for(l, lo, end, step, 1, &acc, &in);
+        x = reduce_element(l, w, cg_ix_aligned(nest.loop.index), step);
+        if (l->rows) cg_rows_ahead(l, nest.loop.index, step);
+        x = reduce_take_vector(l, w, in, cg_splat(k, x, step));
         acc = cg_close_for(l, nest, 1, &x);
         lo = end;
     }
@@ -136,14 +158,48 @@ static void reduce_set(cg_low *l, const reduce_work *w, ir_ref at, ir_ref v) {
     cg_store(&l->k, w->scratch, reduce_slot(l, w, at), v);
 }
 
+/* Rows of a strip are far apart: fetch those that are a few thousand bytes of it ahead of row t. */
+static void reduce_ahead(cg_low *l, const reduce_work *w, ir_ref t) {
+    const ir_type *type = cg_type(l, w->x);
+    cg_kernel *k = &l->k;
+    cg_ix ix[IG_MAX_RANK] = {{0}};
+    if (w->width <= 1 || w->n != 1) return;
+    for (uint32_t p = 0; p < ir_nparam(l->f) && !cg_lower_failed(l); p++) {
+        ir_ref v = ir_param_ref(l->f, p);
+        if (!ir_same_dims(cg_type(l, v), type) || cg_strides(l, v)) continue;
+        int64_t size = (int64_t)rt_dtype_bytes((ig_dtype)cg_type(l, v)->dtype);
+        int64_t rows = REDUCE_AHEAD / (w->width * size), kept = 0;
+        ir_ref far = cg_bin(k, OP_add, t, cg_i64(k, rows));
+        for (int i = 0; i < type->rank; i++)
+            ix[i] = i == w->axes.a[0] ? cg_ix_uniform(far) : w->ix[kept++];
+        cg_ix at = cg_ix_flat(l, type->rank, type->dim, ix);
+        if (at.kind != CG_IX_LINEAR || at.stride != 1) continue;
+        for (int64_t j = 0; j < w->width; j += 64 / size)
+            cg_prefetch(k, l->mem[v.i], cg_bin(k, OP_add, (ir_ref){at.r}, cg_i64(k, j)));
+    }
+}
+
+/* A monoid whose order does not show needs no lanes. */
+static ir_ref reduce_free(cg_low *l, const reduce_work *w, ir_ref lo, ir_ref hi) {
+    int64_t lanes = w->width > 1 ? w->width : 0;
+    ir_ref acc = cg_splat(&l->k, cg_identity(l, w->op, w->d), lanes), in;
+    cg_nest nest = cg_open_for(l, lo, hi, 1, 1, &acc, &in);
+    ir_ref x = reduce_element(l, w, cg_ix_uniform(nest.loop.index), l->k.lanes);
+    reduce_ahead(l, w, nest.loop.index);
+    x = cg_monoid(l, w->op, w->d, in, x);
+    return cg_close_for(l, nest, 1, &x);
+}
+
 /* The same with the lanes in scratch memory. */
 static ir_ref reduce_along(cg_low *l, const reduce_work *w, ir_ref lo, ir_ref hi) {
     cg_kernel *k = &l->k;
+    if (!reduce_is_ordered(w)) return reduce_free(l, w, lo, hi);
     ir_ref lane[IR_LANES], id = cg_identity(l, w->op, w->d);
     for (int j = 0; j < IR_LANES; j++) reduce_set(l, w, cg_i64(k, j), id);
     cg_nest nest = cg_open_for(l, lo, hi, 1, 0, NULL, NULL);
     ir_ref t = nest.loop.index, at = cg_bit(k, IR_bitop_band, t, cg_i64(k, IR_LANES - 1));
     ir_ref x = reduce_element(l, w, cg_ix_uniform(t), k->lanes);
+    reduce_ahead(l, w, t);
     reduce_set(l, w, at, cg_monoid(l, w->op, w->d, reduce_get(l, w, at), x));
     cg_close_for(l, nest, 0, NULL);
     for (int j = 0; j < IR_LANES; j++) lane[j] = reduce_get(l, w, cg_i64(k, j));
@@ -206,7 +262,7 @@ static bool reduce_is_short(const cg_low *l, ir_dim count) {
 static ir_ref reduce_blocks(cg_low *l, const reduce_work *w, reduce_block block) {
     cg_kernel *k = &l->k;
     ir_ref zero = cg_i64(k, 0), count = cg_dim(k, w->count), size = cg_i64(k, IR_REDUCE_BLOCK);
-    if (reduce_is_short(l, w->count)) return block(l, w, zero, count);
+    if (reduce_is_short(l, w->count) || !reduce_is_ordered(w)) return block(l, w, zero, count);
     ir_ref n = cg_bin(k, OP_add, count, cg_i64(k, IR_REDUCE_BLOCK - 1));
     n = cg_bin(k, OP_max, cg_bin(k, OP_div, n, size), cg_i64(k, 1));
     cg_nest nest = cg_open_for(l, zero, n, 1, 0, NULL, NULL);
@@ -267,6 +323,14 @@ static reduce_work reduce_begin(cg_low *l, const ir_op *o, const cg_ix *ix) {
     return w;
 }
 
+/* Levels that the tree over its blocks can have. */
+static int64_t reduce_levels(const cg_low *l, const reduce_work *w) {
+    int64_t lo, hi, levels = 0;
+    ir_dim_range(l->k.b.m, w->count, &lo, &hi);
+    while (levels < REDUCE_LEVELS && hi > IR_REDUCE_BLOCK) hi -= hi / 2, levels++;
+    return levels + 1;
+}
+
 static bool reduce_is_arg(ir_redop op) { return op == IR_redop_argmax || op == IR_redop_argmin; }
 
 /* Whether the elements of one reduction lie side by side: the last axis is one of them. */
@@ -292,7 +356,9 @@ void cg_reduce_prepare(cg_low *l) {
         if (o->code != OP_reduce) continue;
         l->scalar |= reduce_is_inner(l, o);
         reduce_work w = reduce_begin(l, o, NULL);
-        if (reduce_is_arg(w.op)) continue;
-        l->scratch[o->out0] = cg_alloc(&l->k, cg_reg(w.d), (IR_LANES + REDUCE_LEVELS) * CG_LANES);
+        if (reduce_is_arg(w.op) || !reduce_is_ordered(&w)) continue;
+        int64_t width = reduce_is_inner(l, o) ? CG_LANES : l->strip;
+        l->scratch[o->out0] =
+            cg_alloc(&l->k, cg_reg(w.d), (IR_LANES + reduce_levels(l, &w)) * width);
     }
 }

@@ -14,7 +14,7 @@
  * Rows that follow each other in memory are fetched ahead: a pass over a row in the cache leaves
  * memory idle, and a row that ends with a page ends what the hardware fetches by itself.
  *
- * When the last axis is not one of the row, rows lie side by side: CG_LANES of them are taken at a
+ * When the last axis is not one of the row, rows lie side by side: a strip of them is taken at a
  * time, one a lane. */
 #include "codegen/lower.h"
 
@@ -123,7 +123,7 @@ static void rows_fill_passes(const cg_low *l, cg_rows *r, bool *edge) {
 
 /* Elements of a row, at most; INT64_MAX when that is not known. */
 static int64_t rows_longest(const cg_low *l, const cg_rows *r) {
-    int64_t lo, hi, n = r->columns ? CG_LANES : 1;
+    int64_t lo, hi, n = r->columns ? l->strip : 1;
     for (int i = 0; i < r->rows.full.n; i++) {
         if (!(r->rows.row >> i & 1)) continue;
         ir_dim_range(l->f->module, r->rows.full.d[i], &lo, &hi);
@@ -179,7 +179,7 @@ static bool rows_place(cg_low *l, ir_ref v, const cg_ix *ix, cg_ix *at_) {
             return false;
     }
     *at_ = cg_ix_flat(l, n, dim, part);
-    if (r->columns) *at_ = cg_ix_mul(l, *at_, CG_LANES);
+    if (r->columns) *at_ = cg_ix_mul(l, *at_, l->strip);
     return !cg_lower_failed(l);
 }
 
@@ -218,7 +218,7 @@ static void rows_subscripts(cg_low *l, ir_ref v, cg_ix *ix_) {
 #define ROWS_NO_PASS    UINT32_MAX
 #define ROWS_LINE_BYTES 64
 
-void cg_rows_ahead(cg_low *l, ir_ref t) {
+void cg_rows_ahead(cg_low *l, ir_ref t, int64_t lanes) {
     const cg_rows *r = l->rows;
     cg_kernel *k = &l->k;
     if (r->now != r->ahead) return;
@@ -243,7 +243,7 @@ void cg_rows_ahead(cg_low *l, ir_ref t) {
         cg_ix at = cg_ix_flat(l, type->rank, type->dim, ix);
         ir_ref next = cg_bin(k, OP_add, cg_ix_value(l, at), far);
         int64_t line = ROWS_LINE_BYTES / (int64_t)rt_dtype_bytes((ig_dtype)type->dtype);
-        for (int64_t j = 0; j < CG_LANES; j += line)
+        for (int64_t j = 0; j < lanes; j += line)
             cg_prefetch(k, l->mem[v.i], cg_bin(k, OP_add, next, cg_i64(k, j)));
     }
 }
@@ -293,7 +293,7 @@ static void rows_walk(cg_low *l, cg_ix *ix) {
     while (n-- > 0) cg_close_for(l, loop[n], 0, NULL);
 }
 
-/* Everything about one row, or CG_LANES of them. */
+/* Everything about one row, or as many as there are lanes. */
 static void rows_one(cg_low *l) {
     cg_rows *r = l->rows;
     cg_ix ix[IG_MAX_RANK] = {{0}};
@@ -308,27 +308,42 @@ static void rows_one(cg_low *l) {
         cg_nest_inner(l, r->rows.row, ix);
 }
 
-/* Columns [from, from + CG_LANES) of the last axis of the full index, or as many as there are. */
+/* Rows side by side in columns [from, end) of the last axis, so many at a time; where they end. */
+static ir_ref rows_abreast(cg_low *l, int last, ir_ref from, ir_ref end, int64_t lanes) {
+    cg_kernel *k = &l->k;
+    if (lanes > 1) {
+        ir_ref n = cg_bit(k, IR_bitop_band, cg_bin(k, OP_sub, end, from), cg_i64(k, -lanes));
+        end = cg_bin(k, OP_add, from, n);
+    }
+    cg_nest nest = cg_open_for(l, from, end, lanes, 0, NULL, NULL);
+    k->lanes = lanes > 1 ? lanes : 0;
+    l->rows->ix[last] = lanes > 1 ? cg_ix_aligned(nest.loop.index) : cg_ix_uniform(nest.loop.index);
+    rows_one(l);
+    k->lanes = 0;
+    cg_close_for(l, nest, 0, NULL);
+    return end;
+}
+
+/* A strip of columns of the last axis of the full index, from `from` on: as a whole, or what there
+ * is of it. */
 static void rows_strip(cg_low *l, int last, ir_ref from) {
     cg_kernel *k = &l->k;
-    cg_rows *r = l->rows;
-    ir_dim extent = r->rows.full.d[last];
-    ir_ref end = cg_dim(k, extent), next = cg_bin(k, OP_add, from, cg_i64(k, CG_LANES));
-    bool whole = extent >= 0 && extent % CG_LANES == 0, some = extent < 0 || extent > CG_LANES;
+    ir_dim extent = l->rows->rows.full.d[last];
+    ir_ref end = cg_dim(k, extent), next = cg_bin(k, OP_add, from, cg_i64(k, l->strip));
+    int64_t left = extent < 0 ? l->strip - 1 : extent % l->strip;
+    bool some = extent < 0 || extent >= l->strip;
     cg_nest fits = {0};
-    if (!whole && some) fits = cg_open_if(l, cg_cmp(k, IR_cmpop_le, next, end));
-    if (whole || some) {
-        k->lanes = CG_LANES;
-        r->ix[last] = cg_ix_aligned(from);
+    if (some && left) fits = cg_open_if(l, cg_cmp(k, IR_cmpop_le, next, end));
+    if (some) {
+        k->lanes = l->strip;
+        l->rows->ix[last] = cg_ix_aligned(from);
         rows_one(l);
         k->lanes = 0;
     }
-    if (whole) return;
+    if (!left) return;
     if (some) cg_open_else(l, fits, 0, NULL);
-    cg_nest one = cg_open_for(l, from, end, 1, 0, NULL, NULL);
-    r->ix[last] = cg_ix_uniform(one.loop.index);
-    rows_one(l);
-    cg_close_for(l, one, 0, NULL);
+    if (left >= CG_LANES) from = rows_abreast(l, last, from, end, CG_LANES);
+    if (extent < 0 || left % CG_LANES) rows_abreast(l, last, from, end, 1);
     if (some) cg_close_if(l, fits, 0, NULL);
 }
 
@@ -347,14 +362,14 @@ static ir_dim rows_write(cg_low *l) {
     }
     if (r->columns) {
         last = axis[n - 1];
-        dim[n - 1] = ir_dim_floordiv(m, ir_dim_add(m, dim[n - 1], CG_LANES - 1), CG_LANES);
+        dim[n - 1] = ir_dim_floordiv(m, ir_dim_add(m, dim[n - 1], l->strip - 1), l->strip);
     }
     for (int i = 0; i < n; i++) outer = ir_dim_mul(m, outer, dim[i]);
     cg_nest row = cg_open_for(l, l->lo, l->hi, 1, 0, NULL, NULL);
     cg_ix_split(l, cg_ix_uniform(row.loop.index), n, dim, part);
     for (int i = 0; i < n; i++) r->ix[axis[i]] = cg_ix_solid(l, part[i]);
     if (r->columns)
-        rows_strip(l, last, cg_ix_value(l, cg_ix_mul(l, r->ix[last], CG_LANES)));
+        rows_strip(l, last, cg_ix_value(l, cg_ix_mul(l, r->ix[last], l->strip)));
     else
         rows_one(l);
     cg_close_for(l, row, 0, NULL);
@@ -374,8 +389,7 @@ static bool rows_is_columns(const cg_rows *r) {
  * memory. */
 static uint32_t rows_ahead_pass(const cg_low *l, const cg_rows *r) {
     uint32_t n = 0, axes = 0;
-    for (int i = 0; i < r->rows.full.n; i++)
-        axes |= (uint32_t)(r->rows.full.d[i] != 1) << i;
+    for (int i = 0; i < r->rows.full.n; i++) axes |= (uint32_t)(r->rows.full.d[i] != 1) << i;
     uint32_t outer = axes & ~r->rows.row;
     if (!outer || outer > (r->rows.row & -r->rows.row)) return ROWS_NO_PASS;
     for (uint32_t i = 0; i < l->f->ops.n; i++) n += l->f->ops.data[i].code == OP_reduce;

@@ -299,6 +299,46 @@ static fe_ran kernels_along(fe_call *c, int row, int axis, const ig_tensor *t, v
     return lines_run(c, row, at.dims[2] > 1, bufs, at.dims);
 }
 
+static fe_ran kernels_try(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
+                          ig_tensor *out);
+
+/* From the end: reversed, from the front, reversed again. */
+static fe_ran kernels_cumred(fe_call *c, int row, const ir_attr_cumred *a, ig_tensor *x,
+                             ig_tensor *out) {
+    if (!a->reverse) {
+        void *bufs[2] = {x->buf->data, out->buf->data};
+        return kernels_along(c, row, (int)a->axis, out, bufs);
+    }
+    ir_attr_cumred forward = {.op = a->op, .axis = a->axis, .exclusive = a->exclusive};
+    ir_attr_axes axes = {.axes = {.n = 1, .a = {(uint8_t)a->axis}}};
+    ig_tensor *from = fe_new(c, (ig_dtype)x->dtype, x->rank, x->dim);
+    ig_tensor *to = fe_new(c, (ig_dtype)x->dtype, x->rank, x->dim);
+    if (fe_is_poison(from) || fe_is_poison(to)) return FE_FAILED;
+    if (!fe_run_op(c, OP_reverse, &axes, 1, &x, from)) return FE_FAILED;
+    fe_ran ran = kernels_try(c, OP_cumred, &forward, 1, &from, to);
+    if (ran != FE_RAN) return ran;
+    return fe_run_op(c, OP_reverse, &axes, 1, &to, out) ? FE_RAN : FE_FAILED;
+}
+
+/* Adding to a window: the window, the sum, the window set. */
+static fe_ran kernels_add_window(fe_call *c, int nin, ig_tensor *const *in, ig_tensor *out) {
+    ig_tensor *part[1 + IG_MAX_RANK], *both[2], *set[2 + IG_MAX_RANK];
+    const ig_tensor *u = in[1];
+    ir_attr_dims dims = {.dims = {.n = u->rank}};
+    ir_attr_dupd attr = {.op = IR_setop_set};
+    for (int i = 0; i < u->rank; i++) dims.dims.d[i] = u->dim[i];
+    both[0] = fe_new(c, (ig_dtype)u->dtype, u->rank, u->dim);
+    both[1] = in[1];
+    set[1] = fe_new(c, (ig_dtype)u->dtype, u->rank, u->dim);
+    if (fe_is_poison(both[0]) || fe_is_poison(set[1])) return FE_FAILED;
+    part[0] = set[0] = in[0];
+    for (int i = 2; i < nin; i++) part[i - 1] = set[i] = in[i];
+    bool ok = fe_run_op(c, OP_dslice, &dims, nin - 1, part, both[0]) &&
+              fe_run_op(c, OP_add, NULL, 2, both, set[1]) &&
+              fe_run_op(c, OP_dupdate, &attr, nin, set, out);
+    return ok ? FE_RAN : FE_FAILED;
+}
+
 /* --- Contractions --------------------------------------------------------------------------- */
 
 /* Variables of a contraction in some order; those of extent 1 are left out. */
@@ -452,8 +492,8 @@ static fe_ran kernels_try(fe_call *c, ir_opcode op, const void *attr, int nin, i
     int64_t n = fe_numel(out);
     switch (op) {
     case OP_reduce: return kernels_reduce(c, row, attr, in[0], out);
-    case OP_cumred:
-        return kernels_along(c, row, (int)((const ir_attr_cumred *)attr)->axis, out, bufs);
+    case OP_cumred: return kernels_cumred(c, row, attr, in[0], out);
+    case OP_dupdate: return kernels_add_window(c, nin, in, out);
     case OP_iota:
         return kernels_along(c, row, (int)((const ir_attr_iota *)attr)->axis, out, bufs + 1);
     case OP_rng_bits: return lines_run(c, row, 0, bufs, &n);

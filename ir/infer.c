@@ -38,7 +38,10 @@
  *   prefetch    an i64 scalar index, of no element when there is none: it is fetched into the
  *               cache for reading, or nothing happens
  *   vtest       band: whether all lanes of a bool vector are true, bor: some
- *   splat, viota, vhalf, deal, extract, ksym, port, kws, wport, launch   as ops.def describes them
+ *   stream      as store, a run of lanes past the caches; memory is `aligned`, to 64 bytes, and the
+ *               index a multiple of the lanes
+ *   splat, viota, vhalf, deal, vzip, extract, ksym, port, kws, wport, launch   as ops.def describes
+ *               them
  * Elementwise rules take tensors, scalars and vectors alike; memory only where `mem` is written. */
 #include "ir/ir.h"
 #include <stdarg.h>
@@ -758,6 +761,18 @@ static bool type_prefetch(ir_infer *c) {
     return !c->in[1].lanes || infer_fail(c, IG_SHAPE, "an index of %d lanes", c->in[1].lanes);
 }
 
+static bool type_stream(ir_infer *c) {
+    if (!type_store(c)) return false;
+    return (c->in[2].lanes && !c->in[1].lanes) ||
+           infer_fail(c, IG_SHAPE, "a run of lanes is needed");
+}
+
+/* Whether memory begins at a multiple of 64 bytes. */
+static bool type_aligned(ir_infer *c) {
+    if (c->in[0].mem) return infer_one(c, ir_scalar_type(IG_bool));
+    return infer_fail(c, IG_DTYPE, "%s is no memory", TYPE(&c->in[0]));
+}
+
 static bool type_alloc(ir_infer *c) {
     const ir_attr_alloc *a = c->attr;
     if (!infer_is_dtype(a->dtype)) return infer_fail(c, IG_DTYPE, "there is no such element type");
@@ -821,6 +836,15 @@ static bool type_extract(ir_infer *c) {
     if (a->index < 0 || a->index >= c->in[0].lanes)
         return infer_fail(c, IG_RANGE, "lane %lld of %s", (long long)a->index, TYPE(&c->in[0]));
     return infer_one(c, ir_scalar_type(c->in[0].dtype));
+}
+
+/* Lanes of two vectors in turn, beginning with those of the first. */
+static bool type_vzip(ir_infer *c) {
+    int lanes = c->in[0].lanes;
+    if (!infer_check_vector(c) || !infer_check_lanes(c, 2 * lanes)) return false;
+    if (c->in[0].dtype != c->in[1].dtype || !infer_same_shape(&c->in[0], &c->in[1]))
+        return infer_fail(c, IG_SHAPE, "%s and %s differ", TYPE(&c->in[0]), TYPE(&c->in[1]));
+    return infer_one(c, ir_vec_type(c->in[0].dtype, 2 * lanes));
 }
 
 static bool type_ksym(ir_infer *c) {

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_LANES 32
+#define MAX_LANES 128
 #define MAX_STACK (256 << 10) /* what the code generator offers a kernel */
 
 typedef struct memory {
@@ -257,12 +257,17 @@ static void run_vector(frame *fr, const ir_op *o) {
     const ir_type *t = ir_val_type(fr->f, ir_op_out(o, 0));
     value *v = &fr->v[o->out0];
     size_t size = type_size(t);
-    int64_t index = ((const ir_attr_index *)ir_attr_get(fr->r->m, o->attr))->index;
+    const ir_attr_index *a = ir_attr_get(fr->r->m, o->attr);
+    int64_t index = o->code == OP_vzip ? 0 : a->index;
     if (o->code == OP_viota)
         for (int64_t i = 0; i < t->lanes; i++) memcpy(v->bytes + i * 8, &i, 8);
     else if (o->code == OP_splat)
         for (int i = 0; i < t->lanes; i++)
             memcpy(v->bytes + (size_t)i * size, val(fr, o, 0)->bytes, size);
+    else if (o->code == OP_vzip)
+        for (int i = 0; i < t->lanes; i++)
+            memcpy(v->bytes + (size_t)i * size, val(fr, o, i & 1)->bytes + (size_t)(i / 2) * size,
+                   size);
     else if (o->code == OP_extract)
         memmove(v->bytes, val(fr, o, 0)->bytes + (size_t)index * size, size);
     else
@@ -303,13 +308,16 @@ static bool run_op(frame *fr, const ir_op *o) {
     case OP_for: return run_for(fr, o);
     case OP_kif: return run_kif(fr, o);
     case OP_load: return run_access(fr, o, false);
-    case OP_store: return run_access(fr, o, true);
+    case OP_store:
+    case OP_stream: return run_access(fr, o, true);
+    case OP_aligned: fr->v[o->out0].bytes[0] = 1; return true;
     case OP_prefetch: return true;
     case OP_alloc: return run_alloc(fr, o);
     case OP_splat:
     case OP_viota:
     case OP_vhalf:
-    case OP_extract: run_vector(fr, o); return true;
+    case OP_extract:
+    case OP_vzip: run_vector(fr, o); return true;
     case OP_deal: run_deal(fr, o); return true;
     case OP_vtest: run_test(fr, o, ((const ir_attr_bitop *)attr)->op); return true;
     case OP_ksym:

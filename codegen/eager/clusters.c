@@ -168,11 +168,11 @@ static ig_status make_reduce(maker *k, draft *w) {
     return make_lines(k, w);
 }
 
-/* Forwards and inclusive; the others are rare. */
+/* Forwards; from the end is rare, and made of reversals. */
 static ig_status make_cumred(maker *k, draft *w) {
     ir_attr_cumred a = {.axis = 1};
     cg_eager_set_variant(w->op, w->variant, &a);
-    if (a.reverse || a.exclusive) return NULL;
+    if (a.reverse) return NULL;
     w->attr = &a;
     return make_lines(k, w);
 }

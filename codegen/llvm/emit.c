@@ -344,6 +344,7 @@ static void emit_body(emit *e, emit_env *env) {
             if (f->kind == IR_HOST)
                 emit_host_return(e, x);
             else {
+                if (e->streams) emit_fence(e);
                 if (env) emit_env_leave(e, *env);
                 LLVMBuildRetVoid(e->b);
             }
@@ -401,6 +402,7 @@ static void emit_func(emit *e, const ir_func *f, LLVMValueRef fn) {
     e->op = NULL;
     e->frame = NULL;
     e->bufs = NULL;
+    e->streams = false;
     e->stack = 0;
     e->unroll = EMIT_UNROLL_OPS;
     e->plain = emit_is_plain(f);

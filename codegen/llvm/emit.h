@@ -35,6 +35,7 @@ typedef struct emit {
     bool *live;             /* one an op */
     LLVMValueRef entry_end; /* terminator of the entry block, which holds the stack slots */
     LLVMValueRef bufs;      /* host functions: room for the buffers of a launch */
+    bool streams;           /* it stores past the caches */
     uint64_t stack;         /* bytes of stack slots so far */
     uint64_t unroll;        /* ops that unrolling may still add */
     bool plain;             /* its loops have few addresses */
@@ -87,6 +88,8 @@ LLVMValueRef emit_memory(emit *e, const ir_op *op, const LLVMValueRef *x);
 
 /* Declare a kernel; NULL after an error. */
 LLVMValueRef emit_declare_kernel(emit *e, const ir_func *f);
+/* Order what was stored past the caches before what follows. */
+void emit_fence(emit *e);
 
 /* --- emit_host.c: host functions --- */
 LLVMValueRef emit_host_declare(emit *e, const ir_func *f);

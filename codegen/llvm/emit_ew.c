@@ -4,6 +4,8 @@
  * target computes in an instruction or two (transcendentals, float remainder, arithmetic on
  * 16-bit floats) has been expanded by lowering and is an error here. */
 #include "codegen/llvm/emit.h"
+#include <math.h>
+#include <stdio.h>
 
 typedef struct ew {
     emit *e;
@@ -135,11 +137,107 @@ static LLVMValueRef ew_rem(const ew *w) {
     return rt_is_int(w->from) ? ew_divide(w, true) : ew_refuse(w);
 }
 
+/* x < y ? x : y (max: x > y), which is one instruction of x86: y when they are equal or NaN. */
+static LLVMValueRef ew_pick(const ew *w, bool max, LLVMValueRef x, LLVMValueRef y) {
+    LLVMValueRef c = LLVMBuildFCmp(w->b, max ? LLVMRealOGT : LLVMRealOLT, x, y, "");
+    return LLVMBuildSelect(w->b, c, x, y, "");
+}
+
+/* The only element of a constant scalar or vector, when that is a number. */
+static bool ew_number(LLVMValueRef c, double *x_) {
+    LLVMBool lost;
+    if (!LLVMIsConstant(c)) return false;
+    LLVMValueRef one = c;
+    if (LLVMGetTypeKind(LLVMTypeOf(c)) == LLVMVectorTypeKind) {
+        unsigned n = LLVMGetVectorSize(LLVMTypeOf(c));
+        one = LLVMGetAggregateElement(c, 0);
+        for (unsigned k = 1; k < n; k++)
+            if (LLVMGetAggregateElement(c, k) != one) return false;
+    }
+    if (!LLVMIsAConstantFP(one)) return false;
+    *x_ = LLVMConstRealGetDouble(one, &lost);
+    return *x_ == *x_;
+}
+
+/* n lanes of v (or v, a scalar) from `first` on as a vector of so many; lanes behind its end are
+ * anything. */
+static LLVMValueRef ew_lanes(const ew *w, LLVMValueRef v, unsigned first, unsigned n) {
+    LLVMValueRef lane[UINT8_MAX];
+    LLVMTypeRef t = LLVMTypeOf(v);
+    if (LLVMGetTypeKind(t) != LLVMVectorTypeKind)
+        return LLVMBuildInsertElement(w->b, LLVMGetPoison(LLVMVectorType(t, n)), v,
+                                      LLVMConstNull(w->e->i32), "");
+    for (unsigned k = 0; k < n; k++)
+        lane[k] = first + k < LLVMGetVectorSize(t) ? LLVMConstInt(w->e->i32, first + k, 0)
+                                                   : LLVMGetPoison(w->e->i32);
+    return LLVMBuildShuffleVector(w->b, v, LLVMGetPoison(t), LLVMConstVector(lane, n), "");
+}
+
+/* The bits that at least two of x, y, z have: one instruction of AVX-512 that no pattern of LLVM's
+ * gives. */
+static LLVMValueRef ew_majority(const ew *w, LLVMValueRef x, LLVMValueRef y, LLVMValueRef z) {
+    unsigned n = LLVMGetVectorSize(LLVMTypeOf(x)), bits = n * (unsigned)ew_bits(w->from);
+    char name[64];
+    if (bits <= 512) {
+        snprintf(name, sizeof name, "llvm.x86.avx512.pternlog.%c.%u",
+                 ew_bits(w->from) == 64 ? 'q' : 'd', bits);
+        LLVMValueRef in[4] = {x, y, z, LLVMConstInt(w->e->i32, 0xe8, 0)};
+        return emit_intrinsic(w->e, name, NULL, 0, in, 4);
+    }
+    LLVMValueRef lane[UINT8_MAX], half[2];
+    for (unsigned k = 0; k < n; k++) lane[k] = LLVMConstInt(w->e->i32, k, 0);
+    for (unsigned h = 0; h < 2; h++)
+        half[h] = ew_majority(w, ew_lanes(w, x, h * n / 2, n / 2), ew_lanes(w, y, h * n / 2, n / 2),
+                              ew_lanes(w, z, h * n / 2, n / 2));
+    return LLVMBuildShuffleVector(w->b, half[0], half[1], LLVMConstVector(lane, n), "");
+}
+
+/* Of vectors.  The instruction gives the second operand when either is NaN and when both are
+ * zeros: ask in both orders.  The answers differ in these two cases only.  NaN or anything is NaN,
+ * so what is left is the sign of zero: for min it is the `or` of both, for max the `and`. */
+static LLVMValueRef ew_extreme_both(const ew *w, bool max, LLVMValueRef x, LLVMValueRef y) {
+    LLVMTypeRef t = LLVMVectorType(LLVMIntTypeInContext(w->e->ctx, (unsigned)ew_bits(w->from)),
+                                   LLVMGetVectorSize(LLVMTypeOf(x)));
+    LLVMValueRef a = LLVMBuildBitCast(w->b, ew_pick(w, max, x, y), t, "");
+    LLVMValueRef b = LLVMBuildBitCast(w->b, ew_pick(w, max, y, x), t, "");
+    if (!max) {
+        a = LLVMBuildOr(w->b, a, b, "");
+    } else if (w->e->job->cpu->vector_bits == 512) {
+        a = ew_majority(w, a, b, emit_int(t, ew_sign(w->from) - 1));
+    } else {
+        LLVMValueRef nan = LLVMBuildFCmp(w->b, LLVMRealUNO, x, y, "");
+        a = LLVMBuildOr(w->b, LLVMBuildAnd(w->b, a, b, ""), LLVMBuildSExt(w->b, nan, t, ""), "");
+    }
+    return LLVMBuildBitCast(w->b, a, LLVMTypeOf(x), "");
+}
+
+/* On x86, where what LLVM makes of llvm.maximum asks for signs and blends.  With a number that no
+ * zero of another sign can meet, the instruction alone is right; max(x, 0) adds 0 to -0. */
+static LLVMValueRef ew_extreme_x86(const ew *w, bool max) {
+    double c;
+    LLVMValueRef x = w->x[0], y = w->x[1];
+    if (ew_number(x, &c)) x = w->x[1], y = w->x[0];
+    if (ew_number(y, &c)) {
+        bool zero = c == 0 && max != (signbit(c) != 0);
+        if (!zero) return ew_pick(w, max, y, x);
+        if (max) return LLVMBuildFAdd(w->b, ew_pick(w, max, y, x), y, "");
+    }
+    bool vector = LLVMGetTypeKind(w->t) == LLVMVectorTypeKind;
+    unsigned n = vector ? LLVMGetVectorSize(w->t) : 1, least = 128 / (unsigned)ew_bits(w->from);
+    if (n >= least) return ew_extreme_both(w, max, x, y);
+    LLVMValueRef r = ew_extreme_both(w, max, ew_lanes(w, x, 0, least), ew_lanes(w, y, 0, least));
+    if (vector) return ew_lanes(w, r, 0, n);
+    return LLVMBuildExtractElement(w->b, r, LLVMConstNull(w->e->i32), "");
+}
+
 /* max and min: NaN propagates and -0 < +0, which is what llvm.maximum and llvm.minimum promise. */
 static LLVMValueRef ew_extreme(const ew *w, bool max) {
     if (ew_is_bool(w->from))
         return LLVMBuildBinOp(w->b, max ? LLVMOr : LLVMAnd, w->x[0], w->x[1], "");
-    if (ew_is_float(w->from)) return ew_intrinsic(w, max ? "llvm.maximum" : "llvm.minimum", 2);
+    if (ew_is_float(w->from)) {
+        if (w->e->job->cpu->arch != RT_ARCH_AARCH64) return ew_extreme_x86(w, max);
+        return ew_intrinsic(w, max ? "llvm.maximum" : "llvm.minimum", 2);
+    }
     if (ew_is_half(w->from)) return ew_refuse(w);
     if (rt_is_signed(w->from)) return ew_intrinsic(w, max ? "llvm.smax" : "llvm.smin", 2);
     return ew_intrinsic(w, max ? "llvm.umax" : "llvm.umin", 2);

@@ -98,6 +98,32 @@ static void mem_store(emit *e, const ir_op *op, const LLVMValueRef *x) {
         mem_store_at(e, d, 0, mem_address(e, d, x[0], mem_lane(e, x[1], k)), mem_lane(e, x[2], k));
 }
 
+/* Past the caches.  The vector is as aligned as it is long, up to a cache line. */
+static void mem_stream(emit *e, const ir_op *op, const LLVMValueRef *x) {
+    ig_dtype d = mem_dtype(e, ir_op_in(e->f, op, 0));
+    unsigned lanes = ir_val_type(e->f, ir_op_in(e->f, op, 2))->lanes;
+    unsigned bytes = lanes * (unsigned)rt_dtype_bytes(d);
+    LLVMValueRef v = mem_is_bool(d) ? LLVMBuildZExt(e->b, x[2], mem_form(e, d, lanes), "") : x[2];
+    LLVMValueRef store = LLVMBuildStore(e->b, v, mem_address(e, d, x[0], x[1]));
+    LLVMMetadataRef one = LLVMValueAsMetadata(LLVMConstInt(e->i32, 1, 0));
+    unsigned kind = LLVMGetMDKindIDInContext(e->ctx, "nontemporal", sizeof "nontemporal" - 1);
+    LLVMSetAlignment(store, bytes < RT_ALIGN_BUFFER ? bytes : RT_ALIGN_BUFFER);
+    LLVMSetMetadata(store, kind,
+                    LLVMMetadataAsValue(e->ctx, LLVMMDNodeInContext2(e->ctx, &one, 1)));
+    e->streams = true;
+}
+
+static LLVMValueRef mem_aligned(emit *e, const LLVMValueRef *x) {
+    LLVMValueRef at = LLVMBuildPtrToInt(e->b, x[0], e->i64, "");
+    at = LLVMBuildAnd(e->b, at, emit_i64(e, RT_ALIGN_BUFFER - 1), "");
+    return LLVMBuildICmp(e->b, LLVMIntEQ, at, LLVMConstNull(e->i64), "");
+}
+
+void emit_fence(emit *e) {
+    if (e->job->cpu->arch == RT_ARCH_AARCH64) return; /* as ordered as other stores */
+    emit_intrinsic(e, "llvm.x86.sse.sfence", NULL, 0, NULL, 0);
+}
+
 /* For reading, into every level. */
 static void mem_prefetch(emit *e, const ir_op *op, const LLVMValueRef *x) {
     LLVMValueRef at = mem_address(e, mem_dtype(e, ir_op_in(e->f, op, 0)), x[0], x[1]);
@@ -178,11 +204,21 @@ static LLVMValueRef mem_test(emit *e, const ir_op *op, LLVMValueRef x) {
     return emit_intrinsic(e, name, &t, 1, &x, 1);
 }
 
+static LLVMValueRef mem_zip(emit *e, const ir_op *op, const LLVMValueRef *x) {
+    unsigned lanes = ir_val_type(e->f, ir_op_out(op, 0))->lanes;
+    LLVMValueRef lane[UINT8_MAX];
+    for (unsigned k = 0; k < lanes; k++)
+        lane[k] = LLVMConstInt(e->i32, (k & 1) * lanes / 2 + k / 2, 0);
+    return LLVMBuildShuffleVector(e->b, x[0], x[1], LLVMConstVector(lane, lanes), "");
+}
+
 LLVMValueRef emit_memory(emit *e, const ir_op *op, const LLVMValueRef *x) {
     switch (op->code) {
     case OP_const: return mem_const(e, op);
     case OP_load: return mem_load(e, op, x);
     case OP_store: mem_store(e, op, x); return NULL;
+    case OP_stream: mem_stream(e, op, x); return NULL;
+    case OP_aligned: return mem_aligned(e, x);
     case OP_prefetch: mem_prefetch(e, op, x); return NULL;
     case OP_alloc: return mem_alloc(e, op);
     case OP_splat: return mem_splat(e, op, x);
@@ -191,6 +227,7 @@ LLVMValueRef emit_memory(emit *e, const ir_op *op, const LLVMValueRef *x) {
     case OP_deal: return mem_deal(e, op, x);
     case OP_extract: return mem_extract(e, op, x);
     case OP_vtest: return mem_test(e, op, x[0]);
+    case OP_vzip: return mem_zip(e, op, x);
     default: emit_fail(e, IG_INTERNAL, "no machine form"); return NULL;
     }
 }

@@ -280,6 +280,11 @@ START_TEST(kernel_level) {
     GIVES(OP_store, NULL, "mem<f32> vec<4 x i64> vec<4 x f32>", "");
     SAYS(OP_store, NULL, "mem<f32> vec<4 x i64> f32[]", "4 lanes and a value of 0");
     SAYS(OP_store, NULL, "mem<f32> i64[] f64[]", "cannot be stored");
+    GIVES(OP_stream, NULL, "mem<f32> i64[] vec<4 x f32>", "");
+    SAYS(OP_stream, NULL, "mem<f32> i64[] f32[]", "a run of lanes");
+    SAYS(OP_stream, NULL, "mem<f32> vec<4 x i64> vec<4 x f32>", "a run of lanes");
+    GIVES(OP_aligned, NULL, "mem<f32>", "bool[]");
+    SAYS(OP_aligned, NULL, "f32[]", "no memory");
     GIVES(OP_prefetch, NULL, "mem<f32> i64[]", "");
     SAYS(OP_prefetch, NULL, "mem<f32> vec<4 x i64>", "an index of 4 lanes");
     SAYS(OP_prefetch, NULL, "f32[] i64[]", "memory is needed");
@@ -306,6 +311,9 @@ START_TEST(kernel_level) {
     SAYS(OP_vtest, A(bitop, IR_bitop_bxor), "vec<16 x bool>", "band or bor");
     SAYS(OP_vtest, A(bitop, IR_bitop_band), "vec<16 x i32>", "bools");
     SAYS(OP_vtest, A(bitop, IR_bitop_band), "bool[]", "not a vector");
+    GIVES(OP_vzip, NULL, "vec<4 x u32> vec<4 x u32>", "vec<8 x u32>");
+    SAYS(OP_vzip, NULL, "vec<4 x u32> vec<8 x u32>", "differ");
+    SAYS(OP_vzip, NULL, "u32[] u32[]", "not a vector");
     GIVES(OP_extract, A(index, 15), "vec<16 x f32>", "f32[]");
     SAYS(OP_extract, A(index, 16), "vec<16 x f32>", "lane 16");
     GIVES(OP_ksym, A(index, 1), "", "i64[]");

@@ -229,6 +229,21 @@ static void lines(pair *p) {
         }
 }
 
+/* A window to which something is added, anywhere; it does not count as served when its sum is not.
+ */
+static void windows(pair *p) {
+    for (int d = IG_NONE + 1; d < IG_DTYPE_END; d++) {
+        ir_attr_dupd add = {.op = IR_setop_add};
+        ig_dtype t = (ig_dtype)d;
+        check_call(p, &(call){OP_dupdate, &add, false, 3, {t, t, IG_i64}, {{1, {40}}, {1, {17}}}});
+        check_call(
+            p,
+            &(call){
+                OP_dupdate, &add, false, 4, {t, t, IG_i64, IG_i64}, {{2, {9, 20}}, {2, {4, 19}}}});
+    }
+    ck_assert_uint_eq(p->referred, 0);
+}
+
 static const char *const relations[] = {
     "y[m,n] += a[m,k]*b[k,n] over (k)",
     "y[m,n] += a[k,m]*b[k,n] over (k)",
@@ -363,7 +378,7 @@ static const struct {
     void (*run)(pair *p);
 } subjects[] = {{"elementwise", elementwise},   {"reductions", reductions}, {"lines", lines},
                 {"contractions", contractions}, {"long calls", long_calls}, {"movement", movement},
-                {"instances", instances}};
+                {"windows", windows},           {"instances", instances}};
 enum { SUBJECTS = sizeof subjects / sizeof *subjects };
 
 START_TEST(as_the_reference) {

@@ -209,12 +209,64 @@ START_TEST(random_rows) {
 }
 END_TEST
 
+/* --- Results that are stored past the caches -------------------------------------------------- */
+
+static const char *const large_tab[] = {
+    "module m { dim B in 0..100000\n fn @f(%1: f32[B,512]) -> (f32[B,512]) {\n"
+    "%2 = mul %1, %1\n%3 = add %2, %1\nreturn %3\n}\n}\n",
+    "module m { dim B in 0..100000\n fn @f(%1: f32[B,512]) -> (f32[B,512]) {\n"
+    "%2 = reduce %1 op=sum axes=[1]\n%3 = broadcast %2 dims=[B,512] axes=[0]\n"
+    "%4 = sub %1, %3\nreturn %4\n}\n}\n",
+};
+
+/* Rows that repeat, so many of them, into memory that begins `off` bytes behind a cache line. */
+static void run_large(const ir_module *m, way_kept *kept, int64_t rows, size_t off, char *out) {
+    enum { LENGTH = 512, PERIOD = 7 };
+    ir_tensor in = {.dtype = IG_f32, .rank = 2, .dim = {rows, LENGTH}}, y = in;
+    way_case c = {.module = m,
+                  .f = ir_find_func(m, "f"),
+                  .nin = 1,
+                  .nout = 1,
+                  .in = &in,
+                  .symbols = &rows,
+                  .kept = kept};
+    float *x = malloc(way_bytes(&in));
+    for (int64_t i = 0; i < rows * LENGTH; i++)
+        x[i] = (float)(i % (PERIOD * LENGTH) * 7919 % 1000) / 8.0f;
+    in.data = x;
+    y.data = out + off;
+    ok(way_find("compiled")->run(&c, &y));
+    free(x);
+}
+
+START_TEST(large_results) {
+    enum { ROW = 512 * 4, PERIOD = 7, ROWS = 16400 };
+    const char *text = large_tab[_i];
+    char *want = aligned_alloc(64, PERIOD * ROW), *got = aligned_alloc(64, (ROWS + 1) * ROW);
+    way_kept kept = {0};
+    ir_module *m;
+    ok(ir_parse(A, "large", text, strlen(text), &m));
+    run_large(m, &kept, PERIOD, 0, want);
+    for (size_t off = 0; off <= 64; off += 4 + off * 7) { /* 0, 4, 36 */
+        memset(got, 0, (ROWS + 1) * ROW);
+        run_large(m, &kept, ROWS, off, got);
+        for (size_t r = 0; r < ROWS; r++)
+            ck_assert_msg(!memcmp(got + off + r * ROW, want + r % PERIOD * ROW, ROW),
+                          "row %zu at an offset of %zu bytes", r, off);
+    }
+    way_release(&kept);
+    ir_module_free(m);
+    free(want), free(got);
+}
+END_TEST
+
 int main(void) {
     A = ig_allocator_default();
     Suite *s = suite_create("rows");
     TCase *t = tcase_create("rows");
     tcase_set_timeout(t, 300);
     tcase_add_loop_test(t, random_rows, 0, 3);
+    tcase_add_loop_test(t, large_results, 0, 2);
     suite_add_tcase(s, t);
     return suite_run(s);
 }
