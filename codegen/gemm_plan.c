@@ -128,7 +128,7 @@ static int64_t gemm_times(int64_t n, int64_t by) { return n > 0 ? (n + by - 1) /
 /* Twice the cycles of a step of K.  A vector costs more to load than an element, and where the
  * columns have to come from afar, each time, a step waits for pages and lines. */
 static int64_t gemm_step(const gemm *g, int height, int vectors) {
-    int64_t work = (int64_t)height * vectors, loads = height + 3 * vectors;
+    int64_t work = (int64_t)height * vectors, loads = height + 4 * vectors;
     if (work < loads) work = loads;
     if (g->far && work < GEMM_FAR + 2 * vectors) work = GEMM_FAR + 2 * vectors;
     return work < GEMM_LATENCY ? GEMM_LATENCY : work;
