@@ -197,11 +197,17 @@ static LLVMValueRef mem_extract(emit *e, const ir_op *op, const LLVMValueRef *x)
     return mem_lane(e, x[0], (unsigned)a->index);
 }
 
+/* All lanes, or some: on x86 as the bits of an integer, which is one test. */
 static LLVMValueRef mem_test(emit *e, const ir_op *op, LLVMValueRef x) {
     const ir_attr_bitop *a = e->host->attr_get(e->m, op->attr);
     LLVMTypeRef t = LLVMTypeOf(x);
-    const char *name = a->op == IR_bitop_band ? "llvm.vector.reduce.and" : "llvm.vector.reduce.or";
-    return emit_intrinsic(e, name, &t, 1, &x, 1);
+    bool all = a->op == IR_bitop_band;
+    if (e->job->cpu->arch == RT_ARCH_AARCH64)
+        return emit_intrinsic(e, all ? "llvm.vector.reduce.and" : "llvm.vector.reduce.or", &t, 1,
+                              &x, 1);
+    LLVMTypeRef bits = LLVMIntTypeInContext(e->ctx, LLVMGetVectorSize(t));
+    return LLVMBuildICmp(e->b, all ? LLVMIntEQ : LLVMIntNE, LLVMBuildBitCast(e->b, x, bits, ""),
+                         all ? LLVMConstAllOnes(bits) : LLVMConstNull(bits), "");
 }
 
 static LLVMValueRef mem_zip(emit *e, const ir_op *op, const LLVMValueRef *x) {
