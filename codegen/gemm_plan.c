@@ -190,9 +190,10 @@ static void gemm_tile_size(const cg_low *l, gemm *g) {
             if (m >= 0 && !gemm_is_spread(between, GEMM_L1_PERIOD, GEMM_L1_WAYS, h)) continue;
             if (g->home && n % (v * g->lanes)) continue;
             if (h * v + columns + spare > l->cpu->registers) continue;
-            if ((m < 0 && h != l->cpu->tile_rows) || gemm_is_barred(h, v)) continue;
+            if (m < 0 && h != l->cpu->tile_rows) continue;
             int rest;
             int64_t all = gemm_times(m, h) * gemm_across(g, h, v, depth, &rest);
+            if (gemm_is_barred(h, v)) all = all / 2 + INT64_MAX / 2; /* only where it is the last */
             if (all >= best) continue;
             best = all;
             g->height = h, g->vectors = v, g->rest = rest;
