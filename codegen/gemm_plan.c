@@ -270,7 +270,7 @@ static bool gemm_is_open(const cg_low *l, const gemm *g) {
 
 /* Whether this nest is the way: a product of a matrix with a vector that lies along K is not. */
 static bool gemm_is_worth(const cg_low *l, const gemm *g) {
-    if (g->e.k == 0) return false;
+    if (!g->e.k || !g->row.lines || !g->col.lines) return false;
     return g->open || g->row.first <= g->row.last || gemm_columns_lie_well(l, g);
 }
 

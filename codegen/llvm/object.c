@@ -24,16 +24,17 @@ void emit_init_targets(void) {
 /* --- Machines --- */
 
 /* An LLVM target machine, with tables of the processor that it makes on first use: 0.35 ms, a fifth
- * of a small kernel's time.  So idle ones are kept; one serves one job at a time. */
+ * of a small kernel's time.  So all are kept; one serves one job at a time. */
 typedef struct object_machine {
     struct object_machine *next;
     LLVMTargetMachineRef tm;
     char level[16]; /* the name of its row in cpus.def */
     bool quick;
+    bool busy; /* for good, when LLVM gave up in its job */
 } object_machine;
 
 static pthread_mutex_t object_lock = PTHREAD_MUTEX_INITIALIZER;
-static object_machine *object_idle; /* under the lock; owned */
+static object_machine *object_machines; /* under the lock; owned */
 
 /* A new LLVM machine for the job, or NULL. */
 static LLVMTargetMachineRef object_make_machine(emit *e) {
@@ -56,9 +57,9 @@ static LLVMTargetMachineRef object_make_machine(emit *e) {
 static object_machine *object_take_machine(emit *e) {
     const char *level = e->job->cpu->name;
     pthread_mutex_lock(&object_lock);
-    object_machine **at = &object_idle, *m;
-    while ((m = *at) && (strcmp(m->level, level) || m->quick != e->job->quick)) at = &m->next;
-    if (m) *at = m->next;
+    object_machine *m = object_machines;
+    while (m && (m->busy || strcmp(m->level, level) || m->quick != e->job->quick)) m = m->next;
+    if (m) m->busy = true;
     pthread_mutex_unlock(&object_lock);
     if (m) return m;
     const ig_allocator *a = ig_allocator_default(); /* it lives as long as the process */
@@ -70,16 +71,22 @@ static object_machine *object_take_machine(emit *e) {
     }
     strcpy(m->level, level);
     m->quick = e->job->quick;
+    m->busy = true;
     m->tm = object_make_machine(e);
-    if (m->tm) return m;
-    rt_free(a, m, sizeof *m);
-    return NULL;
+    if (!m->tm) {
+        rt_free(a, m, sizeof *m);
+        return NULL;
+    }
+    pthread_mutex_lock(&object_lock);
+    m->next = object_machines;
+    object_machines = m;
+    pthread_mutex_unlock(&object_lock);
+    return m;
 }
 
 static void object_give_back(object_machine *m) {
     pthread_mutex_lock(&object_lock);
-    m->next = object_idle;
-    object_idle = m;
+    m->busy = false;
     pthread_mutex_unlock(&object_lock);
 }
 

@@ -325,7 +325,7 @@ START_TEST(gemm_static) {
     static const int size[][3] = {{1, 70, 513},  {5, 15, 511}, {13, 65, 4},    {12, 64, 1},
                                   {37, 53, 71},  {16, 16, 16}, {2, 33, 40},    {3, 17, 19},
                                   {4, 16, 15},   {9, 4, 530},  {49, 208, 520}, {50, 3, 33},
-                                  {25, 100, 100}};
+                                  {25, 100, 100}, {0, 33, 40}};
     for (size_t i = 0; i < sizeof size / sizeof *size; i += is_quick() ? 2 : 1)
         for (int c = 0; c < 3; c++) {
             run_static(level[c], size[i][0], size[i][1], size[i][2], "f32");
