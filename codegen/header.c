@@ -39,7 +39,8 @@ static void header_ports(const ir_func *f, rt_str *out) {
     if (state)
         rt_str_printf(
             out,
-            " * The last %u inputs and outputs are state: pass what the call before returned.\n",
+            " * The last %u inputs and outputs are state: pass what the call before returned.  No\n"
+            " * output may overlap an input: keep two sets of buffers and exchange them.\n",
             state);
 }
 
@@ -56,6 +57,11 @@ static void header_dims(const ir_module *m, rt_str *out) {
 
 /* Constants a caller wants: sizes of static buffers, counts. */
 static void header_macros(const ir_func *f, const char *prefix, rt_str *out) {
+    if (f->module->nstate) {
+        rt_str_puts(out, "#define ");
+        header_upper(out, prefix);
+        rt_str_printf(out, "_STATE %u\n", f->module->nstate);
+    }
     for (int side = 0; side < 2; side++) {
         uint32_t n = side ? f->results.n : ir_nparam(f);
         rt_str_puts(out, "#define ");

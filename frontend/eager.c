@@ -129,15 +129,8 @@ bool fe_axes(fe_call *c, ig_axes axes, int rank, ir_axes *out_) {
 
 #define EAGER_FEW 4 /* operands without an allocation; only concat and windows have more */
 
-/* Room for any attribute. */
-typedef union eager_attr {
-#define ATTR(name, fields) ir_attr_##name of_##name;
-#include "ir/attrs.def"
-} eager_attr;
-
-/* The attribute with every dim evaluated under the example's sizes. */
-static bool eager_eval_attr(const fe_rec *rec, ir_attr_kind kind, const void *attr,
-                            eager_attr *out_) {
+bool fe_eval_attr(const ir_module *m, const int64_t *symbols, ir_attr_kind kind, const void *attr,
+                  ir_attr_any *out_) {
     const ir_attr_info *info = &ir_attr_tab[kind];
     memcpy(out_, attr, info->size);
     for (uint32_t i = 0; i < info->nfield; i++) {
@@ -145,9 +138,9 @@ static bool eager_eval_attr(const fe_rec *rec, ir_attr_kind kind, const void *at
         if (info->field[i].kind == FIELD_dims) {
             ir_dims *d = (ir_dims *)(void *)at;
             for (int k = 0; k < d->n; k++)
-                if (!fe_rec_eval(rec, d->d[k], &d->d[k])) return false;
+                if (!ir_dim_eval(m, d->d[k], symbols, &d->d[k])) return false;
         } else if (info->field[i].kind == FIELD_dim) {
-            if (!fe_rec_eval(rec, *(ir_dim *)(void *)at, (ir_dim *)(void *)at)) return false;
+            if (!ir_dim_eval(m, *(ir_dim *)(void *)at, symbols, (ir_dim *)(void *)at)) return false;
         }
     }
     return true;
@@ -246,13 +239,13 @@ static ig_tensor *eager_run(fe_call *c, ir_opcode op, const void *attr, int nin,
 static ig_tensor *eager_op(fe_call *c, ir_opcode op, const void *attr, int nin,
                            ig_tensor *const *in, ir_type *type) {
     ir_type known, plain;
-    eager_attr now;
+    ir_attr_any now;
     const void *run = attr;
     if (c->s->rec) {
         for (int k = 0; k < nin; k++)
             if (!fe_rec_type(c, in[k], &type[k])) return fe_poison(c);
         if (!eager_infer(c, fe_module(c), op, attr, nin, type, in, &known)) return fe_poison(c);
-        if (!eager_eval_attr(c->s->rec, (ir_attr_kind)ir_op_tab[op].attr, attr, &now))
+        if (!fe_rec_eval_attr(c->s->rec, (ir_attr_kind)ir_op_tab[op].attr, attr, &now))
             return fe_error(c, IG_RANGE, "a dim is too large or negative for the example's sizes");
         run = &now;
     }
@@ -287,7 +280,7 @@ static ig_tensor *eager_checked(fe_call *c, ir_opcode op, const void *attr, int 
     return out;
 }
 
-static const eager_attr eager_zero;
+static const ir_attr_any eager_zero;
 
 ig_tensor *fe_op(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in) {
     ig_tensor *out = NULL;

@@ -74,7 +74,7 @@ struct ig_session {
     ir_class class;
     ir_ref_ctx *ref; /* owned: what the reference prepares once */
     bool nan_trap;
-    bool refer; /* every op runs on the reference */
+    bool refer;                           /* every op runs on the reference */
     const struct cg_eager_level *kernels; /* built in; may be NULL */
     ig_eager_count count;
     ig_tensor poison;
@@ -213,6 +213,9 @@ ig_status fe_note_operands(fe_call *c, ig_status e, int nin, ig_tensor *const *i
  * is recorded.  False after an error. */
 bool fe_run_op(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
                ig_tensor *out);
+/* An attribute of m with its dims evaluated; false on overflow. */
+bool fe_eval_attr(const ir_module *m, const int64_t *symbols, ir_attr_kind kind, const void *attr,
+                  ir_attr_any *out_);
 /* Run one op and record it when a trace is under way.  Dims in attr may be symbolic in a trace. */
 ig_tensor *fe_op(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in);
 static inline ig_tensor *fe_op1(fe_call *c, ir_opcode op, const void *attr, ig_tensor *x) {
@@ -244,8 +247,7 @@ fe_ran fe_kernels_run(fe_call *c, ir_opcode op, const void *attr, int nin, ig_te
                       ig_tensor *out);
 /* An elementwise op outside of traces, broadcasting included, in a session that has kernels and no
  * NaN trap; NULL when there is no kernel, or the operands do not fit. */
-ig_tensor *fe_kernels_ew(fe_call *c, ir_opcode op, const void *attr, int nin,
-                         ig_tensor *const *in);
+ig_tensor *fe_kernels_ew(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in);
 
 /* Run a kernel over its rows; by the pool when the picoseconds it is estimated to take are worth
  * it. */
@@ -320,6 +322,15 @@ ig_tensor *fe_count(fe_call *c, ig_tensor *x, const ir_axes *axes, ig_dtype dtyp
 /* i64 words [.., n] sorted along the last axis. */
 ig_tensor *fe_sort_words(fe_call *c, ig_tensor *words);
 
+/* --- Functions of the IR as eager calls (play.c) ------------------------------------------- */
+
+/* Run every op of f, which has no calls, as eager ops, and record them when a recording is under
+ * way.  symbols: numbers of the dims of f's module; dims: the same as dims of the recording (NULL:
+ * by name; not used outside of one).  The results are temporaries of the call, or arguments.  False
+ * after an error. */
+bool fe_play(fe_call *c, const ir_func *f, const int64_t *symbols, const ir_dim *dims,
+             ig_tensor *const *in, ig_tensor **out_);
+
 /* --- Recording (record.c) ------------------------------------------------------------------ */
 
 /* The type a value has in the recording under way, symbolic dims included; the value is captured
@@ -329,8 +340,8 @@ bool fe_rec_type(fe_call *c, ig_tensor *t, ir_type *out_);
 const ir_type *fe_rec_known(const fe_rec *rec, const ig_tensor *t);
 ir_module *fe_rec_module(const fe_rec *rec);
 uint32_t fe_rec_id(const fe_rec *rec);
-/* Value of a dim under the example's binding; false on overflow. */
-bool fe_rec_eval(const fe_rec *rec, ir_dim d, int64_t *out_);
+/* An attribute with its dims evaluated under the example's sizes; false on overflow. */
+bool fe_rec_eval_attr(const fe_rec *rec, ir_attr_kind kind, const void *attr, ir_attr_any *out_);
 /* Append an op whose result is out; false when memory is out. */
 bool fe_rec_append(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
                    const ir_type *type, ig_tensor *out);

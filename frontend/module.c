@@ -8,6 +8,7 @@
 #include "codegen/target.h"
 #include "frontend/fe.h"
 #include "ir/file.h"
+#include "passes/derive.h"
 #include "runtime/base/container.h"
 #include "runtime/fpenv.h"
 #include <stdatomic.h>
@@ -22,10 +23,10 @@ typedef struct module_code {
     atomic_uint lent;         /* how many of them are of code that uses our weights */
     struct module_code *base; /* one share: whose weights we use; or NULL */
     ir_module *ir;            /* owned */
-    const ir_func *entry; /* in ir */
-    cg_bytes bytes;       /* owned: the native image, empty when not compiled */
-    char level[16];       /* of the image */
-    rt_image *image;      /* owned: mapped, or NULL when it is for another machine */
+    const ir_func *entry;     /* in ir */
+    cg_bytes bytes;           /* owned: the native image, empty when not compiled */
+    char level[16];           /* of the image */
+    rt_image *image;          /* owned: mapped, or NULL when it is for another machine */
     rt_host_fn run;
     rt_workspace_fn workspace;
     const void **weights; /* owned: by number in ir */
@@ -41,6 +42,7 @@ struct ig_module {
     ir_tensor *args;   /* owned scratch: arguments, then results */
     const void **in;   /* owned scratch: their elements */
     void **out;
+    ig_tensor **given;   /* owned scratch: arguments, then state */
     ig_tensor **results; /* owned scratch */
     void *workspace;     /* owned */
     size_t workspace_bytes;
@@ -152,6 +154,7 @@ void ig_module_free(ig_module *m) {
     rt_free(a, m->args, m->args ? (m->nin + m->nout + 1u) * sizeof *m->args : 0);
     rt_free(a, m->in, m->in ? (m->nin + 1u) * sizeof *m->in : 0);
     rt_free(a, m->out, m->out ? (m->nout + 1u) * sizeof *m->out : 0);
+    rt_free(a, m->given, (m->nin + 1u) * sizeof *m->given);
     rt_free(a, m->results, m->results ? (m->nout + 1u) * sizeof *m->results : 0);
     rt_free_buffer(a, m->workspace, m->workspace_bytes);
     module_code_release(m->code);
@@ -176,8 +179,9 @@ static ig_status module_object(const ig_allocator *a, module_code *k, ig_module 
     m->args = rt_alloc_zero(a, (m->nin + m->nout + 1u) * sizeof *m->args);
     m->in = rt_alloc_zero(a, (m->nin + 1u) * sizeof *m->in);
     m->out = rt_alloc_zero(a, (m->nout + 1u) * sizeof *m->out);
+    m->given = rt_alloc_zero(a, (m->nin + 1u) * sizeof *m->given);
     m->results = rt_alloc_zero(a, (m->nout + 1u) * sizeof *m->results);
-    if (!m->symbols || !m->args || !m->in || !m->out || !m->results) {
+    if (!m->symbols || !m->args || !m->in || !m->out || !m->given || !m->results) {
         ig_module_free(m);
         return rt_fail_memory();
     }
@@ -258,6 +262,23 @@ ig_tensor *ig_module_state(const ig_module *m, int k) {
     return m->state && k >= 0 && (uint32_t)k < m->nstate ? m->state[k] : NULL;
 }
 
+const char *ig_module_state_name(const ig_module *m, int k) {
+    bool exists = k >= 0 && (uint32_t)k < m->nstate;
+    return exists ? m->code->entry->param_names.data[m->nin - m->nstate + (uint32_t)k] : NULL;
+}
+
+int ig_module_weights(const ig_module *m) { return (int)m->code->ir->weights.n; }
+
+ig_tensor *ig_module_weight_at(const ig_site *site, const ig_module *m, int k) {
+    FE_ENTER(site, "module_weight");
+    if (k < 0 || k >= ig_module_weights(m))
+        return fe_leave(c, fe_error(c, IG_RANGE, "there is no weight %d: the module has %d", k,
+                                    ig_module_weights(m)));
+    const ir_weight *w = &m->code->ir->weights.data[k];
+    ig_tensor *t = fe_leaf(c, (ig_dtype)w->type.dtype, w->type.rank, w->type.dim, w->data);
+    return fe_leave(c, fe_is_poison(t) ? t : ig_name(t, w->name));
+}
+
 void ig_module_set_exec(ig_module *m, const ig_exec *exec) { m->exec = exec; }
 
 /* --- Running ------------------------------------------------------------------------------- */
@@ -283,14 +304,98 @@ static ig_status module_run_native(ig_module *m) {
                                             : "the workspace for these sizes is too large");
 }
 
+/* --- Running inside a recording: the ops themselves are recorded ---------------------------- */
+
+/* The error of eager ops as a status. */
+static ig_status module_take_error(fe_call *c) {
+    ig_status e = c->s->error;
+    c->s->error = NULL;
+    c->s->hook_due = false;
+    return e;
+}
+
+/* What a dim of parameter k is in the recording: a symbol that stands alone is given the argument's
+ * dim. */
+static ig_status module_bind_symbol(const ig_module *m, fe_call *c, ir_dim d, ir_dim have,
+                                    ir_dim *dims) {
+    const ir_module *ir = m->code->ir;
+    const ir_dim_term *term;
+    int64_t lo, hi;
+    if (ir_dim_is_const(d) || ir_dim_terms(ir, d, &term) != 1 || term->coef != 1 ||
+        term->natom != 1 || term->atom[0]->kind != DIM_SYM)
+        return NULL;
+    const ir_symbol *s = &ir->symbols.data[term->atom[0]->sym];
+    dims[term->atom[0]->sym] = have;
+    ir_dim_range(fe_module(c), have, &lo, &hi);
+    if (lo >= s->lo && hi <= s->hi) return NULL;
+    return rt_fail(m->alloc, IG_RANGE, "%s is %s, which may be outside %lld..%lld", s->name,
+                   FE_DIM(have), (long long)s->lo, (long long)s->hi);
+}
+
+/* The dims of the recording that the module's symbols stand for, and whether all arguments fit. */
+static ig_status module_bind_dims(const ig_module *m, fe_call *c, ig_tensor *const *in,
+                                  ir_dim *dims) {
+    const ir_func *f = m->code->entry;
+    for (uint32_t i = 0; i < f->module->symbols.n; i++) dims[i] = m->symbols[i];
+    for (int pass = 0; pass < 2; pass++)
+        for (uint32_t k = 0; k < m->nin; k++) {
+            const ir_type *t = ir_val_type(f, ir_param_ref(f, k));
+            ir_dims have = fe_dims(c, in[k]);
+            for (int i = 0; i < have.n; i++) {
+                if (!pass) RT_TRY(module_bind_symbol(m, c, t->dim[i], have.d[i], dims));
+                if (!pass ||
+                    ir_dim_import_by(fe_module(c), f->module, t->dim[i], dims) == have.d[i])
+                    continue;
+                return rt_fail(m->alloc, IG_SHAPE,
+                               "dim %d of argument %u is %s, which the module does not take for "
+                               "every size",
+                               i, k, FE_DIM(have.d[i]));
+            }
+        }
+    return NULL;
+}
+
+/* Play the entry function, its calls inlined. */
+static ig_status module_play_ops(ig_module *m, fe_call *c, ig_tensor *const *in,
+                                 const ir_dim *dims) {
+    ir_module *flat;
+    ig_status e = c->s->error;
+    c->s->error = NULL;
+    ig_status s = pass_flatten(m->code->ir, &flat);
+    if (!s && !fe_play(c, ir_entry(flat), m->symbols, dims, in, m->results)) {
+        s = module_take_error(c);
+        if (!s) s = rt_fail(m->alloc, IG_INTERNAL, "an op failed without an error");
+    }
+    ir_module_free(flat);
+    c->s->error = e;
+    return s;
+}
+
+static ig_status module_play(ig_module *m, fe_call *c, ig_tensor *const *in) {
+    size_t bytes = (m->code->ir->symbols.n + 1u) * sizeof(ir_dim);
+    if (m->code->ir->class != c->s->session->class)
+        return rt_fail(m->alloc, IG_INVALID,
+                       "the module and the session are of different classes (fma and nofma)");
+    ir_dim *dims = rt_alloc(m->alloc, bytes);
+    if (!dims) return rt_fail_memory();
+    ig_status s = module_bind_dims(m, c, in, dims);
+    if (!s) s = module_play_ops(m, c, in, dims);
+    rt_free(m->alloc, dims, bytes);
+    return s;
+}
+
+/* --- Running ------------------------------------------------------------------------------- */
+
 /* Fill in the arguments, bind the dims, make the results, run. */
 static ig_status module_run(ig_module *m, fe_call *c, int nin, ig_tensor *const *in) {
     for (uint32_t i = 0; i < m->nin; i++) {
         ig_tensor *t = i < (uint32_t)nin ? in[i] : m->state[i - (uint32_t)nin];
         if (!fe_is_usable(c, t, (int)i)) return fe_readable(c, t);
+        m->given[i] = t;
         m->args[i] = fe_ir_tensor(t);
     }
     RT_TRY(ir_bind_dims(m->code->entry, (int)m->nin, m->args, m->symbols));
+    if (c->s->rec) return module_play(m, c, m->given);
     for (uint32_t i = 0; i < m->nout; i++) {
         ir_tensor *r = &m->args[m->nin + i];
         RT_TRY(ir_result_shape(m->code->entry, m->symbols, i, r));
@@ -303,12 +408,8 @@ static ig_status module_run(ig_module *m, fe_call *c, int nin, ig_tensor *const 
                       m->args + m->nin);
 }
 
-static ig_status module_check_counts(const ig_module *m, const fe_call *c, int nin, int nout) {
+static ig_status module_check_counts(const ig_module *m, int nin, int nout) {
     uint32_t plain_in = m->nin - m->nstate, plain_out = m->nout - m->nstate;
-    if (c->s->rec)
-        return rt_fail(m->alloc, IG_UNSUPPORTED,
-                       "a module cannot run inside a trace: call the function it was "
-                       "traced from");
     if (nin == (int)m->nin && nout == (int)m->nout) return NULL;
     if (nin != (int)plain_in || nout != (int)plain_out)
         return rt_fail(m->alloc, IG_INVALID,
@@ -326,7 +427,7 @@ ig_status ig_module_run_at(const ig_site *site, ig_module *m, int nin, ig_tensor
     fe_call c;
     for (int i = 0; i < nout; i++) out_[i] = fe_poison_none();
     RT_TRY(fe_enter_status(&c, site, "module_run"));
-    ig_status e = module_check_counts(m, &c, nin, nout);
+    ig_status e = module_check_counts(m, nin, nout);
     if (!e) e = module_run(m, &c, nin, in);
     for (int i = 0; i < nout; i++) out_[i] = fe_hand_out(&c, e ? NULL : m->results[i]);
     for (uint32_t i = (uint32_t)nout; !e && i < m->nout; i++)

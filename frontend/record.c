@@ -92,8 +92,8 @@ ir_module *fe_rec_module(const fe_rec *r) { return r->module; }
 
 uint32_t fe_rec_id(const fe_rec *r) { return r->id; }
 
-bool fe_rec_eval(const fe_rec *r, ir_dim d, int64_t *out_) {
-    return ir_dim_eval(r->module, d, r->binding, out_);
+bool fe_rec_eval_attr(const fe_rec *r, ir_attr_kind kind, const void *attr, ir_attr_any *out_) {
+    return fe_eval_attr(r->module, r->binding, kind, attr, out_);
 }
 
 bool fe_rec_append(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,

@@ -40,6 +40,10 @@ ig_status ig_hessian(const ig_module *m, const char *wrt, ig_module **out_) {
     TRANSFORM(pass_hessian(fe_module_ir(m), wrt, &ir));
 }
 
+ig_status ig_lift(const ig_module *m, const char *of, ig_module **out_) {
+    TRANSFORM(pass_lift(fe_module_ir(m), of, &ir));
+}
+
 ig_status ig_vmap(const ig_module *m, const char *lanes, const int *in_axes, const int *out_axes,
                   ig_module **out_) {
     TRANSFORM(pass_vmap(fe_module_ir(m), lanes, in_axes, out_axes, &ir));

@@ -557,34 +557,45 @@ uint32_t *ir_count_uses(const ir_func *f, const ig_allocator *a) {
     return uses;
 }
 
-ir_type ir_import_type(ir_module *to, const ir_module *from, ir_type t) {
-    for (int i = 0; i < t.rank; i++) t.dim[i] = ir_dim_import(to, from, t.dim[i]);
+static ir_type build_import_type(ir_module *to, const ir_module *from, ir_type t,
+                                 const ir_dim *by) {
+    for (int i = 0; i < t.rank; i++) t.dim[i] = ir_dim_import_by(to, from, t.dim[i], by);
     return t;
 }
 
-void ir_import_attr(ir_module *to, const ir_module *from, ir_attr a, ir_attr_any *out_) {
+ir_type ir_import_type(ir_module *to, const ir_module *from, ir_type t) {
+    return build_import_type(to, from, t, NULL);
+}
+
+void ir_import_attr_by(ir_module *to, const ir_module *from, ir_attr a, const ir_dim *by,
+                       ir_attr_any *out_) {
     const ir_attr_info *info = &ir_attr_tab[ir_attr_kind_of(from, a)];
     *out_ = (ir_attr_any){{0}};
     memcpy(out_, ir_attr_get(from, a), info->size);
-    for (uint32_t k = 0; to != from && k < info->nfield; k++) {
+    for (uint32_t k = 0; (by || to != from) && k < info->nfield; k++) {
         void *at = (char *)out_ + info->field[k].offset;
         ir_dim *dim = at;
         ir_dims *dims = at;
         ir_type *type = at;
         ir_places *places = at;
         switch (info->field[k].kind) {
-        case FIELD_dim: *dim = ir_dim_import(to, from, *dim); break;
+        case FIELD_dim: *dim = ir_dim_import_by(to, from, *dim, by); break;
         case FIELD_dims:
-            for (int i = 0; i < dims->n; i++) dims->d[i] = ir_dim_import(to, from, dims->d[i]);
+            for (int i = 0; i < dims->n; i++)
+                dims->d[i] = ir_dim_import_by(to, from, dims->d[i], by);
             break;
-        case FIELD_type: *type = ir_import_type(to, from, *type); break;
+        case FIELD_type: *type = build_import_type(to, from, *type, by); break;
         case FIELD_places:
             for (int i = 0; i < places->n; i++)
-                places->p[i].at = ir_dim_import(to, from, places->p[i].at);
+                places->p[i].at = ir_dim_import_by(to, from, places->p[i].at, by);
             break;
         default: break;
         }
     }
+}
+
+void ir_import_attr(ir_module *to, const ir_module *from, ir_attr a, ir_attr_any *out_) {
+    ir_import_attr_by(to, from, a, NULL, out_);
 }
 
 /* Begin the copy of region k of `owner` in the open op `mine`. */

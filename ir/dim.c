@@ -281,8 +281,8 @@ static bool dim_keep(ir_dim_table *t, dim_poly *p) {
     if (!term) return dim_no_memory(t);
     for (uint32_t i = 0; i < p->n; i++) {
         uint32_t n = p->term[i].natom;
-        const ir_dim_atom **atom =
-            n ? rt_arena_take(&t->arena, n * sizeof *atom, _Alignof(void *)) : NULL;
+        const ir_dim_atom **atom = n ? rt_arena_take(&t->arena, n * sizeof *atom, _Alignof(void *))
+                                     : NULL;
         if (n && !atom) return dim_no_memory(t);
         for (uint32_t k = 0; k < n; k++) {
             const dim_atom *a = dim_full(p->term[i].atom[k]);
@@ -856,15 +856,17 @@ void ir_dim_print(const ir_module *m, ir_dim d, rt_str *out) {
 
 /* --- Import --------------------------------------------------------------------------------- */
 
-static ir_dim dim_import_atom(ir_module *to, const ir_module *from, const ir_dim_atom *a) {
+static ir_dim dim_import_atom(ir_module *to, const ir_module *from, const ir_dim_atom *a,
+                              const ir_dim *by) {
     if (a->kind == DIM_SYM) {
         if (a->sym >= from->symbols.n) return IR_DIM_BAD;
+        if (by) return by[a->sym];
         ir_symbol s = from->symbols.data[a->sym];
         ir_dim d = ir_add_symbol(to, s.name, s.lo, s.hi);
         if (d == IR_DIM_BAD) dim_no_memory(to->dims);
         return d;
     }
-    ir_dim x = ir_dim_import(to, from, a->a), y = ir_dim_import(to, from, a->b);
+    ir_dim x = ir_dim_import_by(to, from, a->a, by), y = ir_dim_import_by(to, from, a->b, by);
     switch (a->kind) {
     case DIM_FLOORDIV: return ir_dim_floordiv(to, x, y);
     case DIM_MOD: return ir_dim_mod(to, x, y);
@@ -876,11 +878,11 @@ static ir_dim dim_import_atom(ir_module *to, const ir_module *from, const ir_dim
 
 /* p += x with its atoms imported; they may simplify on the way, so a term becomes a polynomial. */
 static void dim_import_term(dim_work *w, ir_module *to, const ir_module *from, const ir_dim_term *x,
-                            dim_poly *p) {
+                            const ir_dim *by, dim_poly *p) {
     dim_poly product = {0};
     dim_add_const(w, &product, x->coef);
     for (uint32_t k = 0; k < x->natom && !w->failed; k++) {
-        ir_dim atom = dim_import_atom(to, from, x->atom[k]);
+        ir_dim atom = dim_import_atom(to, from, x->atom[k], by);
         dim_poly next = {0}, a = dim_load(w, atom);
         dim_add_product(w, &next, &product, &a);
         product = next;
@@ -888,7 +890,7 @@ static void dim_import_term(dim_work *w, ir_module *to, const ir_module *from, c
     dim_add_scaled(w, p, &product, 1);
 }
 
-ir_dim ir_dim_import(ir_module *to, const ir_module *from, ir_dim d) {
+ir_dim ir_dim_import_by(ir_module *to, const ir_module *from, ir_dim d, const ir_dim *by) {
     if (d >= 0) return d;
     const dim_poly *p = dim_poly_of(from->dims, d);
     if (!p) return IR_DIM_BAD;
@@ -897,6 +899,10 @@ ir_dim ir_dim_import(ir_module *to, const ir_module *from, ir_dim d) {
     dim_work w;
     dim_poly sum = {0};
     dim_work_begin(&w, to);
-    for (uint32_t i = 0; i < n && !w.failed; i++) dim_import_term(&w, to, from, &term[i], &sum);
+    for (uint32_t i = 0; i < n && !w.failed; i++) dim_import_term(&w, to, from, &term[i], by, &sum);
     return dim_work_end(&w, &sum);
+}
+
+ir_dim ir_dim_import(ir_module *to, const ir_module *from, ir_dim d) {
+    return ir_dim_import_by(to, from, d, NULL);
 }

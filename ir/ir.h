@@ -297,6 +297,8 @@ uint32_t ir_dim_terms(const ir_module *m, ir_dim d, const ir_dim_term **out_); /
 void ir_dim_print(const ir_module *m, ir_dim d, rt_str *out);
 /* The same dim in another module (symbols matched by name, added when absent). */
 ir_dim ir_dim_import(ir_module *to, const ir_module *from, ir_dim d);
+/* The same with dims of `to` in the place of symbols, by number; NULL: by name. */
+ir_dim ir_dim_import_by(ir_module *to, const ir_module *from, ir_dim d, const ir_dim *by);
 /* Whether memory was out in one of these functions since the last question: then IR_DIM_BAD, or an order that is not
  * proved, says nothing about the values.  Whoever is about to report these asks first. */
 bool ir_dims_lacked_memory(const ir_module *m);
@@ -399,6 +401,7 @@ typedef union ir_attr_any {
 #include "ir/attrs.def"
 } ir_attr_any;
 void ir_import_attr(ir_module *to, const ir_module *from, ir_attr a, ir_attr_any *out_);
+void ir_import_attr_by(ir_module *to, const ir_module *from, ir_attr a, const ir_dim *by, ir_attr_any *out_);
 /* A type of one module in another (dims imported). */
 ir_type ir_import_type(ir_module *to, const ir_module *from, ir_type t);
 /* fold.c: an identity or constant result for an op about to be emitted, or {0}. */

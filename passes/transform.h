@@ -32,6 +32,9 @@ ig_status pass_hvp(const ir_module *in, const char *wrt, ir_module **out_);
 ig_status pass_jacobian(const ir_module *in, bool forward, const char *wrt, ir_module **out_);
 /* Forward over backward. */
 ig_status pass_hessian(const ir_module *in, const char *wrt, ir_module **out_);
+/* (x..) -> (y..) becomes (x.., w..) -> (y..): weights are arguments, behind the others; of as wrt,
+ * NULL is `@*`. */
+ig_status pass_lift(const ir_module *in, const char *of, ir_module **out_);
 /* lanes: `8`, `N` or `N in 1..64`; axes of the lanes by argument (-1: one value for all lanes) and
  * by result; NULL: all 0. */
 ig_status pass_vmap(const ir_module *in, const char *lanes, const int *in_axes, const int *out_axes,

@@ -1,6 +1,7 @@
 /* words.c - transformations as text: what tests and the `ingot` program say.
  *
  *     jvp, vjp, grad, value_and_grad, hvp, jacfwd, jacrev, hessian [WRT]
+ *     lift [WRT]
  *     vmap LANES [(AXES)] [-> (AXES)]      an axis is a number, or `_` for a shared argument
  *
  * WRT as pass_wrt_read takes it.  Several are written with `;` between them. */
@@ -36,6 +37,10 @@ static ig_status words_jacrev(const ir_module *in, const char *rest, ir_module *
 }
 static ig_status words_hessian(const ir_module *in, const char *rest, ir_module **out_) {
     return pass_hessian(in, words_wrt(rest), out_);
+}
+
+static ig_status words_lift(const ir_module *in, const char *rest, ir_module **out_) {
+    return pass_lift(in, words_wrt(rest), out_);
 }
 
 /* The axes in brackets at *at, `need` of them; *axes_ stays NULL when there is no bracket. */
@@ -83,11 +88,17 @@ static const struct {
     const char *name;
     words_run run;
 } words_tab[] = {
-    {"jvp", words_jvp},       {"vjp", words_vjp},
-    {"grad", words_grad},     {"value_and_grad", words_value_and_grad},
-    {"hvp", words_hvp},       {"jacfwd", words_jacfwd},
-    {"jacrev", words_jacrev}, {"hessian", words_hessian},
-    {"vmap", words_vmap},     {NULL, NULL},
+    {"jvp", words_jvp},
+    {"vjp", words_vjp},
+    {"grad", words_grad},
+    {"value_and_grad", words_value_and_grad},
+    {"hvp", words_hvp},
+    {"jacfwd", words_jacfwd},
+    {"jacrev", words_jacrev},
+    {"hessian", words_hessian},
+    {"lift", words_lift},
+    {"vmap", words_vmap},
+    {NULL, NULL},
 };
 
 /* --- The list ------------------------------------------------------------------------------- */

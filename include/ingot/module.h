@@ -23,13 +23,19 @@ typedef struct ig_module_info {
 } ig_module_info;
 IG_API ig_module_info ig_module_get_info(const ig_module *m);
 
+/* How many weights the module has; a copy of weight k, which has its name. */
+IG_API int ig_module_weights(const ig_module *m);
+IG_API ig_tensor *ig_module_weight_at(const ig_site *site, const ig_module *m, int k);
 /* Run.  Either nin and nout count the state (arguments and results explicit, nothing else changes),
  * or they do not, and the state lives in the handles the trace found (or ig_module_bind_state set),
- * which are assigned. Results belong to the innermost scope. */
+ * which are assigned. Results belong to the innermost scope.
+ * While a trace is under way the module's ops are recorded as if the caller had written them; its
+ * state is state of the traced function, its weights are weights of the new module. */
 IG_API IG_MUST_USE ig_status ig_module_run_at(const ig_site *site, ig_module *m, int nin,
                                               ig_tensor *const *in, int nout, ig_tensor **out_);
-/* The handle of state k, or NULL. */
+/* The handle of state k, or NULL; the name (ig_name) it had in the trace, or NULL. */
 IG_API ig_tensor *ig_module_state(const ig_module *m, int k);
+IG_API const char *ig_module_state_name(const ig_module *m, int k);
 IG_API IG_MUST_USE ig_status ig_module_bind_state(ig_module *m, int nstate,
                                                   ig_tensor *const *state);
 /* Compile for a CPU level by name; NULL: the best of this machine. */
@@ -49,7 +55,8 @@ IG_API IG_MUST_USE ig_status ig_module_build(const ig_module *m, const char *pre
                                              const char *level, const char *path);
 IG_API void ig_module_free(ig_module *m); /* NULL is allowed */
 
-#define ig_module_run(...) ig_module_run_at(IG_SITE, __VA_ARGS__)
+#define ig_module_run(...)     ig_module_run_at(IG_SITE, __VA_ARGS__)
+#define ig_module_weight(m, k) ig_module_weight_at(IG_SITE, m, k)
 
 #ifdef __cplusplus
 }

@@ -62,6 +62,12 @@ IG_API IG_MUST_USE ig_status ig_jacrev(const ig_module *m, const char *wrt, ig_m
  * f[dims of i.., dims of k..].  Errors as of both. */
 IG_API IG_MUST_USE ig_status ig_hessian(const ig_module *m, const char *wrt, ig_module **out_);
 
+/* (x.., w..) -> (y..): weights are arguments, behind the others, in the order that `of` names them
+ * ("@w1,@b1"; NULL: "@*", all floating weights as the module has them).  So a module is used with
+ * weights that are kept outside, as training does: lift after ig_value_and_grad(m, "@*"), and
+ * results and new arguments have one order.  IG_INVALID when `of` names an argument. */
+IG_API IG_MUST_USE ig_status ig_lift(const ig_module *m, const char *of, ig_module **out_);
+
 /* The function on many lanes at once; every lane has the bits that the function gives alone.
  * lanes: how many, "32", or a dynamic dim, "N" or "N in 1..64".  in_axes: for every argument the
  * axis where it has the lanes, -1 for a value that all lanes share; out_axes: the same for every

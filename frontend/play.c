@@ -1,0 +1,93 @@
+/* play.c - a function of the IR as a sequence of eager calls.
+ *
+ * What a recording is made of are eager calls, so a module that is called while one is under way
+ * must become such calls: its ops then stand in the recording as if the user had written them, with
+ * the dims of the recording in the place of the module's own.  Outside of a recording it is the way
+ * to run a function once, without compiling it, on the kernels that are built in.
+ *
+ * A value goes when its last reader has run. */
+#include "frontend/fe.h"
+#include <string.h>
+
+typedef struct play {
+    fe_call *c;
+    const ir_func *f;
+    const int64_t *symbols;
+    const ir_dim *dims;
+    ig_tensor **value; /* by value of f */
+    uint32_t *uses;    /* readers left */
+    ig_tensor **in;    /* operands of the widest op */
+} play;
+
+/* A weight is data that the caller does not know: a named leaf. */
+static ig_tensor *play_weight(play *p, const char *name) {
+    fe_call *c = p->c;
+    const ir_weight *w = ir_find_weight(p->f->module, name);
+    ig_tensor *t = fe_leaf(c, (ig_dtype)w->type.dtype, w->type.rank, w->type.dim, w->data);
+    return fe_is_poison(t) ? t : ig_name(t, name);
+}
+
+static ig_tensor *play_op(play *p, const ir_op *o) {
+    fe_call *c = p->c;
+    const ir_module *m = p->f->module;
+    const void *plain = ir_attr_get(m, o->attr);
+    ir_attr_any attr = {{0}};
+    if (o->code == OP_weight) return play_weight(p, ((const ir_attr_sym *)plain)->name);
+    if (o->nout != 1 || o->nregion)
+        return fe_error(c, IG_UNSUPPORTED, "the op %s cannot run op by op",
+                        ir_op_tab[o->code].name);
+    if (c->s->rec)
+        ir_import_attr_by(fe_module(c), m, o->attr, p->dims, &attr);
+    else if (!fe_eval_attr(m, p->symbols, (ir_attr_kind)ir_op_tab[o->code].attr, plain, &attr))
+        return fe_error(c, IG_RANGE, "a dim is too large or negative for these sizes");
+    for (uint32_t k = 0; k < o->nin; k++) p->in[k] = p->value[ir_op_in(p->f, o, k).i];
+    return fe_op(c, (ir_opcode)o->code, &attr, o->nin, p->in);
+}
+
+/* One reader of the operands is done. */
+static void play_consume(play *p, const ir_op *o) {
+    for (uint32_t k = 0; k < o->nin; k++) {
+        ir_ref v = ir_op_in(p->f, o, k);
+        if (--p->uses[v.i] || p->f->values.data[v.i].is_param) continue;
+        ig_free(p->value[v.i]);
+        p->value[v.i] = NULL;
+    }
+}
+
+static bool play_all(play *p, ig_tensor **out_) {
+    const ir_func *f = p->f;
+    const ir_op *ret = ir_return_op(f);
+    for (const ir_op *o = f->ops.data; o != ret; o++) {
+        ig_tensor *t = play_op(p, o);
+        if (fe_is_poison(t)) return false;
+        p->value[o->out0] = t;
+        play_consume(p, o);
+    }
+    for (uint32_t k = 0; k < ret->nin; k++) out_[k] = p->value[ir_op_in(f, ret, k).i];
+    return true;
+}
+
+static uint32_t play_widest(const ir_func *f) {
+    uint32_t n = 1;
+    for (uint32_t i = 0; i < f->ops.n; i++)
+        if (f->ops.data[i].nin > n) n = f->ops.data[i].nin;
+    return n;
+}
+
+bool fe_play(fe_call *c, const ir_func *f, const int64_t *symbols, const ir_dim *dims,
+             ig_tensor *const *in, ig_tensor **out_) {
+    const ig_allocator *a = fe_alloc(c);
+    size_t values = f->values.n * sizeof(ig_tensor *), widest = play_widest(f) * sizeof *in;
+    play p = {.c = c, .f = f, .symbols = symbols, .dims = dims};
+    p.value = rt_alloc_zero(a, values);
+    p.in = rt_alloc(a, widest);
+    p.uses = ir_count_uses(f, a);
+    bool ok = p.value && p.in && p.uses;
+    if (!ok) fe_error_memory(c);
+    for (uint32_t k = 0; ok && k < ir_nparam(f); k++) p.value[ir_param_ref(f, k).i] = in[k];
+    ok = ok && play_all(&p, out_);
+    rt_free(a, p.value, values);
+    rt_free(a, p.in, widest);
+    rt_free(a, p.uses, f->values.n * sizeof *p.uses);
+    return ok;
+}
