@@ -32,6 +32,7 @@ struct ig_tensor {
     ig_tensor *prev, *next;
     const ig_site *site; /* where it was made; may be NULL */
     char *name;          /* owned; NULL, or the weight it becomes in a trace */
+    ig_tensor *grad;     /* owned, in the stream's list of gradients; NULL: none */
     uint32_t refs;
     uint32_t born;       /* the recording during which the handle was made, or 0 */
     uint32_t trace, val; /* the recording that knows the value, and its number there */
@@ -45,16 +46,21 @@ static inline bool fe_is_poison(const ig_tensor *t) { return !t->buf; }
 
 typedef struct fe_rec fe_rec;
 typedef struct fe_call fe_call;
+typedef struct fe_grad fe_grad;
 
 /* What one thread is doing. */
 typedef struct fe_stream {
     ig_session *session; /* the session it is part of */
     fe_scope root, kept; /* results made under no scope; tensors taken out of scopes */
+    fe_scope grads;      /* gradients, which belong to their tensors */
     fe_scope *scope;     /* innermost */
     uint32_t missing;    /* scopes begun when memory was out */
     ig_status error;     /* the first error; owned */
     bool hook_due;       /* the error hook is to be called when the outermost call ends */
     fe_rec *rec;         /* borrowed: the recording under way, or NULL */
+    fe_grad *grad;       /* owned: the gradient scope that is open, or NULL */
+    const ig_site *graded;    /* where the last one began */
+    uint32_t missing_grad;    /* those begun in vain */
     fe_call *call;       /* innermost public call */
 } fe_stream;
 
@@ -80,6 +86,8 @@ struct ig_session {
     ig_tensor poison;
     ig_tensor *rng;  /* kept; NULL until first used */
     uint32_t ntrace; /* recordings begun */
+    struct fe_backs *backs; /* owned: gradient functions by recording (grad.c); may be NULL */
+    ig_grad_count grad_count;
     ig_memory memory;
     ig_error_hook hook;
     void *hook_user;
@@ -139,6 +147,8 @@ void fe_scope_pop(fe_stream *s, fe_scope *scope);
 
 /* A new handle of the call's scope with room for its elements; poison after an error. */
 ig_tensor *fe_new(fe_call *c, ig_dtype dtype, int rank, const int64_t *dim);
+/* A new handle over a buffer, whose share it takes over, also when it fails. */
+ig_tensor *fe_over(fe_call *c, ig_dtype dtype, int rank, const int64_t *dim, fe_buf *buf);
 /* A new handle sharing the value of t (dims as given when dim is not NULL). */
 ig_tensor *fe_alias(fe_call *c, ig_tensor *t, int rank, const int64_t *dim);
 /* A new handle with a copy of elements, made canonical. */
@@ -345,10 +355,25 @@ bool fe_rec_eval_attr(const fe_rec *rec, ir_attr_kind kind, const void *attr, ir
 /* Append an op whose result is out; false when memory is out. */
 bool fe_rec_append(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
                    const ir_type *type, ig_tensor *out);
+/* Whether a trace is under way; a recording may also be that of a gradient scope. */
+bool fe_is_traced(const fe_call *c);
 /* The handle is about to get the value of v; false when it must not. */
 bool fe_rec_rebind(fe_call *c, ig_tensor *t, ig_tensor *v);
 /* The value is about to be read; false after an error. */
 bool fe_rec_observe(fe_call *c, ig_tensor *t);
+
+/* --- Gradients (grad.c) -------------------------------------------------------------------- */
+
+/* An op of the recording has these operands and this result: their values are kept.  False when
+ * memory is out. */
+bool fe_grad_note(fe_call *c, int nin, ig_tensor *const *in, ig_tensor *out);
+/* A handle is about to be assigned. */
+void fe_grad_assigned(fe_call *c, const ig_tensor *t);
+/* End the gradient scope, if one is open. */
+void fe_grad_close(fe_stream *s);
+void fe_grad_forget(ig_session *s); /* free what is kept between scopes */
+/* Run a module on as many arguments and results as it has; results are temporaries of the call. */
+ig_status fe_module_run(fe_call *c, ig_module *m, ig_tensor *const *in, ig_tensor **out_);
 
 /* A module object over an IR module, which it owns from now on, also after an error (module.c). */
 ig_status fe_module_new(const ig_allocator *alloc, ir_module *ir, uint32_t nstate,

@@ -33,6 +33,11 @@ typedef struct rec_node {
     uint32_t out;
 } rec_node;
 
+/* A tensor whose gradient a traced function changed, and the gradient it had before. */
+typedef struct rec_grad {
+    ig_tensor *of, *before; /* retained */
+} rec_grad;
+
 /* A value that was read though no argument was known to reach it. */
 typedef struct rec_read {
     const ig_site *site;
@@ -50,6 +55,8 @@ struct fe_rec {
     RT_VEC(uint32_t) operands;
     RT_VEC(rec_capture) captures;
     RT_VEC(rec_read) reads;
+    RT_VEC(rec_grad) grads;
+    bool tape; /* of a gradient scope, not of a trace: handles may be read and assigned */
 };
 
 void rec_init(fe_rec *r, ig_session *s, ir_module *m, const int64_t *binding);

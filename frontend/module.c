@@ -408,6 +408,12 @@ static ig_status module_run(ig_module *m, fe_call *c, int nin, ig_tensor *const 
                       m->args + m->nin);
 }
 
+ig_status fe_module_run(fe_call *c, ig_module *m, ig_tensor *const *in, ig_tensor **out_) {
+    RT_TRY(module_run(m, c, (int)m->nin, in));
+    memcpy(out_, m->results, m->nout * sizeof *out_);
+    return NULL;
+}
+
 static ig_status module_check_counts(const ig_module *m, int nin, int nout) {
     uint32_t plain_in = m->nin - m->nstate, plain_out = m->nout - m->nstate;
     if (nin == (int)m->nin && nout == (int)m->nout) return NULL;

@@ -17,6 +17,13 @@ void rec_init(fe_rec *r, ig_session *s, ir_module *m, const int64_t *binding) {
 }
 
 void rec_restore(fe_rec *r) {
+    for (uint32_t i = r->grads.n; i-- > 0;) {
+        rec_grad *k = &r->grads.data[i];
+        if (k->of->grad) fe_release(k->of->grad);
+        k->of->grad = k->before;
+        fe_release(k->of);
+    }
+    r->grads.n = 0;
     for (uint32_t i = 0; i < r->captures.n; i++) {
         rec_capture *k = &r->captures.data[i];
         if (!k->state) continue;
@@ -37,6 +44,7 @@ void rec_free(fe_rec *r) {
     rt_vec_free(s->alloc, &r->operands);
     rt_vec_free(s->alloc, &r->captures);
     rt_vec_free(s->alloc, &r->reads);
+    rt_vec_free(s->alloc, &r->grads);
 }
 
 /* A new value; false when memory is out. */
@@ -116,13 +124,17 @@ bool fe_rec_append(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tenso
         return false;
     }
     r->nodes.data[r->nodes.n++] = node;
-    return true;
+    return !c->s->grad || fe_grad_note(c, nin, in, out);
 }
+
+bool fe_is_traced(const fe_call *c) { return c->s->rec && !c->s->rec->tape; }
 
 bool fe_rec_rebind(fe_call *c, ig_tensor *t, ig_tensor *v) {
     fe_rec *r = c->s->rec;
     uint32_t val;
     if (!rec_value_of(c, r, v, &val)) return false;
+    if (c->s->grad) fe_grad_assigned(c, t);
+    if (r->tape) return true;
     if (t->argument && t->born == r->id) {
         fe_error(c, IG_TRACE,
                  "an argument of the traced function is assigned, which its callers would not see: "
@@ -201,6 +213,7 @@ ig_status rec_read_error(const fe_rec *r, const bool *depends, uint32_t val) {
 bool fe_rec_observe(fe_call *c, ig_tensor *t) {
     fe_rec *r = c->s->rec;
     rec_read read = {.site = c->site, .api = c->op};
+    if (r->tape) return true;
     if (!rec_value_of(c, r, t, &read.val)) return false;
     bool *depends = rec_dependence(r);
     bool ok = depends && rt_vec_push(r->session->alloc, &r->reads, read);

@@ -87,6 +87,8 @@ size_t ig_session_free(ig_session *s) {
     size_t alive = 0;
     if (s->rng) fe_release(s->rng);
     s->rng = NULL;
+    fe_grad_close(stream);
+    fe_grad_forget(s);
     while (stream->scope != &stream->root) {
         alive += session_report(stream->scope, "in a scope that was never ended");
         fe_scope *top = stream->scope;

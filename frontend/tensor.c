@@ -41,13 +41,12 @@ void fe_release(ig_tensor *t) {
     tensor_unlink(t);
     fe_buf_release(s, t->buf);
     if (t->name) tensor_free_name(s, t->name);
+    if (t->grad) fe_release(t->grad);
     s->memory.live_tensors--;
     fe_handle_free(s, t);
 }
 
-/* A handle over a buffer, whose share it takes over, also when it fails. */
-static ig_tensor *tensor_handle(fe_call *c, ig_dtype dtype, int rank, const int64_t *dim,
-                                fe_buf *buf) {
+ig_tensor *fe_over(fe_call *c, ig_dtype dtype, int rank, const int64_t *dim, fe_buf *buf) {
     ig_session *s = c->s->session;
     ig_tensor *t = buf ? fe_handle_new(s) : NULL;
     if (!t) {
@@ -58,6 +57,7 @@ static ig_tensor *tensor_handle(fe_call *c, ig_dtype dtype, int rank, const int6
     t->buf = buf;
     t->site = c->site;
     t->name = NULL;
+    t->grad = NULL;
     t->refs = 1;
     t->born = c->s->rec ? fe_rec_id(c->s->rec) : 0;
     t->trace = t->val = 0;
@@ -88,7 +88,7 @@ static bool tensor_bytes(fe_call *c, ig_dtype dtype, int rank, const int64_t *di
 ig_tensor *fe_new(fe_call *c, ig_dtype dtype, int rank, const int64_t *dim) {
     size_t bytes;
     if (!tensor_bytes(c, dtype, rank, dim, &bytes)) return fe_poison(c);
-    return tensor_handle(c, dtype, rank, dim, fe_buf_new(c->s->session, bytes));
+    return fe_over(c, dtype, rank, dim, fe_buf_new(c->s->session, bytes));
 }
 
 ig_tensor *fe_alias(fe_call *c, ig_tensor *t, int rank, const int64_t *dim) {
@@ -97,7 +97,7 @@ ig_tensor *fe_alias(fe_call *c, ig_tensor *t, int rank, const int64_t *dim) {
     if (c->s->rec && !dim && !fe_rec_type(c, t, &known))
         return fe_poison(c); /* one capture for all its aliases */
     fe_buf_retain(t->buf);
-    ig_tensor *r = tensor_handle(c, (ig_dtype)t->dtype, rank, dim ? dim : t->dim, t->buf);
+    ig_tensor *r = fe_over(c, (ig_dtype)t->dtype, rank, dim ? dim : t->dim, t->buf);
     if (!fe_is_poison(r) && !dim) {
         r->trace = t->trace;
         r->val = t->val;
@@ -234,7 +234,7 @@ static ig_tensor *tensor_borrow(fe_call *c, ig_dtype dtype, ig_dims dims, const 
             return fe_error(c, IG_INVALID, "element %zu of borrowed bool data is neither 0 nor 1",
                             i);
     fe_buf *b = fe_buf_borrow(c->s->session, data, bytes);
-    return tensor_handle(c, dtype, dims.n, dims.d, b);
+    return fe_over(c, dtype, dims.n, dims.d, b);
 }
 
 ig_tensor *ig_borrow_at(const ig_site *site, ig_dtype dtype, ig_dims dims, const void *data,

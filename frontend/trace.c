@@ -246,6 +246,7 @@ static void trace_call(trace_job *j, fe_call *c, ig_tensor *const *in, ig_tensor
         rt_free(s->session->alloc, left, sizeof *left);
     }
     s->missing = missing;
+    fe_grad_close(s);
 }
 
 /* A result is missing: for an error of the run, for an earlier one (what the function captured is
@@ -541,7 +542,9 @@ static ig_status trace_hand_over(trace_job *j, uint32_t nstate, ig_module **out_
 static ig_status trace_check_args(trace_job *j) {
     if (j->c->s->rec)
         return trace_fail(j, IG_TRACE,
-                          "a trace is under way: call the function instead of tracing it");
+                          fe_is_traced(j->c)
+                              ? "a trace is under way: call the function instead of tracing it"
+                              : "a gradient scope is open: trace before it begins");
     if (!j->fn || j->nin < 0 || j->nout < 1 || j->nin > TRACE_MAX_ARGS || j->nout > TRACE_MAX_ARGS)
         return trace_fail(j, IG_INVALID,
                           "a function, its arguments and at least one result are needed");
@@ -600,5 +603,5 @@ ig_status ig_trace_at(const ig_site *site, ig_trace_fn fn, void *user, int nin,
 
 bool ig_tracing(void) {
     ig_session *s = ig_session_current();
-    return s && s->stream.rec;
+    return s && s->stream.rec && !s->stream.rec->tape;
 }

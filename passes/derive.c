@@ -185,6 +185,20 @@ static void derive_params(derive *d, uint32_t from, uint32_t to) {
     }
 }
 
+bool pass_is_given(const ir_op *o) {
+    return o->nout && !o->parent && o->code != OP_const && o->code != OP_weight;
+}
+
+/* Parameters that stand for what the ops of f have computed. */
+static void derive_given(derive *d) {
+    for (uint32_t i = 0; i + 1 < d->f->ops.n; i++) {
+        const ir_op *o = &d->f->ops.data[i];
+        for (uint32_t k = 0; pass_is_given(o) && k < o->nout; k++)
+            d->primal[o->out0 + k] =
+                ir_param(&d->p, derive_type(d, ir_val_type(d->f, ir_op_out(o, k))), NULL);
+    }
+}
+
 /* Parameters of a builder for tangents of what is differentiated by, entered where they belong. */
 static void derive_tangents(derive *d, ir_builder *b) {
     for (uint32_t i = 0; i < d->ask->wrt.n; i++) {
@@ -262,6 +276,7 @@ static void derive_emit(derive *d) {
     else if (!(d->ask->what & PASS_SCALAR))
         derive_cotangents(d);
     derive_params(d, d->nin, ir_nparam(d->f));
+    if (d->ask->what & PASS_GIVEN) derive_given(d);
     if (!derive_is_forward(d)) {
         ir_build_begin(t, d->p.m, "tangent", IR_FN, IR_BUILD_RAW);
         derive_tangents(d, t);

@@ -17,6 +17,8 @@ typedef struct pass_ask {
 /* These take and give flat modules: one function, no calls, nothing dead. */
 ig_status pass_flatten(const ir_module *in, ir_module **out_);
 ig_status pass_differentiate(const ir_module *flat, const pass_ask *ask, ir_module **out_);
+/* Whether the results of an op go in under PASS_GIVEN: all but constants and weights. */
+bool pass_is_given(const ir_op *o);
 /* n is a dim of flat. */
 ig_status pass_vmap_by(const ir_module *flat, ir_dim n, const int *in_axes, const int *out_axes,
                        ir_module **out_);

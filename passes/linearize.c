@@ -436,7 +436,8 @@ void pass_linearize(ir_builder *p, ir_builder *t, const ir_func *f, ir_ref *prim
     if (!w.room) ir_build_error(p, rt_fail_memory());
     for (uint32_t i = 0; i + 1 < f->ops.n && !p->error && !t->error; i++) {
         const ir_op *o = &f->ops.data[i];
-        ir_copy_op(p, f, i, primal);
+        bool given = o->nout && primal[o->out0].i; /* the caller has its value */
+        if (!given) ir_copy_op(p, f, i, primal);
         p->loc = t->loc = emit_loc(p->m, f, o);
         if (o->code == OP_weight)
             lin_weight(&w, o);

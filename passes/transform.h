@@ -16,6 +16,8 @@ typedef enum pass_derivative {
                          results go in, those of arguments come out */
     PASS_VALUES = 2,  /* the results themselves come out, too, first */
     PASS_SCALAR = 4,  /* backward from the first result, a scalar, with 1: nothing goes in */
+    PASS_GIVEN = 8,   /* the values of the function have been computed: they go in, behind the
+                         arguments (pass_is_given), and are not computed again */
     PASS_JVP = PASS_FORWARD | PASS_VALUES,          /* (x.., x'..) -> (y.., y'..) */
     PASS_VJP = PASS_VALUES,                         /* (x.., ^y..) -> (y.., ^x..) */
     PASS_GRAD = PASS_SCALAR,                        /* (x..) -> (^x..) */
@@ -25,6 +27,12 @@ typedef enum pass_derivative {
 /* wrt, what is differentiated by, in this order: `0,2,@w`, numbers of arguments and names of
  * weights; `*` all floating arguments, `@*` all floating weights; NULL is `*`. */
 ig_status pass_derive(const ir_module *in, pass_derivative what, const char *wrt, ir_module **out_);
+/* The gradient of a scalar whose function has run: (v..) -> (^x..).  in: one flat function without
+ * state; wrt: numbers of arguments, n of them.  given_, owned by the caller, lists the values of the
+ * function that the parameters are; values that the gradient does not need are not among them. */
+typedef RT_VEC(uint32_t) pass_numbers;
+ig_status pass_pullback(const ir_module *in, uint32_t n, const uint32_t *wrt, ir_module **out_,
+                        pass_numbers *given_);
 /* (x.., v..) -> (H v..) for a scalar result. */
 ig_status pass_hvp(const ir_module *in, const char *wrt, ir_module **out_);
 /* (x..) -> for every floating result and every wrt its Jacobian [result dims.., wrt dims..], by

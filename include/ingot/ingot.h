@@ -8,6 +8,7 @@
 #include "ingot/trace.h"
 #include "ingot/module.h"
 #include "ingot/transform.h"
+#include "ingot/grad.h"
 #include "ingot/threads.h"
 
 #endif
