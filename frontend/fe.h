@@ -136,6 +136,10 @@ ig_tensor *fe_error_status(fe_call *c, ig_status s);
 ig_tensor *fe_error_memory(fe_call *c);
 /* An error handed to the caller instead: place and op added. */
 ig_status fe_status(fe_call *c, ig_status s);
+/* Ops in a call that reports through a status: set the stream's error aside, and hand out the one
+ * that was recorded since, putting that back. */
+ig_status fe_error_aside(fe_call *c);
+ig_status fe_error_back(fe_call *c, ig_status before);
 /* Begin a call that reports through a status: NULL and c entered, or why not. */
 ig_status fe_enter_status(fe_call *c, const ig_site *site, const char *op);
 

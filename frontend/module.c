@@ -306,14 +306,6 @@ static ig_status module_run_native(ig_module *m) {
 
 /* --- Running inside a recording: the ops themselves are recorded ---------------------------- */
 
-/* The error of eager ops as a status. */
-static ig_status module_take_error(fe_call *c) {
-    ig_status e = c->s->error;
-    c->s->error = NULL;
-    c->s->hook_due = false;
-    return e;
-}
-
 /* What a dim of parameter k is in the recording: a symbol that stands alone is given the argument's
  * dim. */
 static ig_status module_bind_symbol(const ig_module *m, fe_call *c, ir_dim d, ir_dim have,
@@ -359,16 +351,11 @@ static ig_status module_bind_dims(const ig_module *m, fe_call *c, ig_tensor *con
 static ig_status module_play_ops(ig_module *m, fe_call *c, ig_tensor *const *in,
                                  const ir_dim *dims) {
     ir_module *flat;
-    ig_status e = c->s->error;
-    c->s->error = NULL;
-    ig_status s = pass_flatten(m->code->ir, &flat);
-    if (!s && !fe_play(c, ir_entry(flat), m->symbols, dims, in, m->results)) {
-        s = module_take_error(c);
-        if (!s) s = rt_fail(m->alloc, IG_INTERNAL, "an op failed without an error");
-    }
+    RT_TRY(pass_flatten(m->code->ir, &flat));
+    ig_status before = fe_error_aside(c);
+    fe_play(c, ir_entry(flat), m->symbols, dims, in, m->results);
     ir_module_free(flat);
-    c->s->error = e;
-    return s;
+    return fe_error_back(c, before);
 }
 
 static ig_status module_play(ig_module *m, fe_call *c, ig_tensor *const *in) {

@@ -235,6 +235,19 @@ ig_tensor *fe_error_status(fe_call *c, ig_status s) {
     return &session->poison;
 }
 
+ig_status fe_error_aside(fe_call *c) {
+    ig_status before = c->s->error;
+    c->s->error = NULL;
+    return before;
+}
+
+ig_status fe_error_back(fe_call *c, ig_status before) {
+    ig_status e = c->s->error;
+    c->s->error = before;
+    c->s->hook_due = c->s->hook_due && before;
+    return e;
+}
+
 ig_tensor *fe_error_memory(fe_call *c) { return fe_error_status(c, rt_fail_memory()); }
 
 ig_tensor *fe_error(fe_call *c, ig_code code, const char *fmt, ...) {

@@ -9,6 +9,7 @@
 #include "ingot/module.h"
 #include "ingot/transform.h"
 #include "ingot/grad.h"
+#include "ingot/nn.h"
 #include "ingot/threads.h"
 
 #endif

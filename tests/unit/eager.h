@@ -104,14 +104,42 @@ static inline void *eager_oom_resize(void *user, void *p, size_t old_size, size_
     return q;
 }
 
+/* Run eager code in a session whose n-th allocation fails, for every n (with `stride`): it
+ * succeeds, or the error is about memory, and nothing leaks. */
+static inline void eager_sweep(const char *name, ig_status (*body)(void), long stride) {
+    long points = 0;
+    for (long n = 0;; n += stride, points++) {
+        eager_oom o = {.fail = n};
+        ig_allocator a = {eager_oom_resize, &o};
+        ig_session *s;
+        ig_status e = ig_session_new(&(ig_session_options){.alloc = &a}, &s), kept = NULL;
+        if (!e) {
+            ig_session *before = ig_session_use(s);
+            e = body();
+            kept = ig_error_take();
+            ig_session_free(s);
+            ig_session_use(before);
+        }
+        bool reached = o.at > n, memory = true;
+        if (e) memory = ig_status_code(e) == IG_MEMORY;
+        if (kept) memory = memory && ig_status_code(kept) == IG_MEMORY;
+        ck_assert_msg(memory && (reached || (!e && !kept)), "allocation %ld: %s, %s", n,
+                      ig_status_text(e), ig_status_text(kept));
+        ig_status_free(e);
+        ig_status_free(kept);
+        ck_assert_msg(!o.live, "%zu bytes leak when allocation %ld fails", o.live, n);
+        if (!reached) break;
+    }
+    printf("%s: %ld allocation points\n", name, points);
+    ck_assert(points > 10);
+}
+
 /* End of a test: no error was left, nothing is still alive. */
 static inline void eager_end(void) {
     ck_assert_msg(!ig_error(), "%s", ig_error_text());
     ck_assert_uint_eq(ig_session_free(NULL), 0);
 }
 
-static inline int eager_main(Suite *s) {
-    return suite_run(s);
-}
+static inline int eager_main(Suite *s) { return suite_run(s); }
 
 #endif

@@ -374,36 +374,8 @@ static ig_status oom_body(void) {
 }
 
 START_TEST(every_allocation_fails_once) {
-    long points = 0, stride = getenv("IG_TEST_QUICK") ? 13 : 1;
     setenv("IG_LLVM_PLUGIN", "/nonexistent/libingot-llvm.so", 1); /* compiling has its own sweep */
-    for (long n = 0;; n += stride) {
-        eager_oom o = {.fail = n};
-        ig_allocator a = {eager_oom_resize, &o};
-        ig_session_options opt = {.alloc = &a};
-        ig_session *s, *before;
-        ig_status e = ig_session_new(&opt, &s);
-        if (!e) {
-            before = ig_session_use(s);
-            e = oom_body();
-            ig_status kept = ig_error_take();
-            if (e)
-                ig_status_free(kept);
-            else
-                e = kept;
-            ig_session_free(s);
-            ig_session_use(before);
-        }
-        bool reached = o.at > n;
-        ck_assert_msg(!e || ig_status_code(e) == IG_MEMORY, "allocation %ld: %s", n,
-                      ig_status_text(e));
-        ck_assert_msg(reached || !e, "fails without a failing allocation");
-        ig_status_free(e);
-        ck_assert_msg(!o.live, "%zu bytes leak when allocation %ld fails", o.live, n);
-        if (!reached) break;
-        points++;
-    }
-    printf("grad: %ld allocation points\n", points);
-    ck_assert(points > 100);
+    eager_sweep("grad", oom_body, getenv("IG_TEST_QUICK") ? 13 : 1);
 }
 END_TEST
 
