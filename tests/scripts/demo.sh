@@ -13,7 +13,7 @@ code=$?
 last=$(tail -n 1 <<<"$out")
 echo "$out"
 check "the demo exits 0" [ $code -eq 0 ]
-check "the last line says ok and equal bits" grep -q '^demo: ok accuracy=0\.9[5-9] bits=equal ' <<<"$last"
+check "the last line says ok and equal bits" grep -q '^demo: ok accuracy=0\.9[6-9] bits=equal ' <<<"$last"
 text=$(sed -n 's/.* text=\([0-9]*\).*/\1/p' <<<"$last")
 check "the text of the deployed object is at most 6 KB (it is $text)" [ "${text:-99999}" -le 6144 ]
 out=$(sh examples/demo.sh "$build" --flip-bit 2>&1)

@@ -28,7 +28,7 @@ LAW = {
                          "runtime/base/", "runtime/dtype.h"],
     "frontend": PUBLIC + ["frontend/", "codegen/", "passes/", "ir/", "runtime/"],
     "include": PUBLIC,
-    "examples": PUBLIC + ["digits.h"],  # which `ingot build` writes
+    "examples": PUBLIC + ["digits.h", "step.h"],  # which `ingot build` writes
     "bench": PUBLIC + ["bench/"],
 }
 LLVM_ONLY = "codegen/llvm"
