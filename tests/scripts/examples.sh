@@ -1,0 +1,14 @@
+#!/bin/bash
+# examples.sh BUILD - examples print what they did when their texts were committed, to the last digit.
+set -u
+export LD_LIBRARY_PATH=$(realpath "$1") IG_LLVM_PLUGIN=$(realpath "$1")/libingot-llvm.so
+passed=0 failed=0
+same() { # text, command...
+    local text=$1
+    shift
+    if diff <("$@") "$text"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+}
+same examples/06_hvp.txt "$1/examples/hvp"
+same examples/03_per_example.txt "$1/examples/per_example" examples/data
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
