@@ -28,8 +28,9 @@ typedef enum pass_derivative {
  * weights; `*` all floating arguments, `@*` all floating weights; NULL is `*`. */
 ig_status pass_derive(const ir_module *in, pass_derivative what, const char *wrt, ir_module **out_);
 /* The gradient of a scalar whose function has run: (v..) -> (^x..).  in: one flat function without
- * state; wrt: numbers of arguments, n of them.  given_, owned by the caller, lists the values of the
- * function that the parameters are; values that the gradient does not need are not among them. */
+ * state; wrt: numbers of arguments, n of them.  given_, owned by the caller, lists the values of
+ * the function that the parameters are; values that the gradient does not need are not among them.
+ */
 typedef RT_VEC(uint32_t) pass_numbers;
 ig_status pass_pullback(const ir_module *in, uint32_t n, const uint32_t *wrt, ir_module **out_,
                         pass_numbers *given_);

@@ -53,8 +53,9 @@ typedef struct batch_call {
 /* --- The walkers ---------------------------------------------------------------------------- */
 
 /* Walk f.  primal maps values of f to values of P, tangent to values of T: parameters are entered
- * by the caller, and so may be values of ops, which are then not computed; weight holds tangents by number of weight (NULL: absent).  Where P is not T,
- * *captured_ lists pairs (value of T, value of P), freed by the caller. */
+ * by the caller, and so may be values of ops, which are then not computed; weight holds tangents by
+ * number of weight (NULL: absent).  Where P is not T, *captured_ lists pairs (value of T, value of
+ * P), freed by the caller. */
 typedef struct lin_pair {
     ir_ref t, p;
 } lin_pair;
