@@ -48,6 +48,8 @@ GROUPS = [  # title, threads, rows
     ("Functions f32 in L1, 1 thread", 1,
      [f"{f}:4096" for f in ("exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "erf", "pow", "atan2", "sigmoid", "gelu")]),
     ("Calls, 1 thread", 1, ["add:8", "digits:1"]),
+    ("Training step of 784-512-512-10 with Adam f32, 1 thread", 1, ["train:64", "train:8", "train_eager:64", "train_eager:8"]),
+    ("Training step of 784-512-512-10 with Adam f32, 2 threads", 2, ["train:64", "train:8"]),
 ]
 FUNCTIONS = {r for t, _, rows in GROUPS if t.startswith("Functions") for r in rows}
 QUICK = ["gemm:64x64x64", "gemm:512x512x512", "gemm:8x768x768", "gemm:128x768x768", "gemv:768x768", "chain:1048576",
@@ -130,6 +132,8 @@ def command(name, row, build, peers):
         f = row.split(":")[0]
         peer = os.path.join(build, "bench", "peer_math")
         return {"ours": [math, f], **{v: [peer, v, f] for v in VECTOR_PEERS if os.path.exists(peer)}}.get(name)
+    if name == "ours" and row.startswith("train"):
+        return [os.path.join(build, "bench", "train"), row]
     if name == "ours":
         return [os.path.join(build, "bench", "ours"), row]
     if name == "limit":

@@ -109,6 +109,67 @@ def run_torch(torch, row, compiled=False):
     measure(lambda: fn(*args))
 
 
+def train_arrays(np, batch):
+    """Data and weights of the training step."""
+    rng = np.random.default_rng(1)
+    wide = (784, 512, 512, 10)
+    w = [rng.normal(0, (2 / a) ** 0.5, (a, b)).astype(np.float32) for a, b in zip(wide, wide[1:])]
+    x = rng.uniform(0, 1, (batch, wide[0])).astype(np.float32)
+    return x, rng.integers(0, 10, batch), [p for a in w for p in (a, np.zeros(a.shape[1], np.float32))]
+
+
+def train_torch(torch, batch, compiled):
+    """Loss, backward and fused Adam; compiled: the loss with its backward, and the update."""
+    import numpy as np
+    torch.set_num_threads(int(os.environ.get("BENCH_THREADS", "1")))
+    x, y, params = train_arrays(np, batch)
+    x, y = torch.from_numpy(x), torch.from_numpy(y)
+    params = [torch.nn.Parameter(torch.from_numpy(p)) for p in params]
+
+    def loss(x, y, w1, b1, w2, b2, w3, b3):
+        h = torch.relu(torch.addmm(b2, torch.relu(torch.addmm(b1, x, w1)), w2))
+        return torch.nn.functional.cross_entropy(torch.addmm(b3, h, w3), y)
+    adam = torch.optim.Adam(params, lr=1e-3, fused=not compiled, foreach=compiled or None)
+    fn, update = (torch.compile(loss), torch.compile(adam.step)) if compiled else (loss, adam.step)
+
+    def step():
+        adam.zero_grad(set_to_none=True)
+        fn(x, y, *params).backward()
+        update()
+    measure(step)
+
+
+def train_jax(jax, batch):
+    import numpy as np
+    jnp = jax.numpy
+    x, y, params = train_arrays(np, batch)
+
+    def loss(p, x, y):
+        h = jax.nn.relu(jax.nn.relu(x @ p[0] + p[1]) @ p[2] + p[3])
+        z = jax.nn.log_softmax(h @ p[4] + p[5])
+        return -jnp.take_along_axis(z, y[:, None], 1).mean()
+
+    def step(state, x, y):
+        p, m, v, t = state
+        l, g = jax.value_and_grad(loss)(p, x, y)
+        t = t + 1
+        m = [0.9 * a + 0.1 * b for a, b in zip(m, g)]
+        v = [0.999 * a + 0.001 * b * b for a, b in zip(v, g)]
+        c1, c2 = 1 / (1 - 0.9 ** t), 1 / (1 - 0.999 ** t)
+        p = [a - 0.001 * (b * c1) / (jnp.sqrt(c * c2) + 1e-8) for a, b, c in zip(p, m, v)]
+        return (p, m, v, t), l
+    step = jax.jit(step, donate_argnums=0)
+    p = [jnp.asarray(a) for a in params]
+    zeros = lambda: [jnp.zeros_like(a) for a in p]
+    state, x, y = (p, zeros(), zeros(), jnp.float32(0)), jnp.asarray(x), jnp.asarray(y)
+
+    def run():
+        nonlocal state
+        state, l = step(state, x, y)
+        jax.block_until_ready((state, l))
+    measure(run)
+
+
 def frozen(torch, fn, args, n):
     """The row as a module with its weights as parameters, and the n arguments that are none."""
     class Net(torch.nn.Module):
@@ -180,6 +241,12 @@ def main():
     except ImportError:
         sys.exit(SKIP)
     print("info version", module.__version__)
+    if row[0] in ("train", "train_eager"):
+        if name == "jax" and row[0] == "train":
+            return train_jax(module, row[1][0])
+        if name in ("torch", "torch.compile") and (name == "torch" or row[0] == "train"):
+            return train_torch(module, row[1][0], name == "torch.compile")
+        sys.exit(SKIP)
     if name == "torch.compile":
         run_torch(module, row, compiled=True)
     else:
