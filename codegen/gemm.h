@@ -58,7 +58,7 @@ typedef struct gemm {
     bool home;          /* totals wait where the result goes: gemm_home.c */
     bool inside;        /* open: the epilogue runs on the registers of the tile */
     bool blocks;        /* there may be more than one block of K */
-    bool few;           /* the rows of a chunk may be too few to pack for */
+    bool few;           /* the rows may be too few to pack for; open: for a whole tile */
     bool pack_rows;
     bool direct;              /* whole panels of columns are read where they lie */
     bool constant;            /* the columns were packed when the program was compiled */

@@ -12,13 +12,17 @@
  * is met by tiles that overlap: the last panel ends with the last column and the last tile with the
  * last row, and what lies in two of them is computed and stored twice, with the same bits, since
  * every element is a chain of its own and memplan never lets a contraction write over what it
- * reads.  So no element outside is touched, and no test runs inside.
+ * reads.  So no element outside is touched, and no test runs inside.  A number of rows that is
+ * known only then may be less than a tile's: such a kernel has lower tiles as well, which repeat
+ * the last row.
  *
  * Elementwise ops that cost little run on the registers of the tile; others on a copy of it in L1,
  * row by row, so that their code is written once. */
 #include "codegen/gemm.h"
 
 #include <string.h>
+
+#define OPEN_FEW 4 /* rows of a lower tile: as many take as long as one */
 
 /* The first column of panel p of the chunk. */
 static ir_ref open_column(cg_low *l, const gemm *g, ir_ref p) {
@@ -28,15 +32,15 @@ static ir_ref open_column(cg_low *l, const gemm *g, ir_ref p) {
     return cg_bin(k, OP_min, at, cg_i64(k, g->col.lines - g->col.width));
 }
 
-/* The rows of the tile that begins with row `at`; too few rows at run time: the last one again. */
+/* The rows of the tile that begins with row `at`; with fewer rows than that, the last one again. */
 static void open_rows(cg_low *l, const gemm *g, ir_ref at, ir_ref *row) {
     cg_kernel *k = &l->k;
-    ir_dim lines = g->row.lines;
-    if (lines >= 0 && lines % g->height) at = cg_bin(k, OP_min, at, cg_i64(k, lines - g->height));
+    ir_ref lines = cg_dim(k, g->row.lines), height = cg_i64(k, g->height);
+    if (!g->few && (g->row.lines < 0 || g->row.lines % g->height))
+        at = cg_bin(k, OP_min, at, cg_bin(k, OP_sub, lines, height));
     for (int i = 0; i < g->height; i++) {
         row[i] = cg_bin(k, OP_add, at, cg_i64(k, i));
-        if (lines < 0)
-            row[i] = cg_bin(k, OP_min, row[i], cg_bin(k, OP_sub, cg_dim(k, lines), cg_i64(k, 1)));
+        if (g->few && i) row[i] = cg_bin(k, OP_min, row[i], cg_bin(k, OP_sub, lines, cg_i64(k, 1)));
     }
 }
 
@@ -71,8 +75,7 @@ static void open_finish(cg_low *l, const gemm *g, const ir_ref *row, ir_ref col)
     int64_t width = (int64_t)g->vectors * g->lanes;
     int64_t lanes = width % CG_LANES ? g->lanes : CG_LANES;
     ir_ref n = cg_i64(k, g->height);
-    if (g->row.lines < 0)
-        n = cg_bin(k, OP_min, n, cg_bin(k, OP_sub, cg_dim(k, g->row.lines), row[0]));
+    if (g->few) n = cg_bin(k, OP_min, n, cg_bin(k, OP_sub, cg_dim(k, g->row.lines), row[0]));
     cg_nest line = cg_open_for(l, cg_i64(k, 0), n, 1, 0, NULL, NULL);
     ir_ref at = cg_bin(k, OP_mul, line.loop.index, cg_i64(k, width));
     cg_nest nest = cg_open_for(l, cg_i64(k, 0), cg_i64(k, width), lanes, 0, NULL, NULL);
@@ -123,12 +126,30 @@ static void open_tile(cg_low *l, gemm *g, const ir_ref *row, ir_ref panel, ir_re
 }
 
 /* All rows of the chunk against one panel. */
-static void open_panel(cg_low *l, gemm *g, ir_ref panel, ir_ref col) {
+static void open_column_of_tiles(cg_low *l, gemm *g, ir_ref panel, ir_ref col) {
     ir_ref row[GEMM_CHAINS];
     cg_nest tile = cg_open_for(l, g->row0, g->row1, g->height, 0, NULL, NULL);
     open_rows(l, g, tile.loop.index, row);
     open_tile(l, g, row, g->direct ? col : panel, col);
     cg_close_for(l, tile, 0, NULL);
+}
+
+/* The same, in lower tiles when the rows turn out to be fewer than a tile has. */
+static void open_panel(cg_low *l, gemm *g, ir_ref panel, ir_ref col) {
+    cg_kernel *k = &l->k;
+    gemm few = *g;
+    int64_t lo, hi;
+    ir_dim_range(k->b.m, g->row.lines, &lo, &hi);
+    few.few = true;
+    if (few.height > OPEN_FEW) few.height = OPEN_FEW;
+    cg_nest branch = {0};
+    if (lo < g->height && hi >= g->height)
+        branch =
+            cg_open_if(l, cg_cmp(k, IR_cmpop_le, cg_i64(k, g->height), cg_dim(k, g->row.lines)));
+    if (hi >= g->height) open_column_of_tiles(l, g, panel, col);
+    if (branch.loop.op) cg_open_else(l, branch, 0, NULL);
+    if (lo < g->height) open_column_of_tiles(l, &few, panel, col);
+    if (branch.loop.op) cg_close_if(l, branch, 0, NULL);
 }
 
 /* The narrower panel with the last columns, when they are in this chunk: packed, the end of the
