@@ -334,6 +334,36 @@ START_TEST(gemm_static) {
 }
 END_TEST
 
+/* Weights packed ahead, and a number of rows that is known when it runs: fewer than a tile has, as
+ * many, and such that the last tile overlaps. */
+static void run_batch(const char *level, int k, int n, int64_t rows) {
+    rt_str s;
+    rt_str_init(&s, A());
+    rt_str_printf(&s,
+                  "module m class %s state 0 {\n  dim B in 0..5000\n  weight @w : f32[%d,%d] = [",
+                  strcmp(level, "v2") ? "fma" : "nofma", k, n);
+    for (int i = 0; i < k * n; i++) rt_str_printf(&s, "%s%d.5", i ? ", " : "", i * 7 % 19 - 9);
+    rt_str_printf(&s,
+                  "]\n  fn @f(%%x: f32[B,%d]) -> (f32[B,%d], f32[B,%d]) {\n"
+                  "    %%1 = weight name=@w\n"
+                  "    %%2 = ein %%x, %%1 rel=\"y[i,j] += a[i,k]*b[k,j] over (k)\"\n"
+                  "    %%3 = tanh %%2\n    return %%3, %%2\n  }\n}\n",
+                  k, n, n);
+    run_on(level, rt_str_text(&s), (int64_t[3]){rows}, (uint64_t)rows, false);
+    rt_str_free(&s);
+}
+
+START_TEST(gemm_batch) {
+    static const char *const level[] = {"v4", "v3", "v2"};
+    static const int64_t rows[] = {0, 1, 3, 4, 5, 6, 11, 12, 13, 25};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (int c = 0; c < 3; c++) {
+            run_batch(level[c], 7, 10, rows[i]);
+            if (i % 3 == (size_t)c) run_batch(level[c], 515, 37, rows[i]);
+        }
+}
+END_TEST
+
 START_TEST(gemm_types) { /* batches, rows of several axes, every element type */
     static const char *const type[] = {"f64", "f16", "bf16", "i8", "u16", "i32", "i64"};
     for (size_t i = 0; i < sizeof type / sizeof *type; i++) {
@@ -542,6 +572,7 @@ int main(void) {
     tcase_add_test(t, gemm_variables);
     tcase_add_test(t, gemm_edges);
     tcase_add_test(t, gemm_static);
+    tcase_add_test(t, gemm_batch);
     tcase_add_test(t, gemm_types);
     tcase_add_test(t, reductions);
     tcase_add_test(t, middle_axes);
