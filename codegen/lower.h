@@ -151,6 +151,8 @@ void cg_plain_nest(cg_low *l, ir_dim *n_);
 bool cg_gemm_nest(cg_low *l, ir_dim *n_);
 bool cg_scan_nest(cg_low *l, ir_dim *n_);
 bool cg_rows_nest(cg_low *l, ir_dim *n_);
+bool cg_scatter_nest(cg_low *l, ir_dim *n_);
+bool cg_sort_nest(cg_low *l, ir_dim *n_);
 /* nest.c: store the elements of a row of the result: loops over the axes in the mask, the trailing
  * ones with vectors; ix has the subscripts of the others. */
 void cg_nest_inner(cg_low *l, uint32_t row, const cg_ix *ix);

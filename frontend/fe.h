@@ -215,6 +215,11 @@ bool fe_run_op(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *c
                ig_tensor *out);
 /* Run one op and record it when a trace is under way.  Dims in attr may be symbolic in a trace. */
 ig_tensor *fe_op(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in);
+/* The same for an op with several results, as many as its type rule gives; false after an error,
+ * and all are poison. */
+enum { FE_RESULTS = IG_MAX_RANK };
+bool fe_ops(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in, int nout,
+            ig_tensor **out_);
 static inline ig_tensor *fe_op1(fe_call *c, ir_opcode op, const void *attr, ig_tensor *x) {
     return fe_op(c, op, attr, 1, &x);
 }
@@ -317,8 +322,21 @@ ig_tensor *fe_reduce(fe_call *c, ir_redop op, ig_tensor *x, const ir_axes *axes,
 ig_tensor *fe_take(fe_call *c, ig_tensor *x, const int64_t *index, int64_t n, int axis);
 /* Scalar with the number of elements in these axes of x, also when it is dynamic. */
 ig_tensor *fe_count(fe_call *c, ig_tensor *x, const ir_axes *axes, ig_dtype dtype);
-/* i64 words [.., n] sorted along the last axis. */
-ig_tensor *fe_sort_words(fe_call *c, ig_tensor *words);
+
+/* Index tensors for some axes of a value, increasing (gather.c). */
+typedef struct fe_pick {
+    int n;
+    bool apart; /* others stand between the axes: the positions' axes come first */
+    int axis[IG_MAX_RANK];
+    ig_tensor *at[IG_MAX_RANK];
+} fe_pick;
+/* Bring the index tensors into the form of gather and scatter; false after an error. */
+bool fe_pick_ready(fe_call *c, ig_tensor *x, fe_pick *p);
+ig_tensor *fe_pick_get(fe_call *c, ig_tensor *x, fe_pick *p);
+/* x with v, which broadcasts to what fe_pick_get would give, combined there. */
+ig_tensor *fe_pick_put(fe_call *c, ig_tensor *x, fe_pick *p, ir_putop op, ig_tensor *v);
+/* A value about to be put into x, of x's element type (index.c). */
+ig_tensor *fe_put_value(fe_call *c, const ig_tensor *x, ig_arg v);
 
 /* --- Recording (record.c) ------------------------------------------------------------------ */
 
@@ -331,9 +349,9 @@ ir_module *fe_rec_module(const fe_rec *rec);
 uint32_t fe_rec_id(const fe_rec *rec);
 /* Value of a dim under the example's binding; false on overflow. */
 bool fe_rec_eval(const fe_rec *rec, ir_dim d, int64_t *out_);
-/* Append an op whose result is out; false when memory is out. */
+/* Append an op with its results; false when memory is out. */
 bool fe_rec_append(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
-                   const ir_type *type, ig_tensor *out);
+                   int nout, const ir_type *type, ig_tensor *const *out);
 /* The handle is about to get the value of v; false when it must not. */
 bool fe_rec_rebind(fe_call *c, ig_tensor *t, ig_tensor *v);
 /* The value is about to be read; false after an error. */

@@ -30,7 +30,7 @@ typedef struct rec_node {
     uint16_t op;
     uint32_t nin, in0; /* operands[in0 .. in0 + nin): values */
     ir_attr attr;      /* interned in the module */
-    uint32_t out;
+    uint32_t nout, out; /* values [out .. out + nout) */
 } rec_node;
 
 /* A value that was read though no argument was known to reach it. */

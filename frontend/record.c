@@ -97,7 +97,7 @@ bool fe_rec_eval(const fe_rec *r, ir_dim d, int64_t *out_) {
 }
 
 bool fe_rec_append(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
-                   const ir_type *type, ig_tensor *out) {
+                   int nout, const ir_type *type, ig_tensor *const *out) {
     fe_rec *r = c->s->rec;
     const ig_allocator *a = r->session->alloc;
     rec_node node = {.site = c->site,
@@ -111,7 +111,9 @@ bool fe_rec_append(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tenso
               rt_vec_reserve(a, &r->nodes, r->nodes.n + 1);
     for (int k = 0; ok && k < nin; k++) r->operands.data[r->operands.n++] = in[k]->val;
     node.out = r->values.n;
-    if (!ok || !rec_add(r, REC_OP, r->nodes.n, type, out)) {
+    node.nout = (uint32_t)nout;
+    for (int k = 0; ok && k < nout; k++) ok = rec_add(r, REC_OP, r->nodes.n, &type[k], out[k]);
+    if (!ok) {
         fe_error_memory(c);
         return false;
     }

@@ -375,7 +375,10 @@ static ig_status trace_compare_capture(trace_job *j, const rec_capture *a, const
 static ig_status trace_compare_operand(trace_job *j, const rec_node *a, uint32_t x, uint32_t y) {
     const fe_rec *r = &j->first.rec, *q = &j->second.rec;
     const rec_value *v = &r->values.data[x], *w = &q->values.data[y];
-    if (v->kind != w->kind || (v->kind != REC_CAPTURE && v->index != w->index))
+    bool same = v->kind == w->kind && (v->kind == REC_CAPTURE || v->index == w->index);
+    if (same && v->kind == REC_OP) /* the same one of its results */
+        same = x - r->nodes.data[v->index].out == y - q->nodes.data[w->index].out;
+    if (!same)
         return trace_differs(j, a, NULL, "an op gets other operands");
     if (v->kind != REC_CAPTURE) return NULL;
     return trace_compare_capture(j, &r->captures.data[v->index], &q->captures.data[w->index], a);
@@ -383,11 +386,14 @@ static ig_status trace_compare_operand(trace_job *j, const rec_node *a, uint32_t
 
 static ig_status trace_compare_node(trace_job *j, const rec_node *a, const rec_node *b) {
     const fe_rec *r = &j->first.rec, *q = &j->second.rec;
-    if (a->site != b->site || a->op != b->op || a->nin != b->nin)
+    if (a->site != b->site || a->op != b->op || a->nin != b->nin || a->nout != b->nout)
         return trace_differs(j, a, b,
                              "its ops are others (a branch on something the trace cannot see)");
-    if (a->attr.i != b->attr.i ||
-        !ir_type_eq(&r->values.data[a->out].type, &q->values.data[b->out].type))
+    bool same = a->attr.i == b->attr.i;
+    for (uint32_t k = 0; k < a->nout; k++)
+        same = same &&
+               ir_type_eq(&r->values.data[a->out + k].type, &q->values.data[b->out + k].type);
+    if (!same)
         return trace_differs(
             j, a, b,
             "a shape or position depends on the example's sizes (an extent taken by ig_dim or "
@@ -495,7 +501,9 @@ static void trace_emit(trace_job *j, ir_builder *b, ir_ref *map, const rec_node 
                      : (ir_loc){0};
     for (uint32_t k = 0; k < n->nin; k++)
         in[k] = trace_ref(j, b, map, r->operands.data[n->in0 + k]);
-    map[n->out] = ir_emit(b, (ir_opcode)n->op, ir_attr_get(j->module, n->attr), (int)n->nin, in);
+    ir_ref first =
+        ir_emit(b, (ir_opcode)n->op, ir_attr_get(j->module, n->attr), (int)n->nin, in);
+    for (uint32_t k = 0; k < n->nout; k++) map[n->out + k] = ir_result(first, k);
 }
 
 /* The recording as the module's function. */

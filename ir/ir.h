@@ -156,6 +156,11 @@ extern const ir_op_info ir_op_tab[OP_END];
 /* OP_END when there is none of that name. */
 ir_opcode ir_op_find(const char *name, size_t n);
 static inline bool ir_is_elementwise(ir_opcode op) { return ir_op_tab[op].elementwise; }
+/* What a scatter computes with an element and its update; not for `set`. */
+static inline ir_opcode ir_put_code(unsigned putop) {
+    static const uint16_t code[] = {OP_END, OP_add, OP_mul, OP_min, OP_max};
+    return (ir_opcode)code[putop < 5 ? putop : 0];
+}
 /* How many regions an op of this code has. */
 static inline int ir_region_count(ir_opcode op) { return op == OP_for ? 1 : op == OP_kif ? 2 : 0; }
 

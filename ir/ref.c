@@ -1,10 +1,10 @@
 /* ref.c - the reference: one op by the rule of its row, a whole function op by op.
  *
  * This is the definition of every bit (numerics); what an op means is in ref_ew.c, ref_convert.c,
- * ref_move.c, ref_reduce.c, ref_ein.c and ref_body.c.  Here is the `ref` column of the op table,
- * with one static function behind every token, and the evaluation of functions: values are freed
- * after their last use and calls go through a stack of frames, so that neither long nor deep
- * programs cost more than they must. */
+ * ref_move.c, ref_index.c, ref_reduce.c, ref_ein.c and ref_body.c.  Here is the `ref` column of the
+ * op table, with one static function behind every token, and the evaluation of functions: values
+ * are freed after their last use and calls go through a stack of frames, so that neither long nor
+ * deep programs cost more than they must. */
 #include "ir/ref.h"
 
 #include <string.h>
@@ -27,6 +27,9 @@ static ig_status rule_pad(const ir_ref_call *c) { return ir_ref_pad(c); }
 static ig_status rule_concat(const ir_ref_call *c) { return ir_ref_concat(c); }
 static ig_status rule_dslice(const ir_ref_call *c) { return ir_ref_dslice(c); }
 static ig_status rule_dupdate(const ir_ref_call *c) { return ir_ref_dupdate(c); }
+static ig_status rule_gather(const ir_ref_call *c) { return ir_ref_gather(c); }
+static ig_status rule_scatter(const ir_ref_call *c) { return ir_ref_scatter(c); }
+static ig_status rule_sort(const ir_ref_call *c) { return ir_ref_sort(c); }
 static ig_status rule_reduce(const ir_ref_call *c) { return ir_ref_reduce(c); }
 static ig_status rule_cumred(const ir_ref_call *c) { return ir_ref_cumred(c); }
 static ig_status rule_ein(const ir_ref_call *c) { return ir_ref_ein(c); }

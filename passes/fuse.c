@@ -63,6 +63,9 @@ enum {
     FUSE_AS_broadcast = FUSE_SPREAD,
     FUSE_AS_concat = FUSE_JOIN,
     FUSE_AS_dupdate = FUSE_UPDATE,
+    FUSE_AS_gather = FUSE_PICK,
+    FUSE_AS_scatter = FUSE_PUT,
+    FUSE_AS_sort = FUSE_WHOLE,
     FUSE_AS_reduce = FUSE_REDUCE,
     FUSE_AS_cumred = FUSE_SCAN,
     FUSE_AS_ein = FUSE_CONTRACT
@@ -81,7 +84,7 @@ static const uint8_t fuse_kind_tab[OP_END] = {
 fuse_kind fuse_kind_of(ir_opcode op) { return (fuse_kind)fuse_kind_tab[op]; }
 
 static bool fuse_is_core(fuse_kind k) {
-    return k == FUSE_REDUCE || k == FUSE_SCAN || k == FUSE_CONTRACT;
+    return k == FUSE_REDUCE || k == FUSE_SCAN || k == FUSE_CONTRACT || k == FUSE_PUT;
 }
 
 /* Share of FUSE_WEIGHT_MAX: a dear op is some twenty cheap ones, but its registers die with it. */
@@ -222,9 +225,10 @@ static uint32_t fuse_operand_space(fuse_plan *p, const ir_op *o, uint32_t k, uin
     case FUSE_MATH: s.many = true; break; /* the key of random bits */
     case FUSE_ALIAS: break;
     case FUSE_MOVE: s.many |= k > 0; break; /* the fill value, the window's start */
-    case FUSE_SPREAD: /* once a row, before a loop along it */
+    case FUSE_SPREAD:                       /* once a row, before a loop along it */
         s.many |= !ir_rows_is_row(rows, &s.at) && !ir_rows_is_prefix(rows, &s.at);
         break;
+    case FUSE_PICK: s.many = true; break;
     case FUSE_JOIN: s.many |= o->nin > 1; break;
     case FUSE_UPDATE: s.many |= k > 0; break;
     case FUSE_CONTRACT: s.operand = true; break;
@@ -339,6 +343,7 @@ static const char *fuse_refuse(const fuse_plan *p, const ir_op *o, const fuse_us
     switch (fuse_kind_of((ir_opcode)o->code)) {
     case FUSE_MOVE:
     case FUSE_SPREAD:
+    case FUSE_PICK:
     case FUSE_ALIAS:
     case FUSE_JOIN: return NULL;
     case FUSE_EW:
@@ -438,11 +443,17 @@ static bool fuse_reshape(fuse_plan *p, uint32_t op) {
     return true;
 }
 
+bool fuse_is_used(const fuse_plan *p, const ir_op *o) {
+    bool used = false;
+    for (uint32_t k = 0; k < o->nout; k++) used |= p->must[o->out0 + k] || p->need[o->out0 + k];
+    return used;
+}
+
 /* Decide about one op; all its users are decided. */
 static void fuse_decide(fuse_plan *p, uint32_t op) {
     const ir_op *o = &p->f->ops.data[op];
     ir_ref v = ir_op_out(o, 0);
-    bool used = o->nout && (p->must[v.i] || p->need[v.i]);
+    bool used = o->nout && fuse_is_used(p, o);
     switch (fuse_kind_of((ir_opcode)o->code)) {
     case FUSE_NONE:
     case FUSE_WEIGHT:
@@ -452,6 +463,9 @@ static void fuse_decide(fuse_plan *p, uint32_t op) {
         break;
     case FUSE_CALL: /* calls and the return */
         for (uint32_t k = 0; k < o->nin; k++) fuse_must(p, ir_op_in(p->f, o, k));
+        break;
+    case FUSE_WHOLE:
+        for (uint32_t k = 0; used && k < o->nin; k++) fuse_must(p, ir_op_in(p->f, o, k));
         break;
     case FUSE_ALIAS:
         if (used && !fuse_reshape(p, op)) fuse_must(p, ir_op_in(p->f, o, 0));

@@ -237,6 +237,106 @@ static bool lin_is_choice(unsigned op) {
     return op == IR_redop_prod || op == IR_redop_max || op == IR_redop_min;
 }
 
+/* --- Index tensors and order ---------------------------------------------------------------- */
+
+/* scatter (op) of x and u, or gather of x, at the indices of the op that is walked; in T the
+ * indices are residuals. */
+static ir_ref lin_put(lin_call *c, ir_builder *b, ir_putop op, ir_ref x, ir_ref u) {
+    ir_attr_scatter a = *(const ir_attr_scatter *)c->attr;
+    ir_ref in[IG_MAX_RANK + 2] = {x, u};
+    a.op = op;
+    for (int k = 2; k < c->nin; k++) in[k] = b == c->t ? RES(c->x[k]) : c->x[k];
+    return ir_emit(b, OP_scatter, &a, c->nin, in);
+}
+
+static ir_ref lin_get(lin_call *c, ir_ref x) {
+    const ir_attr_scatter *a = c->attr;
+    ir_attr_gather get = {.axes = a->axes,
+                          .batch = a->batch,
+                          .oob = a->oob == IR_oob_drop ? IR_oob_fill : IR_oob_clamp};
+    ir_ref in[IG_MAX_RANK + 1] = {x};
+    for (int k = 2; k < c->nin; k++) in[k - 1] = c->x[k];
+    return ir_emit(c->p, OP_gather, &get, c->nin - 1, in);
+}
+
+/* The tangent of a scatter from factors of x' and u' (absent: 1). */
+static void lin_put_tangents(lin_call *c, ir_ref of_x, ir_ref of_u) {
+    ir_type xt = lin_type(c, 0), ut = lin_type(c, 1);
+    ir_ref dx = c->dx[0], du = c->dx[1];
+    if (dx.i && of_x.i) dx = T(mul, dx, RES(of_x));
+    if (du.i && of_u.i) du = T(mul, du, RES(of_u));
+    if (!dx.i) dx = RES(emit_fill(c->p, &xt, 0));
+    if (!du.i) du = RES(emit_fill(c->p, &ut, 0));
+    c->dy[0] = lin_put(c, c->t, IR_putop_add, dx, du);
+}
+
+/* 1 where p holds, else 0, as elements of this type. */
+static ir_ref lin_mask(lin_call *c, ir_ref p, ir_type type) {
+    return P(select, p, emit_fill(c->p, &type, 1), emit_fill(c->p, &type, 0));
+}
+
+/* The number of its position in every element of the updates. */
+static ir_ref lin_positions(lin_call *c, const ir_type *ut, const ir_type *at) {
+    ir_module *m = c->p->m;
+    ir_attr_iota count = {.dtype = IG_i64, .dims = {.n = 1, .d = {ir_type_numel(m, at)}}};
+    ir_attr_dims dims = {.dims = emit_dims(at)};
+    ir_attr_bcast over = {.dims = emit_dims(ut), .axes = {.n = at->rank}};
+    for (int i = 0; i < at->rank; i++) over.axes.a[i] = (uint8_t)i;
+    ir_ref flat = ir_emit0(c->p, OP_iota, &count);
+    return ir_emit1(c->p, OP_broadcast, &over, ir_emit1(c->p, OP_reshape, &dims, flat));
+}
+
+/* set: who came last has the element, x where nobody did. */
+static void lin_scatter_set(lin_call *c) {
+    ir_type xt = lin_type(c, 0), ut = lin_type(c, 1), at = lin_type(c, 2), count = xt;
+    count.dtype = IG_i64;
+    ir_ref place = lin_positions(c, &ut, &at), none = emit_fill(c->p, &count, -1);
+    ir_ref last = lin_put(c, c->p, IR_putop_set, none, place);
+    ir_ref free = emit_cmp(c->p, IR_cmpop_lt, last, emit_fill(c->p, &count, 0));
+    ir_ref won = emit_cmp(c->p, IR_cmpop_eq, lin_get(c, last), place);
+    lin_put_tangents(c, lin_mask(c, free, xt), lin_mask(c, won, ut));
+}
+
+/* max, min: each of the k that are equal to the result has 1/k. */
+static void lin_scatter_choice(lin_call *c) {
+    ir_type xt = lin_type(c, 0), ut = lin_type(c, 1);
+    ir_ref x = lin_mask(c, emit_cmp(c->p, IR_cmpop_eq, c->x[0], c->y[0]), xt);
+    ir_ref u = lin_mask(c, emit_cmp(c->p, IR_cmpop_eq, c->x[1], lin_get(c, c->y[0])), ut);
+    ir_ref count = lin_put(c, c->p, IR_putop_add, x, u);
+    lin_put_tangents(c, P(div, x, count), P(div, u, lin_get(c, count)));
+}
+
+static void lin_scatter(lin_call *c) {
+    switch (((const ir_attr_scatter *)c->attr)->op) {
+    case IR_putop_set: lin_scatter_set(c); break;
+    case IR_putop_add: lin_put_tangents(c, lin_none, lin_none); break;
+    case IR_putop_mul:
+        lin_put_tangents(c, P(div, c->y[0], c->x[0]), P(div, lin_get(c, c->y[0]), c->x[1]));
+        break;
+    default: lin_scatter_choice(c);
+    }
+}
+
+/* Tangents go where their elements go: positions are sorted with them. */
+static void lin_sort(lin_call *c) {
+    const ir_attr_sort *a = c->attr;
+    ir_type type = lin_type(c, 0);
+    int axis = (int)a->axis, last = type.rank - 1;
+    ir_attr_iota places = {.dtype = IG_i64, .dims = emit_dims(&type), .axis = axis};
+    ir_attr_gather along = {.axes = {.n = 1, .a = {(uint8_t)last}}, .batch = last};
+    ir_ref in[IG_MAX_RANK + 1];
+    along.oob = IR_oob_fill;
+    memcpy(in, c->x, (size_t)c->nin * sizeof *in);
+    in[c->nin] = ir_emit0(c->p, OP_iota, &places);
+    ir_ref sorted = ir_emit(c->p, OP_sort, a, c->nin + 1, in);
+    ir_ref from = emit_move_axis(c->p, ir_result(sorted, (uint32_t)c->nin), axis, last);
+    for (int k = 0; k < c->nin; k++) {
+        if (!c->dx[k].i) continue;
+        ir_ref t = TA(gather, &along, emit_move_axis(c->t, c->dx[k], axis, last), RES(from));
+        c->dy[k] = emit_move_axis(c->t, t, last, axis);
+    }
+}
+
 static void lin_reduce(lin_call *c) {
     const ir_attr_reduce *a = c->attr;
     ir_attr_reduce sum = {.op = IR_redop_sum, .axes = a->axes};

@@ -240,6 +240,34 @@ static void outline_wide(outline *l, const fuse_cluster *c) {
     rt_free(l->out->alloc, list, root->nin * sizeof *list);
 }
 
+/* A cluster of one op with all its results.  They are returned twice: nobody reads the second
+ * ones, whose memory is room for the kernel to work in (codegen/sort.c). */
+static void outline_whole(outline *l, uint32_t op) {
+    const ir_func *f = l->p->f;
+    const ir_op *o = &f->ops.data[op];
+    ir_ref in[IG_MAX_RANK], param[IG_MAX_RANK], result[2 * IG_MAX_RANK];
+    ir_type type[IG_MAX_RANK];
+    ir_attr_call call;
+    ir_builder b;
+    ir_func *made = NULL;
+    memset(&call, 0, sizeof call);
+    outline_set_loc(l, o);
+    for (uint32_t k = 0; k < o->nin; k++) {
+        in[k] = l->map[l->p->alias[ir_op_in(f, o, k).i].i];
+        type[k] = ir_type_of(&l->top, in[k]);
+    }
+    outline_begin(l, &b, ir_op_tab[o->code].name, o->nin, type, param);
+    ir_attr_any attr;
+    ir_import_attr(l->out, f->module, o->attr, &attr);
+    ir_ref r = ir_emit(&b, (ir_opcode)o->code, &attr, o->nin, param);
+    for (uint32_t k = 0; k < o->nout; k++) result[k] = result[o->nout + k] = ir_result(r, k);
+    ir_build_error(&l->top, ir_build_end(&b, 2 * o->nout, result, &made));
+    if (l->top.error) return;
+    call.callee = made->name;
+    r = ir_emit(&l->top, OP_call, &call, o->nin, in);
+    for (uint32_t k = 0; k < o->nout; k++) l->map[o->out0 + k] = ir_result(r, k);
+}
+
 /* --- The entry ------------------------------------------------------------------------------ */
 
 /* Copy an op into the entry with its operands looked up through copies. */
@@ -267,7 +295,7 @@ static void outline_call_op(outline *l, uint32_t op) {
 static void outline_op(outline *l, uint32_t op) {
     const fuse_plan *p = l->p;
     const ir_op *o = &p->f->ops.data[op];
-    bool needed = o->nout && (p->must[o->out0] || p->need[o->out0]);
+    bool needed = fuse_is_used(p, o);
     uint32_t id = p->root_of[op];
     switch (fuse_kind_of((ir_opcode)o->code)) {
     case FUSE_WEIGHT:
@@ -277,6 +305,9 @@ static void outline_op(outline *l, uint32_t op) {
         break;
     case FUSE_CALL:
         if (o->code == OP_call) outline_call_op(l, op);
+        break;
+    case FUSE_WHOLE:
+        if (needed) outline_whole(l, op);
         break;
     default:
         if (id && p->clusters.data[id - 1].wide)

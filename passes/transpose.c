@@ -163,6 +163,30 @@ static void tr_dupdate(tr_call *c) {
     TR(1, tr_window(c, OP_dslice, &window, 1, c->ct, 2));
 }
 
+/* What was read at indices goes back there; what was read out of range goes nowhere. */
+static void tr_gather(tr_call *c) {
+    const ir_attr_gather *a = c->attr;
+    ir_attr_scatter add = {.op = IR_putop_add,
+                           .axes = a->axes,
+                           .batch = a->batch,
+                           .oob = a->oob == IR_oob_fill ? IR_oob_drop : IR_oob_clamp};
+    ir_ref in[IG_MAX_RANK + 2] = {emit_fill(c->b, &c->type[0], 0), c->ct[0]};
+    memcpy(in + 2, c->x + 1, (size_t)(c->nin - 1) * sizeof *in);
+    c->dx[0] = ir_emit(c->b, OP_scatter, &add, c->nin + 1, in);
+}
+
+/* Of what derivatives emit: updates that are added. */
+static void tr_scatter(tr_call *c) {
+    const ir_attr_scatter *a = c->attr;
+    ir_attr_gather get = {.axes = a->axes,
+                          .batch = a->batch,
+                          .oob = a->oob == IR_oob_drop ? IR_oob_fill : IR_oob_clamp};
+    ir_ref in[IG_MAX_RANK + 1] = {c->ct[0]};
+    memcpy(in + 1, c->x + 2, (size_t)(c->nin - 2) * sizeof *in);
+    TR(0, c->ct[0]);
+    TR(1, ir_emit(c->b, OP_gather, &get, c->nin - 1, in));
+}
+
 /* --- Reductions and contractions, all of them sums ------------------------------------------ */
 
 static void tr_reduce(tr_call *c) {

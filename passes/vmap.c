@@ -174,6 +174,28 @@ static ir_ref batch_roll(batch_call *c, ir_ref x, int axis, ir_ref by, ir_dim ro
     return x;
 }
 
+/* The lanes are one more batch axis. */
+static void batch_gather(batch_call *c) {
+    ir_attr_gather a = *(const ir_attr_gather *)c->attr;
+    a.axes = batch_axes(&a.axes);
+    a.batch++;
+    batch_as(c, &a);
+}
+
+static void batch_scatter(batch_call *c) {
+    ir_attr_scatter a = *(const ir_attr_scatter *)c->attr;
+    a.axes = batch_axes(&a.axes);
+    a.batch++;
+    batch_as(c, &a);
+}
+
+static void batch_sort(batch_call *c) {
+    ir_attr_sort a = *(const ir_attr_sort *)c->attr;
+    a.axis++;
+    batch_as(c, &a);
+    for (int k = 1; k < c->nin; k++) c->y[k] = ir_result(c->y[0], (uint32_t)k);
+}
+
 /* dslice and dupdate in all lanes with the starts that they share; axes whose starts differ (or
  * the lanes') are taken whole, from 0. */
 static ir_ref batch_window(batch_call *c, ir_opcode op, const void *attr, int n, const ir_ref *x,

@@ -120,12 +120,18 @@ static ig_dims ways_dims(int rank, const int64_t *dim) {
     return d;
 }
 
-static ig_tensor *ways_eager_op(const way_case *c, const ir_op *op, ig_tensor **value) {
-    ig_tensor *in[64];
+static void ways_eager_op(const way_case *c, const ir_op *op, ig_tensor **value) {
+    ig_tensor *in[64], *out[FE_RESULTS] = {NULL};
+    const void *attr = ir_attr_get(c->module, op->attr);
     fe_call call;
     for (uint32_t k = 0; k < op->nin; k++) in[k] = value[ir_op_in(c->f, op, k).i];
-    if (!fe_enter(&call, NULL, ir_op_tab[op->code].name)) return NULL;
-    return fe_leave(&call, fe_op(&call, op->code, ir_attr_get(c->module, op->attr), op->nin, in));
+    if (!fe_enter(&call, NULL, ir_op_tab[op->code].name)) return;
+    if (op->nout == 1)
+        out[0] = fe_op(&call, op->code, attr, op->nin, in);
+    else
+        fe_ops(&call, op->code, attr, op->nin, in, op->nout, out);
+    for (uint32_t k = 0; k < op->nout; k++) value[op->out0 + k] = fe_hand_out(&call, out[k]);
+    fe_exit(&call);
 }
 
 static ig_status ways_eager_run(const way_case *c, ig_tensor **value, ir_tensor *out) {
@@ -134,7 +140,7 @@ static ig_status ways_eager_run(const way_case *c, ig_tensor **value, ir_tensor 
             NULL, c->in[k].dtype, ways_dims(c->in[k].rank, c->in[k].dim), c->in[k].data);
     for (uint32_t o = 0; o + 1 < c->f->ops.n; o++) {
         const ir_op *op = &c->f->ops.data[o];
-        value[op->out0] = ways_eager_op(c, op, value);
+        ways_eager_op(c, op, value);
     }
     const ir_op *ret = ir_return_op(c->f);
     for (int k = 0; k < c->nout; k++) {

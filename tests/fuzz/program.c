@@ -94,7 +94,9 @@ static void program_step(program *p) {
     if (!gen_instance(p->g, op, &like, &o)) return;
     ir_ref in[GEN_OPERANDS];
     for (int k = 0; k < o.nin; k++) in[k] = program_operand(p, &o.in[k]);
-    program_add(p, ir_emit(&p->b, op, &o.attr, o.nin, in));
+    ir_ref first = ir_emit(&p->b, op, &o.attr, o.nin, in);
+    const ir_op *made = first.i ? ir_def_op(p->b.f, first) : NULL;
+    for (uint32_t k = 0; made && k < made->nout; k++) program_add(p, ir_result(first, k));
 }
 
 static bool program_inputs(gen *g, fuzz_case *c) {
@@ -186,8 +188,10 @@ static void program_mark(const ir_func *f, ir_ref target, const bool *cut, bool 
     need[target.i] = true;
     for (uint32_t o = f->ops.n; o-- > 0;) {
         const ir_op *op = &f->ops.data[o];
-        if (!op->nout || !need[op->out0] || (cut && cut[op->out0] && op->out0 != target.i))
-            continue;
+        bool cuts = true; /* every result that is needed is an input */
+        for (uint32_t k = 0; k < op->nout; k++)
+            cuts &= !need[op->out0 + k] || (cut && cut[op->out0 + k] && op->out0 + k != target.i);
+        if (cuts) continue;
         for (uint32_t k = 0; k < op->nin; k++) need[ir_op_in(f, op, k).i] = true;
     }
 }
@@ -225,8 +229,11 @@ bool fuzz_extract(const fuzz_case *c, ir_ref target, const bool *cut, fuzz_case 
                 source[nsource++] = v;
             }
         for (uint32_t o = 0; o < f->ops.n; o++) {
-            uint32_t v = f->ops.data[o].out0;
-            if (f->ops.data[o].nout && need[v] && !map[v].i) ir_copy_op(&b, f, o, map);
+            const ir_op *op = &f->ops.data[o];
+            bool made = true;
+            for (uint32_t k = 0; k < op->nout; k++)
+                made &= !need[op->out0 + k] || map[op->out0 + k].i;
+            if (!made) ir_copy_op(&b, f, o, map);
         }
         s = ir_build_end(&b, 1, &map[target.i], NULL);
     }
