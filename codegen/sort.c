@@ -24,7 +24,7 @@ static ir_ref sort_place(cg_low *l, sort_work *w, ir_ref t) {
 /* An integer that orders as the element does. */
 static ir_ref sort_word(cg_kernel *k, ir_ref x) {
     ig_dtype d = cg_dtype_of(k, x);
-    if (d == IG_bool) return cg_cast(k, x, IG_u8);
+    if (d == IG_bool) return cg_select(k, x, cg_int(k, IG_u8, 1), cg_int(k, IG_u8, 0));
     if (!rt_is_float(d)) return x;
     ig_dtype i = d == IG_f64 ? IG_i64 : IG_i32;
     int64_t top = d == IG_f64 ? 63 : 31;

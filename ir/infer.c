@@ -24,7 +24,7 @@
  *   reverse     increasing axes (so is every list of axes: one spelling for one meaning)
  *   dslice      x, one i64 scalar an axis; dims = window, which fits provably
  *   dupdate     x, window, one i64 scalar an axis; `add` takes no bool
- *   gather      axes (at least one), each at or after `batch`; an i32 or i64 tensor for each, of one
+ *   gather      axes (at least one), none before `batch`; an i32 or i64 tensor for each, of one
  *               type, which begins with x's batch axes; clamp: the axes have elements
  *   scatter     the same after u, which has the type that gather would give; add, mul: num
  *   sort        operands of one shape, at most 4; 1 to all of them are keys
@@ -38,9 +38,13 @@
  *               equal or they are not
  *   for         lo, hi (i64), initial values; the results have the types of the initial values
  *   kif         a bool; the results are those of the regions and are set by ir_op_end
+ *   if          a bool scalar with two regions, or an i32 scalar; results as for kif
+ *   scan        carried values, then values whose first axis is n; results are set by ir_op_end
+ *   while       carried values; the results have their types
  *   load, store element index i64; lanes 0 a scalar, lanes n contiguous, an index vector gathers
  *   prefetch    an i64 scalar index, of no element when there is none: it is fetched into the
  *               cache for reading, or nothing happens
+ *   view        memory and an i64 scalar index
  *   vtest       band: whether all lanes of a bool vector are true, bor: some
  *   stream      as store, a run of lanes past the caches; memory is `aligned`, to 64 bytes, and the
  *               index a multiple of the lanes
@@ -733,6 +737,53 @@ static bool type_kif(ir_infer *c) {
                          TYPE(&c->in[0]));
 }
 
+/* What regions take and yield is checked by ir_flow_check. */
+static bool type_if(ir_infer *c) {
+    const ir_attr_regions *a = c->attr;
+    c->nout = 0;
+    if (a->n < 1 || a->n > IR_MAX_BRANCHES)
+        return ir_infer_fail(c, IG_RANGE, "%lld regions; an if has 1 to %d", (long long)a->n,
+                             IR_MAX_BRANCHES);
+    if (infer_is_scalar(&c->in[0], IG_i32)) return true;
+    if (!infer_is_scalar(&c->in[0], IG_bool))
+        return ir_infer_fail(c, IG_DTYPE, "the condition is %s; a bool or i32 scalar is needed",
+                             TYPE(&c->in[0]));
+    return a->n == 2 || ir_infer_fail(c, IG_RANGE, "a bool chooses between two regions, not %lld",
+                                      (long long)a->n);
+}
+
+static bool type_scan(ir_infer *c) {
+    const ir_attr_scan *a = c->attr;
+    c->nout = 0;
+    if (c->nin > IR_MAX_RESULTS)
+        return ir_infer_fail(c, IG_INVALID, "%d operands; the limit is %d", c->nin, IR_MAX_RESULTS);
+    if (a->carries < 0 || a->carries > c->nin)
+        return ir_infer_fail(c, IG_RANGE, "%lld carried values of %d operands",
+                             (long long)a->carries, c->nin);
+    if (a->n == IR_DIM_BAD || (!c->m && a->n < 0))
+        return ir_infer_fail(c, IG_RANGE, "the number of steps is not a valid extent");
+    for (int k = 0; k < c->nin; k++) {
+        const ir_type *x = &c->in[k];
+        if (!ir_infer_check_tensor(c, k)) return false;
+        if (k >= a->carries && (!x->rank || x->dim[0] != a->n))
+            return ir_infer_fail(c, IG_SHAPE,
+                                 "operand %d is %s: a slice a step needs a first axis of %s", k,
+                                 TYPE(x), DIM(a->n));
+    }
+    return true;
+}
+
+static bool type_while(ir_infer *c) {
+    const ir_attr_while *a = c->attr;
+    if (a->cap < 0) return ir_infer_fail(c, IG_RANGE, "a cap of %lld trips", (long long)a->cap);
+    if (c->nin > IR_MAX_RESULTS)
+        return ir_infer_fail(c, IG_INVALID, "%d carried values; the limit is %d", c->nin,
+                             IR_MAX_RESULTS);
+    for (int k = 0; k < c->nin; k++) c->out[k] = c->in[k];
+    c->nout = c->nin;
+    return true;
+}
+
 /* Memory and an element index. */
 static bool infer_check_access(ir_infer *c) {
     if (!c->in[0].mem)
@@ -775,13 +826,20 @@ static bool type_prefetch(ir_infer *c) {
 static bool type_stream(ir_infer *c) {
     if (!type_store(c)) return false;
     return (c->in[2].lanes && !c->in[1].lanes) ||
-           infer_fail(c, IG_SHAPE, "a run of lanes is needed");
+           ir_infer_fail(c, IG_SHAPE, "a run of lanes is needed");
 }
 
 /* Whether memory begins at a multiple of 64 bytes. */
 static bool type_aligned(ir_infer *c) {
-    if (c->in[0].mem) return infer_one(c, ir_scalar_type(IG_bool));
-    return infer_fail(c, IG_DTYPE, "%s is no memory", TYPE(&c->in[0]));
+    if (c->in[0].mem) return ir_infer_one(c, ir_scalar_type(IG_bool));
+    return ir_infer_fail(c, IG_DTYPE, "%s is no memory", TYPE(&c->in[0]));
+}
+
+/* The memory from an element on. */
+static bool type_view(ir_infer *c) {
+    if (!infer_check_access(c)) return false;
+    if (c->in[1].lanes) return ir_infer_fail(c, IG_SHAPE, "an index of %d lanes", c->in[1].lanes);
+    return ir_infer_one(c, c->in[0]);
 }
 
 static bool type_alloc(ir_infer *c) {
@@ -855,8 +913,8 @@ static bool type_vzip(ir_infer *c) {
     int lanes = c->in[0].lanes;
     if (!infer_check_vector(c) || !infer_check_lanes(c, 2 * lanes)) return false;
     if (c->in[0].dtype != c->in[1].dtype || !infer_same_shape(&c->in[0], &c->in[1]))
-        return infer_fail(c, IG_SHAPE, "%s and %s differ", TYPE(&c->in[0]), TYPE(&c->in[1]));
-    return infer_one(c, ir_vec_type(c->in[0].dtype, 2 * lanes));
+        return ir_infer_fail(c, IG_SHAPE, "%s and %s differ", TYPE(&c->in[0]), TYPE(&c->in[1]));
+    return ir_infer_one(c, ir_vec_type(c->in[0].dtype, 2 * lanes));
 }
 
 static bool type_ksym(ir_infer *c) {

@@ -25,6 +25,9 @@
  * users in several clusters is copied into them when that adds no memory traffic: it reads at most
  * one operand that is in memory anyway.  Movement, iota and uniform constants are copied freely.
  *
+ * Regions.  A cluster stands in one region, that of its root: what it uses from outside is in
+ * memory.
+ *
  * Cost: linear in the uses times the clusters that share an op (bounded).  All decisions depend on
  * the program's structure only, so they are the same on every run and machine.  Bits never change:
  * every op is evaluated as it is, cores keep their orders. */
@@ -155,6 +158,7 @@ static void fuse_add_need(fuse_plan *p, ir_ref v, uint32_t space) {
     fuse_cluster *c = &p->clusters.data[s.cluster];
     if (fuse_is_free(p, v) && !s.operand && !c->wide) return;
     fuse_add_edge(p, c, v);
+    if (ir_home(p->f, v) != p->f->ops.data[c->root].parent) p->must[v.i] = true;
     if (c->wide || (s.operand && fuse_is_free(p, v))) p->must[v.i] = true;
     for (uint32_t i = p->need[v.i]; i; i = p->needs.data[i - 1].next)
         if (p->needs.data[i - 1].space == space) return;
@@ -461,7 +465,7 @@ static void fuse_decide(fuse_plan *p, uint32_t op) {
     case FUSE_COPY:
         if (ir_op_tab[o->code].effect) fuse_must(p, v);
         break;
-    case FUSE_CALL: /* calls and the return */
+    case FUSE_CALL: /* calls, ops with regions, yields and the return */
         for (uint32_t k = 0; k < o->nin; k++) fuse_must(p, ir_op_in(p->f, o, k));
         break;
     case FUSE_WHOLE:

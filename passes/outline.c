@@ -18,7 +18,8 @@ typedef struct outline {
     ir_ref *map;     /* value of f -> value of the entry */
     ir_ref *inner;   /* value of f -> value of the cluster being built */
     uint32_t *stamp; /* value -> cluster + 1 that `inner` is about */
-    bool *claimed;   /* value -> its memory is an output already */
+    bool *claimed;   /* value -> its memory is an output already, or a loop's */
+    uint32_t region; /* open */
     uint32_t *next_name;
     uint32_t name_before; /* the number to go back to when a cluster is dropped */
 } outline;
@@ -292,6 +293,88 @@ static void outline_call_op(outline *l, uint32_t op) {
     outline_keep(l, op);
 }
 
+/* Whether the memory of a value may be that of a result of the open region: it is computed there,
+ * by a kernel, or it is an op's result that lies in one place (not so what a loop carries, which
+ * lies in two by turns). */
+static bool outline_is_own(const outline *l, ir_ref base, bool kernel) {
+    const ir_func *f = l->p->f;
+    const ir_op *o = ir_def_op(f, base);
+    if (!o || o->code == OP_const || o->code == OP_weight || l->claimed[base.i]) return false;
+    if (o->parent != l->region) return false;
+    if (!o->nregion) return true;
+    if (kernel || o->code == OP_while) return false;
+    const ir_attr_scan *a = ir_attr_get(f->module, o->attr);
+    return o->code == OP_if || base.i - o->out0 >= (uint32_t)a->carries;
+}
+
+static ir_ref outline_copy(outline *l, ir_ref v) {
+    ir_ref in = l->map[v.i], param;
+    ir_type type = ir_type_of(&l->top, in);
+    ir_builder b;
+    outline_begin(l, &b, "copy", 1, &type, &param);
+    return outline_call(l, &b, ir_emit1(&b, OP_detach, NULL, param), 1, &in);
+}
+
+/* The value to return or yield for v: itself when it owns its memory, else a copy. */
+static ir_ref outline_result(outline *l, ir_ref v, bool kernel) {
+    const ir_func *f = l->p->f;
+    ir_ref base = v = l->p->alias[v.i];
+    const ir_op *o = ir_def_op(f, base);
+    while (o && fuse_kind_of((ir_opcode)o->code) == FUSE_ALIAS && o->parent == l->region) {
+        base = l->p->alias[ir_op_in(f, o, 0).i];
+        o = ir_def_op(f, base);
+    }
+    if (!outline_is_own(l, base, kernel)) return outline_copy(l, v);
+    l->claimed[base.i] = true;
+    return l->map[v.i];
+}
+
+/* A value to be carried into a loop, which writes to its memory: one that nobody else reads. */
+static ir_ref outline_entering(outline *l, ir_ref in) {
+    ir_ref v = l->p->alias[in.i];
+    const ir_op *o = ir_def_op(l->p->f, v);
+    bool alone = v.i == in.i && l->p->uses[v.i] == 1;
+    if (!o || fuse_kind_of((ir_opcode)o->code) == FUSE_ALIAS || !alone) return outline_copy(l, v);
+    return outline_result(l, v, true);
+}
+
+/* The k-th operand of a yield.  What the condition of a while gives is only read, and a carried
+ * value that is handed on as it is stays where it is. */
+static ir_ref outline_yielded(outline *l, const ir_op *owner, const ir_op *yield, uint32_t k) {
+    const ir_func *f = l->p->f;
+    const ir_attr_scan *a = ir_attr_get(f->module, owner->attr);
+    bool scan = owner->code == OP_scan, cond = yield->parent == owner->region0;
+    uint32_t carries = scan ? (uint32_t)a->carries : owner->code == OP_while ? owner->nin : 0;
+    ir_ref v = l->p->alias[ir_op_in(f, yield, k).i];
+    bool kept = k < carries && v.i == f->regions.data[yield->parent].param0 + scan + k;
+    if (kept || (owner->code == OP_while && cond)) return l->map[v.i];
+    return outline_result(l, v, true);
+}
+
+/* Begin an op with regions, or end a region.  What is carried into a loop, and what a region
+ * yields, is memory of its own: the planner gives it to the op (passes/memplan.c). */
+static void outline_flow(outline *l, const ir_op *o) {
+    const ir_func *f = l->p->f;
+    const ir_op *owner = o->nregion ? o : &f->ops.data[f->regions.data[o->parent].op];
+    const ir_attr_scan *a = ir_attr_get(f->module, o->attr);
+    uint32_t carries = o->code == OP_scan ? (uint32_t)a->carries : o->code == OP_while ? o->nin : 0;
+    ir_ref *in = rt_alloc(l->out->alloc, ((size_t)o->nin + 1) * sizeof *in);
+    if (!in) ir_build_error(&l->top, rt_fail_memory());
+    outline_set_loc(l, o);
+    for (uint32_t k = 0; in && k < o->nin; k++) {
+        if (!o->nregion)
+            in[k] = outline_yielded(l, owner, o, k);
+        else if (k < carries)
+            in[k] = outline_entering(l, ir_op_in(f, o, k));
+        else
+            in[k] = l->map[l->p->alias[ir_op_in(f, o, k).i].i];
+    }
+    if (in) ir_copy_op_with(&l->top, f, o, in, l->map);
+    rt_free(l->out->alloc, in, ((size_t)o->nin + 1) * sizeof *in);
+    uint32_t next = o->nregion ? o->region0 : o->parent + 1;
+    l->region = next < owner->region0 + owner->nregion ? next : owner->parent;
+}
+
 static void outline_op(outline *l, uint32_t op) {
     const fuse_plan *p = l->p;
     const ir_op *o = &p->f->ops.data[op];
@@ -305,6 +388,7 @@ static void outline_op(outline *l, uint32_t op) {
         break;
     case FUSE_CALL:
         if (o->code == OP_call) outline_call_op(l, op);
+        if (o->nregion || o->code == OP_yield) outline_flow(l, o);
         break;
     case FUSE_WHOLE:
         if (needed) outline_whole(l, op);
@@ -317,27 +401,6 @@ static void outline_op(outline *l, uint32_t op) {
     }
 }
 
-/* The value to return for v: itself when it owns its memory, else a copy. */
-static ir_ref outline_result(outline *l, ir_ref v) {
-    const ir_func *f = l->p->f;
-    ir_ref base = v = l->p->alias[v.i];
-    const ir_op *o = ir_def_op(f, base);
-    while (o && fuse_kind_of((ir_opcode)o->code) == FUSE_ALIAS) {
-        base = l->p->alias[ir_op_in(f, o, 0).i];
-        o = ir_def_op(f, base);
-    }
-    bool computed = o && o->code != OP_const && o->code != OP_weight;
-    if (computed && !l->claimed[base.i]) {
-        l->claimed[base.i] = true;
-        return l->map[v.i];
-    }
-    ir_ref in = l->map[v.i], param;
-    ir_type type = ir_type_of(&l->top, in);
-    ir_builder b;
-    outline_begin(l, &b, "copy", 1, &type, &param);
-    return outline_call(l, &b, ir_emit1(&b, OP_detach, NULL, param), 1, &in);
-}
-
 static ig_status outline_return(outline *l) {
     const ir_op *ret = ir_return_op(l->p->f);
     const ig_allocator *a = l->out->alloc;
@@ -345,7 +408,7 @@ static ig_status outline_return(outline *l) {
     if (!results) ir_build_error(&l->top, rt_fail_memory());
     outline_set_loc(l, ret);
     for (uint32_t k = 0; k < ret->nin && !l->top.error; k++)
-        results[k] = outline_result(l, ir_op_in(l->p->f, ret, k));
+        results[k] = outline_result(l, ir_op_in(l->p->f, ret, k), false);
     ig_status s = ir_build_end(&l->top, ret->nin, results, NULL);
     rt_free(a, results, ((size_t)ret->nin + 1) * sizeof *results);
     return s;
