@@ -34,6 +34,7 @@ struct ig_tensor {
     char *name;          /* owned; NULL, or the weight it becomes in a trace */
     uint32_t refs;
     uint32_t born;       /* the recording during which the handle was made, or 0 */
+    uint32_t region;     /* the region of that recording, or 0 */
     uint32_t trace, val; /* the recording that knows the value, and its number there */
     uint8_t dtype, rank;
     bool argument; /* an argument of the traced function */
@@ -74,7 +75,7 @@ struct ig_session {
     ir_class class;
     ir_ref_ctx *ref; /* owned: what the reference prepares once */
     bool nan_trap;
-    bool refer; /* every op runs on the reference */
+    bool refer;                           /* every op runs on the reference */
     const struct cg_eager_level *kernels; /* built in; may be NULL */
     ig_eager_count count;
     ig_tensor poison;
@@ -134,6 +135,11 @@ ig_status fe_enter_status(fe_call *c, const ig_site *site, const char *op);
 /* Scopes for internal use: push a scope that lives on the C stack, release what is left in it. */
 void fe_scope_push(fe_stream *s, fe_scope *scope);
 void fe_scope_pop(fe_stream *s, fe_scope *scope);
+
+/* Call a function of the user, with the user's floating-point environment; what the scopes that it
+ * left open hold becomes ours (trace.c). */
+void fe_call_user(fe_call *c, void (*fn)(void *, ig_tensor *const *, ig_tensor **), void *user,
+                  ig_tensor *const *in, ig_tensor **out);
 
 /* --- Tensors (tensor.c) -------------------------------------------------------------------- */
 
@@ -249,8 +255,7 @@ fe_ran fe_kernels_run(fe_call *c, ir_opcode op, const void *attr, int nin, ig_te
                       ig_tensor *out);
 /* An elementwise op outside of traces, broadcasting included, in a session that has kernels and no
  * NaN trap; NULL when there is no kernel, or the operands do not fit. */
-ig_tensor *fe_kernels_ew(fe_call *c, ir_opcode op, const void *attr, int nin,
-                         ig_tensor *const *in);
+ig_tensor *fe_kernels_ew(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in);
 
 /* Run a kernel over its rows; by the pool when the picoseconds it is estimated to take are worth
  * it. */
@@ -352,6 +357,13 @@ bool fe_rec_eval(const fe_rec *rec, ir_dim d, int64_t *out_);
 /* Append an op with its results; false when memory is out. */
 bool fe_rec_append(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
                    int nout, const ir_type *type, ig_tensor *const *out);
+/* Regions of the recording: begin an op, begin each of its regions with parameters, end each with
+ * what it yields, end the op with its results; false when memory is out. */
+uint32_t fe_rec_region(const fe_rec *rec); /* the innermost open one, or 0 */
+bool fe_rec_begin(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in);
+bool fe_rec_enter(fe_call *c, int n, const ir_type *type, ig_tensor *const *param);
+bool fe_rec_yield(fe_call *c, int n, ig_tensor *const *in);
+bool fe_rec_end(fe_call *c, int n, const ir_type *type, ig_tensor *const *out);
 /* The handle is about to get the value of v; false when it must not. */
 bool fe_rec_rebind(fe_call *c, ig_tensor *t, ig_tensor *v);
 /* The value is about to be read; false after an error. */

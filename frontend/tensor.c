@@ -60,6 +60,7 @@ static ig_tensor *tensor_handle(fe_call *c, ig_dtype dtype, int rank, const int6
     t->name = NULL;
     t->refs = 1;
     t->born = c->s->rec ? fe_rec_id(c->s->rec) : 0;
+    t->region = c->s->rec ? fe_rec_region(c->s->rec) : 0;
     t->trace = t->val = 0;
     t->dtype = (uint8_t)dtype;
     t->rank = (uint8_t)rank;
