@@ -83,12 +83,21 @@ static ir_dim cost_steps(const cost *c, const ir_op *o) {
     return n;
 }
 
+/* How often the loop goes round that an op stands in. */
+static ir_dim cost_trips(const cost *c, const ir_op *o) {
+    const ir_func *f = c->l->f;
+    const ir_op *loop = &f->ops.data[f->regions.data[o->parent].op];
+    return ((const ir_attr_scan *)ir_attr_get(f->module, loop->attr))->n;
+}
+
 static void cost_op(cost *c, const ir_op *o) {
     const ir_func *f = c->l->f;
     if (o->code == OP_const || o->code == OP_return || !o->nout) return;
     const ir_type *t = ir_val_type(f, ir_op_out(o, 0));
     ig_dtype d = (ig_dtype)t->dtype;
     ir_dim n = cost_steps(c, o);
+    if (o->nregion) return;
+    if (o->parent) n = ir_dim_mul(c->m, n, cost_trips(c, o));
     cost_add(c, n, cost_ops(c, o, d) * cost_each(c, d));
     bool part = o->code == OP_slice || o->code == OP_dslice ||
                 o->code == OP_gather; /* does not read all there is */

@@ -218,6 +218,12 @@ static ir_ref host_result(host *h, const ir_op *o, uint32_t i) {
     return h->mem[v.i] = row ? cg_host_row(h, mem, t) : mem;
 }
 
+/* Whether a launch inside of a loop is for no executor, whatever the dims: then it is a plain call.
+ */
+static bool host_is_small(const host *h, const cg_launch *launch) {
+    return h->nflow && launch->n > 0 && launch->cost >= 0 && launch->cost < RT_WORTH_PS;
+}
+
 static void host_call(host *h, const ir_op *o, const cg_launch *launch) {
     cg_kernel *k = &h->k;
     uint32_t n = 0, count = o->nin + o->nout + launch->nblob + 2u;
@@ -235,7 +241,7 @@ static void host_call(host *h, const ir_op *o, const cg_launch *launch) {
             host_weight(h, launch->blob[i], ir_find_weight(k->b.m, launch->blob[i])->type.dtype);
     if (launch->packed >= 0) in[launch->packed] = in[n - 1]; /* not read there */
     in[n++] = cg_dim(k, launch->n);
-    in[n++] = cg_dim(k, launch->cost);
+    in[n++] = cg_dim(k, host_is_small(h, launch) ? 0 : launch->cost);
     k->b.loc = o->loc;
     ir_emit(&k->b, OP_launch, &(ir_attr_call){.callee = launch->kernel}, (int)n, in);
     rt_free(alloc, in, count * sizeof *in);

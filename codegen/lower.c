@@ -188,6 +188,12 @@ static ir_ref lower_load(cg_low *l, ir_ref mem, ir_ref v, const cg_ix *ix) {
 }
 
 static void lower_memory(cg_low *l, cg_frame *f) {
+    cg_ix whole[IG_MAX_RANK];
+    ir_ref x = cg_steps_slice(l, f->v, f->ix, whole);
+    if (x.i) {
+        lower_give(l, lower_load(l, l->mem[x.i], x, whole));
+        return;
+    }
     if (!l->mem[f->v.i].i) {
         cg_broken(&l->k, "a value without memory");
         return;

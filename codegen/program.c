@@ -159,7 +159,7 @@ static void program_write(cg_low *l, ir_dim *n_) {
     cg_reduce_prepare(l);
     cg_ein_prepare(l);
     if (cg_rows_nest(l, n_) || cg_scan_nest(l, n_) || cg_gemm_nest(l, n_)) return;
-    if (cg_scatter_nest(l, n_) || cg_sort_nest(l, n_)) return;
+    if (cg_scatter_nest(l, n_) || cg_sort_nest(l, n_) || cg_steps_nest(l, n_)) return;
     cg_plain_nest(l, n_);
 }
 

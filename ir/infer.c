@@ -954,7 +954,7 @@ static bool type_wport(ir_infer *c) {
 }
 
 /* A kernel takes memory, then lo and hi; a launch gives memory, then the extent they divide and the
- * estimated picoseconds of the whole. */
+ * estimated picoseconds of the whole, or 0 when no executor needs to be asked. */
 static bool type_launch(ir_infer *c) {
     const ir_func *f = infer_callee(c, ((const ir_attr_call *)c->attr)->callee);
     if (!f) return false;

@@ -453,11 +453,24 @@ bool fuse_is_used(const fuse_plan *p, const ir_op *o) {
     return used;
 }
 
+/* What a loop that is one kernel, or an op inside of it, reads from outside is in memory. */
+static void fuse_whole_loop(fuse_plan *p, const ir_op *o) {
+    for (uint32_t k = 0; k < o->nin; k++) {
+        ir_ref v = fuse_in(p, o, k);
+        bool inside = !o->nregion && ir_home(p->f, v) == o->parent;
+        if (!inside && !fuse_is_free(p, v)) fuse_must(p, v);
+    }
+}
+
 /* Decide about one op; all its users are decided. */
 static void fuse_decide(fuse_plan *p, uint32_t op) {
     const ir_op *o = &p->f->ops.data[op];
     ir_ref v = ir_op_out(o, 0);
     bool used = o->nout && fuse_is_used(p, o);
+    if (p->whole[op]) {
+        fuse_whole_loop(p, o);
+        return;
+    }
     switch (fuse_kind_of((ir_opcode)o->code)) {
     case FUSE_NONE:
     case FUSE_WEIGHT:
@@ -493,11 +506,14 @@ static bool fuse_begin(fuse_plan *p, const ir_func *f) {
     p->need = rt_alloc_zero(a, n * sizeof *p->need);
     p->uses = ir_count_uses(f, a);
     p->root_of = rt_alloc_zero(a, f->ops.n * sizeof *p->root_of);
-    if (!p->alias || !p->must || !p->need || !p->uses || !p->root_of) return false;
+    p->whole = rt_alloc_zero(a, f->ops.n);
+    if (!p->alias || !p->must || !p->need || !p->uses || !p->root_of || !p->whole) return false;
     for (uint32_t i = 0; i < n; i++) p->alias[i] = (ir_ref){i};
     for (uint32_t o = 0; o < f->ops.n; o++) {
         const ir_op *op = &f->ops.data[o];
         if (fuse_kind_of((ir_opcode)op->code) == FUSE_COPY) p->alias[op->out0] = fuse_in(p, op, 0);
+        if (op->code == OP_scan && fuse_is_loop_kernel(f, op))
+            memset(p->whole + o, true, ir_op_after(f, o) - o);
     }
     return true;
 }
@@ -519,6 +535,7 @@ static void fuse_end(fuse_plan *p) {
     rt_free(a, p->need, n * sizeof *p->need);
     rt_free(a, p->uses, n * sizeof *p->uses);
     rt_free(a, p->root_of, p->f->ops.n * sizeof *p->root_of);
+    rt_free(a, p->whole, p->f->ops.n);
 }
 
 /* Fuse one tensor function into out. */

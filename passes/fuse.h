@@ -60,6 +60,7 @@ typedef struct fuse_plan {
     uint32_t *need;            /* value -> first need + 1 */
     uint32_t *uses;            /* value -> number of uses */
     uint32_t *root_of;         /* op -> cluster + 1 that it is the root of, or 0 */
+    bool *whole;               /* op -> a loop that is one kernel, or inside of one */
     RT_VEC(fuse_need) needs;
     RT_VEC(fuse_space) spaces;
     RT_VEC(fuse_cluster) clusters;
@@ -78,6 +79,8 @@ static inline bool fuse_has_edge(const fuse_cluster *c, ir_ref v) {
 
 /* Whether some result of an op is needed. */
 bool fuse_is_used(const fuse_plan *p, const ir_op *o);
+/* loop.c: whether a scan becomes one kernel. */
+bool fuse_is_loop_kernel(const ir_func *f, const ir_op *o);
 /* outline.c: emit the planned function and its clusters into out.  next_name numbers the kernels
  * of a module. */
 ig_status fuse_outline(fuse_plan *p, ir_module *out, uint32_t *next_name);

@@ -301,7 +301,7 @@ static bool outline_is_own(const outline *l, ir_ref base, bool kernel) {
     const ir_op *o = ir_def_op(f, base);
     if (!o || o->code == OP_const || o->code == OP_weight || l->claimed[base.i]) return false;
     if (o->parent != l->region) return false;
-    if (!o->nregion) return true;
+    if (!o->nregion || l->p->whole[o - f->ops.data]) return true;
     if (kernel || o->code == OP_while) return false;
     const ir_attr_scan *a = ir_attr_get(f->module, o->attr);
     return o->code == OP_if || base.i - o->out0 >= (uint32_t)a->carries;
@@ -375,11 +375,72 @@ static void outline_flow(outline *l, const ir_op *o) {
     l->region = next < owner->region0 + owner->nregion ? next : owner->parent;
 }
 
+/* Add a value that a cluster is to read, once; uniform constants are copied into it instead. */
+static void outline_reads(outline *l, ir_ref in, ir_ref *value, uint32_t *n, uint32_t most) {
+    ir_ref v = l->p->alias[in.i];
+    const ir_op *d = ir_def_op(l->p->f, v);
+    if (d && fuse_is_uniform(l->p->f, d)) return;
+    for (uint32_t i = 0; i < *n; i++)
+        if (value[i].i == v.i) return;
+    if (*n < most) value[(*n)++] = v;
+}
+
+/* A scan as a cluster with all its results. */
+static void outline_loop(outline *l, uint32_t op) {
+    const ir_func *f = l->p->f;
+    const ir_op *o = &f->ops.data[op];
+    ir_ref value[FUSE_OPERANDS], in[FUSE_OPERANDS], param[FUSE_OPERANDS], result[IG_MAX_RANK];
+    ir_type type[FUSE_OPERANDS] = {{0}};
+    ir_attr_call call;
+    ir_builder b;
+    ir_func *made = NULL;
+    uint32_t n = 0, end = ir_op_after(f, op);
+    memset(&call, 0, sizeof call);
+    outline_set_loc(l, o);
+    for (uint32_t i = op; i < end; i++)
+        for (uint32_t k = 0; k < f->ops.data[i].nin; k++) {
+            ir_ref v = ir_op_in(f, &f->ops.data[i], k);
+            if (ir_home(f, l->p->alias[v.i]) != o->region0)
+                outline_reads(l, v, value, &n, FUSE_OPERANDS);
+        }
+    for (uint32_t k = 0; k < n; k++) {
+        in[k] = l->map[value[k].i];
+        type[k] = ir_type_of(&l->top, in[k]);
+    }
+    outline_begin(l, &b, ir_op_tab[o->code].name, n, type, param);
+    for (uint32_t k = 0; k < n; k++) l->inner[value[k].i] = param[k];
+    for (uint32_t i = op; i < end; i++)
+        for (uint32_t k = 0; k < f->ops.data[i].nin; k++) {
+            ir_ref v = ir_op_in(f, &f->ops.data[i], k), from = l->p->alias[v.i];
+            const ir_op *d = ir_def_op(f, from);
+            if (ir_home(f, from) == o->region0 || !d || !fuse_is_uniform(f, d)) continue;
+            l->inner[from.i] = outline_const(&b, f->module, d);
+        }
+    for (uint32_t i = op; i < end; i++) {
+        const ir_op *x = &f->ops.data[i];
+        for (uint32_t k = 0; k < x->nin; k++) {
+            ir_ref v = ir_op_in(f, x, k);
+            if (ir_home(f, v) != o->region0) l->inner[v.i] = l->inner[l->p->alias[v.i].i];
+        }
+        ir_copy_op(&b, f, i, l->inner);
+    }
+    for (uint32_t k = 0; k < o->nout; k++) result[k] = l->inner[o->out0 + k];
+    ir_build_error(&l->top, ir_build_end(&b, o->nout, result, &made));
+    if (l->top.error) return;
+    call.callee = made->name;
+    ir_ref r = ir_emit(&l->top, OP_call, &call, (int)n, in);
+    for (uint32_t k = 0; k < o->nout; k++) l->map[o->out0 + k] = ir_result(r, k);
+}
+
 static void outline_op(outline *l, uint32_t op) {
     const fuse_plan *p = l->p;
     const ir_op *o = &p->f->ops.data[op];
     bool needed = fuse_is_used(p, o);
     uint32_t id = p->root_of[op];
+    if (p->whole[op]) {
+        if (o->nregion) outline_loop(l, op);
+        return;
+    }
     switch (fuse_kind_of((ir_opcode)o->code)) {
     case FUSE_WEIGHT:
     case FUSE_CONST:
