@@ -708,6 +708,7 @@ static void lower_gather(cg_low *l, cg_frame *f) {
     uint32_t n = ((const ir_attr_gather *)lower_attr(l, f))->axes.n;
     if (f->step <= n) {
         if (f->step) lower_keep_arg(l, cg_cast(&l->k, l->ret, IG_i64));
+        if (cg_lower_failed(l)) return;
         if (f->step == n)
             lower_gather_open(l, f);
         else
