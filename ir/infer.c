@@ -27,7 +27,7 @@
  *   gather      axes (at least one), none before `batch`; an i32 or i64 tensor for each, of one
  *               type, which begins with x's batch axes; clamp: the axes have elements
  *   scatter     the same after u, which has the type that gather would give; add, mul: num
- *   sort        operands of one shape, at most 4; 1 to all of them are keys
+ *   sort        operands of one shape, at most 4; 1 to 3 of them are keys
  *   reduce      sum, prod: num; max, min: num or bool; and, or: bool; argmax, argmin: num or bool,
  *               exactly one axis, gives i64
  *   cumred      sum, prod: num; max, min: num or bool
@@ -885,7 +885,8 @@ static bool type_deal(ir_infer *c) {
         return ir_infer_fail(c, IG_DTYPE, "%s and %s differ", TYPE(&c->in[0]), TYPE(&c->in[1]));
     if (a->odd < 0 || a->odd > 1 || a->group < 1 || a->segment < 1 || a->segment > lanes ||
         a->group > lanes || a->segment % (2 * a->group) || lanes % a->segment)
-        return ir_infer_fail(c, IG_RANGE, "%d lanes are not dealt by %lld in segments of %lld", lanes,
+        return ir_infer_fail(c, IG_RANGE, "%d lanes are not dealt by %lld in segments of %lld",
+                             lanes,
                           (long long)a->group, (long long)a->segment);
     return ir_infer_one(c, c->in[0]);
 }

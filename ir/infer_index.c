@@ -100,7 +100,7 @@ bool ir_infer_sort(ir_infer *c) {
     const ir_attr_sort *a = c->attr;
     if (c->nin < 1 || c->nin > SORT_MOST)
         return ir_infer_fail(c, IG_INVALID, "%d operands; a sort takes 1 to %d", c->nin, SORT_MOST);
-    if (a->keys < 1 || a->keys > c->nin)
+    if (a->keys < 1 || a->keys > c->nin || a->keys >= SORT_MOST) /* positions may join */
         return ir_infer_fail(c, IG_RANGE, "%lld keys of %d operands", (long long)a->keys, c->nin);
     for (int k = 0; k < c->nin; k++) {
         if (!ir_infer_check_tensor(c, k)) return false;

@@ -302,8 +302,9 @@ static void lin_scatter_choice(lin_call *c) {
     ir_type xt = lin_type(c, 0), ut = lin_type(c, 1);
     ir_ref x = lin_mask(c, emit_cmp(c->p, IR_cmpop_eq, c->x[0], c->y[0]), xt);
     ir_ref u = lin_mask(c, emit_cmp(c->p, IR_cmpop_eq, c->x[1], lin_get(c, c->y[0])), ut);
-    ir_ref count = lin_put(c, c->p, IR_putop_add, x, u);
-    lin_put_tangents(c, P(div, x, count), P(div, u, lin_get(c, count)));
+    ir_ref count = lin_put(c, c->p, IR_putop_add, x, u), there = lin_get(c, count);
+    there = P(max, there, K(there, 1)); /* 0 out of range */
+    lin_put_tangents(c, P(div, x, count), P(div, u, there));
 }
 
 static void lin_scatter(lin_call *c) {
@@ -317,7 +318,7 @@ static void lin_scatter(lin_call *c) {
     }
 }
 
-/* Tangents go where their elements go: positions are sorted with them. */
+/* Tangents go where their elements go: positions are sorted by the same keys. */
 static void lin_sort(lin_call *c) {
     const ir_attr_sort *a = c->attr;
     ir_type type = lin_type(c, 0);
@@ -326,10 +327,11 @@ static void lin_sort(lin_call *c) {
     ir_attr_gather along = {.axes = {.n = 1, .a = {(uint8_t)last}}, .batch = last};
     ir_ref in[IG_MAX_RANK + 1];
     along.oob = IR_oob_fill;
-    memcpy(in, c->x, (size_t)c->nin * sizeof *in);
-    in[c->nin] = ir_emit0(c->p, OP_iota, &places);
-    ir_ref sorted = ir_emit(c->p, OP_sort, a, c->nin + 1, in);
-    ir_ref from = emit_move_axis(c->p, ir_result(sorted, (uint32_t)c->nin), axis, last);
+    int keys = (int)a->keys;
+    memcpy(in, c->x, (size_t)keys * sizeof *in);
+    in[keys] = ir_emit0(c->p, OP_iota, &places);
+    ir_ref sorted = ir_emit(c->p, OP_sort, a, keys + 1, in);
+    ir_ref from = emit_move_axis(c->p, ir_result(sorted, (uint32_t)keys), axis, last);
     for (int k = 0; k < c->nin; k++) {
         if (!c->dx[k].i) continue;
         ir_ref t = TA(gather, &along, emit_move_axis(c->t, c->dx[k], axis, last), RES(from));
