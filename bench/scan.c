@@ -1,9 +1,8 @@
 /* scan.c [LEVEL] - scans of small cells beside the same loops in C.
  *
- * Each cell is traced with ig_scan, built as an object for a CPU level
- * (the best here), linked and run on one thread, in turn with
- * a loop written by hand (this file is compiled with -O3 -march=native).  Prints the medians in
- * nanoseconds a step and the ratio: 1 is the speed of the loop in C. */
+ * Each cell is traced with ig_scan, built as an object for a CPU level (the best here), linked and
+ * run on one thread, in turn with a loop written by hand (this file is compiled with -O3
+ * -march=native).  Prints the medians of the time a step and the ratio: 1 is the speed of C. */
 #include "ingot/ingot.h"
 #include <dlfcn.h>
 #include <math.h>
@@ -65,22 +64,56 @@ static const struct {
              {"leaky", leaky, leaky_c, 1024}, {"gated", gated, gated_c, 1},
              {"gated", gated, gated_c, 64},   {"gated", gated, gated_c, 256}};
 
+/* --- A selective state space: 256 channels of 16 states, decays and inputs that depend on the step
+ */
+
+enum { CHANNELS = 256, STATES = 16 };
+
+/* in: h[256,16]; x[256], dt[256], b[16], c[16]. */
+static void selective(void *user, ig_tensor *const *in, ig_tensor **out) {
+    ig_tensor *a = *(ig_tensor **)user, *dt = ig_expand_dims(in[2], 1);
+    ig_tensor *u = ig_mul(ig_expand_dims(ig_mul(in[2], in[1]), 1), in[3]);
+    out[0] = ig_add(ig_mul(ig_exp(ig_mul(dt, a)), in[0]), u);
+    out[1] = ig_sum(ig_mul(out[0], in[4]), 1);
+}
+
+static void selective_record(void *user, ig_tensor *const *in, ig_tensor **out) {
+    (void)user; /* x, dt, b, c, a, h */
+    ig_tensor *a = in[4];
+    ig_scan(selective, &a, 1, &in[5], 4, in, 1, NULL, out);
+}
+
+static void selective_c(float *const *in, float *restrict h, float *restrict ys) {
+    const float *restrict x = in[0], *restrict dt = in[1], *restrict b = in[2];
+    const float *restrict c = in[3], *restrict a = in[4];
+    memcpy(h, in[5], CHANNELS * STATES * sizeof *h);
+    for (int t = 0; t < STEPS; t++)
+        for (int i = 0; i < CHANNELS; i++) {
+            float d = dt[t * CHANNELS + i], u = d * x[t * CHANNELS + i], sum = 0;
+            for (int k = 0; k < STATES; k++) {
+                float *s = &h[i * STATES + k];
+                *s = expf(d * a[i * STATES + k]) * *s + u * b[t * STATES + k];
+                sum += *s * c[t * STATES + k];
+            }
+            ys[t * CHANNELS + i] = sum;
+        }
+}
+
 static void record(void *user, ig_tensor *const *in, ig_tensor **out) {
     ig_tensor *w = in[2];
     ig_scan(*(const ig_body_fn *)user, &w, 1, &in[1], 1, &in[0], 1, NULL, out);
 }
 
 /* Trace, build, link, open; NULL after a message. */
-static run_fn *prepare(ig_body_fn cell, int n, size_t number, const char *dir, const char *level) {
+static run_fn *prepare(ig_trace_fn fn, void *user, int nin, ig_tensor *const *in, size_t number,
+                       const char *dir, const char *level) {
     char object[256], library[256], command[600];
     ig_module *m = NULL;
     run_fn *run = NULL;
-    ig_tensor *in[3] = {ig_zeros(IG_f32, IG_DIMS(STEPS, n)), ig_zeros(IG_f32, IG_DIMS(n)),
-                        ig_zeros(IG_f32, IG_DIMS(n))};
     snprintf(object, sizeof object, "%s/f.o", dir);
     snprintf(library, sizeof library, "%s/f%zu.so", dir, number);
     snprintf(command, sizeof command, "cc -shared -o %s %s", library, object);
-    ig_status s = ig_trace(record, &cell, 3, in, 2, &(ig_trace_options){.name = "f"}, &m);
+    ig_status s = ig_trace(fn, user, nin, in, 2, &(ig_trace_options){.name = "f"}, &m);
     if (!s) s = ig_module_build(m, "f", level, object);
     ig_module_free(m);
     if (s) {
@@ -144,14 +177,58 @@ static int measure(const char *name, run_fn *run, loop_fn *loop, int n) {
     return same ? 0 : 1;
 }
 
+static int measure_selective(run_fn *run) {
+    static double ours[5], theirs[5];
+    static const size_t size[] = {(size_t)STEPS * CHANNELS, (size_t)STEPS * CHANNELS,
+                                  (size_t)STEPS * STATES,   (size_t)STEPS * STATES,
+                                  CHANNELS * STATES,        CHANNELS * STATES};
+    float *in[6], *h = room(size[4], 0), *ys = room(size[0], 0), *ys2 = room(size[0], 0);
+    void *ws = aligned_alloc(64, 1 << 22);
+    double most = 0;
+    for (uint32_t k = 0; k < 6; k++) in[k] = room(size[k], k);
+    for (size_t i = 0; i < size[1]; i++) in[1][i] = 0.1f * fabsf(in[1][i]);
+    for (size_t i = 0; i < size[4]; i++) in[4][i] -= 1;
+    for (int k = 0; k < 5; k++) {
+        double start = now();
+        selective_c(in, h, ys2);
+        theirs[k] = now() - start;
+        start = now();
+        run((const void *const *)in, (void *const[]){h, ys}, NULL, ws, NULL);
+        ours[k] = now() - start;
+    }
+    for (size_t i = 0; i < size[0]; i++) most = fmax(most, fabs(ys[i] - ys2[i]));
+    qsort(ours, 5, sizeof *ours, by_size);
+    qsort(theirs, 5, sizeof *theirs, by_size);
+    printf(
+        "selective scan, %d x %d states: %.2f us a step   C with expf %.2f   ratio %.2f   largest "
+        "difference %.1e\n",
+        CHANNELS, STATES, ours[2] / STEPS / 1e3, theirs[2] / STEPS / 1e3, ours[2] / theirs[2],
+        most);
+    for (int k = 0; k < 6; k++) free(in[k]);
+    free(h), free(ys), free(ys2), free(ws);
+    return most < 1e-4 ? 0 : 1;
+}
+
 int main(int argc, char **argv) {
     char dir[] = "/tmp/ingot-scan-XXXXXX";
+    const char *level = argc > 1 ? argv[1] : NULL;
+    size_t ncase = sizeof cases / sizeof *cases;
     int failed = 0;
     if (!mkdtemp(dir)) return 1;
-    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
-        run_fn *run = prepare(cases[k].cell, cases[k].n, k, dir, argc > 1 ? argv[1] : NULL);
-        failed |= run ? measure(cases[k].name, run, cases[k].loop, cases[k].n) : 1;
+    for (size_t k = 0; k < ncase; k++) {
+        int n = cases[k].n;
+        ig_body_fn cell = cases[k].cell;
+        ig_tensor *in[3] = {ig_zeros(IG_f32, IG_DIMS(STEPS, n)), ig_zeros(IG_f32, IG_DIMS(n)),
+                            ig_zeros(IG_f32, IG_DIMS(n))};
+        run_fn *run = prepare(record, &cell, 3, in, k, dir, level);
+        failed |= run ? measure(cases[k].name, run, cases[k].loop, n) : 1;
     }
+    ig_tensor *x = ig_zeros(IG_f32, IG_DIMS(STEPS, CHANNELS));
+    ig_tensor *b = ig_zeros(IG_f32, IG_DIMS(STEPS, STATES));
+    ig_tensor *h = ig_zeros(IG_f32, IG_DIMS(CHANNELS, STATES));
+    run_fn *run =
+        prepare(selective_record, NULL, 6, (ig_tensor *[]){x, x, b, b, h, h}, ncase, dir, level);
+    failed |= run ? measure_selective(run) : 1;
     rmdir(dir);
     return failed;
 }
