@@ -168,6 +168,11 @@ static bool eager_infer(fe_call *c, ir_module *m, ir_opcode op, const void *attr
     ir_type out[IR_MAX_RESULTS];
     ir_infer rule = {.m = m, .op = op, .nin = nin, .in = type, .attr = attr, .out = out};
     if (ir_infer_types(&rule)) {
+        if (rule.nout != nout) {
+            fe_error(c, IG_INTERNAL, "%s gives %d results, not %d", ir_op_tab[op].name, rule.nout,
+                     nout);
+            return false;
+        }
         memcpy(out_, out, (size_t)nout * sizeof *out);
         return true;
     }

@@ -212,7 +212,7 @@ static bool flow_while_record(fe_call *c, const flow_loop *l, ig_tensor **now) {
     ok = flow_body(c, l->body, l->user, param, l->n, next);
     for (int k = 0; k < l->n && ok; k++) ok = flow_fits(c, "carried value", k, next[k], param[k]);
     if (!fe_rec_yield(c, ok ? l->n : 0, next) || !ok) return false;
-    memcpy(now, next, (size_t)l->n * sizeof *now);
+    for (int k = 0; k < l->n; k++) now[k] = next[k];
     return flow_record_end(c, l->n, type, now);
 }
 
@@ -258,7 +258,7 @@ static void flow_put(ig_tensor *all, const ig_tensor *y, int64_t i) {
 /* Arguments of a body at step i: carried values, slices, the step. */
 static bool flow_arguments(fe_call *c, const flow_loop *l, ig_tensor *const *now, int64_t i,
                            ig_tensor **in) {
-    memcpy(in, now, (size_t)l->n * sizeof *in);
+    for (int k = 0; k < l->n; k++) in[k] = now[k];
     for (int k = 0; k < l->nx; k++)
         if (fe_is_poison(in[l->n + k] = flow_slice(c, l->xs[k], i))) return false;
     return !fe_is_poison(in[l->n + l->nx] = fe_int(c, IG_i64, i));
@@ -313,8 +313,8 @@ static bool flow_scan_record(fe_call *c, const flow_loop *l, ir_dim n, int64_t s
     ir_attr_scan attr = {.n = n, .carries = l->n, .reverse = l->reverse};
     ir_type type[FLOW_MOST + 1];
     ig_tensor *operand[FLOW_MOST], *in[FLOW_MOST], *region[FLOW_MOST], *next[FLOW_MOST];
-    memcpy(operand, out, (size_t)l->n * sizeof *out);
-    memcpy(operand + l->n, l->xs, (size_t)l->nx * sizeof *out);
+    for (int k = 0; k < l->n; k++) operand[k] = out[k];
+    for (int k = 0; k < l->nx; k++) operand[l->n + k] = l->xs[k];
     int nin = l->n + l->nx, nout = l->n + l->ny;
     if (!flow_scan_types(c, l, operand, type) || !flow_arguments(c, l, out, 0, in) ||
         !fe_rec_begin(c, OP_scan, &attr, nin, operand))
@@ -370,7 +370,7 @@ static bool flow_scan(fe_call *c, const flow_loop *l, ig_tensor *const *init,
     int64_t steps;
     if (!flow_usable(c, l->n, init) || !flow_usable(c, l->nx, l->xs) || !flow_steps(c, l, opt, &n))
         return false;
-    memcpy(out_, init, (size_t)l->n * sizeof *out_);
+    for (int k = 0; k < l->n; k++) out_[k] = init[k];
     if (!c->s->rec) return flow_scan_run(c, l, n, out_);
     if (fe_rec_eval(c->s->rec, n, &steps)) return flow_scan_record(c, l, n, steps, out_);
     fe_error(c, IG_RANGE, "the number of steps is out of range for the example's sizes");
