@@ -1,6 +1,6 @@
-/* flow.c - what the regions of `if`, `scan` and `while` take and yield (I11), for the builder and
- * the verifier alike. */
-#include "ir/ir.h"
+/* flow.c - the types of `if`, `scan` and `while`: their type rules (infer.c says what they accept),
+ * and what their regions take and yield (I11), for the builder and the verifier alike. */
+#include "ir/infer.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -22,6 +22,61 @@ int ir_region_count(ir_opcode op, const void *attr) {
 uint32_t ir_op_after(const ir_func *f, uint32_t o) {
     const ir_op *op = &f->ops.data[o];
     return op->nregion ? f->regions.data[op->region0 + op->nregion - 1u].end : o + 1;
+}
+
+/* --- Type rules ------------------------------------------------------------------------------- */
+
+#define TYPE(t) IR_INFER_TYPE(t)
+#define DIM(d)  IR_INFER_DIM(d)
+
+static bool flow_is_scalar(const ir_type *t, ig_dtype d) {
+    return t->dtype == d && !t->rank && !t->lanes && !t->mem;
+}
+
+bool ir_infer_if(ir_infer *c) {
+    const ir_attr_regions *a = c->attr;
+    c->nout = 0;
+    if (a->n < 1 || a->n > IR_MAX_BRANCHES)
+        return ir_infer_fail(c, IG_RANGE, "%lld regions; an if has 1 to %d", (long long)a->n,
+                             IR_MAX_BRANCHES);
+    if (flow_is_scalar(&c->in[0], IG_i32)) return true;
+    if (!flow_is_scalar(&c->in[0], IG_bool))
+        return ir_infer_fail(c, IG_DTYPE, "the condition is %s; a bool or i32 scalar is needed",
+                             TYPE(&c->in[0]));
+    return a->n == 2 || ir_infer_fail(c, IG_RANGE, "a bool chooses between two regions, not %lld",
+                                      (long long)a->n);
+}
+
+bool ir_infer_scan(ir_infer *c) {
+    const ir_attr_scan *a = c->attr;
+    c->nout = 0;
+    if (c->nin > IR_MAX_RESULTS)
+        return ir_infer_fail(c, IG_INVALID, "%d operands; the limit is %d", c->nin, IR_MAX_RESULTS);
+    if (a->carries < 0 || a->carries > c->nin)
+        return ir_infer_fail(c, IG_RANGE, "%lld carried values of %d operands",
+                             (long long)a->carries, c->nin);
+    if (a->n == IR_DIM_BAD || (!c->m && a->n < 0))
+        return ir_infer_fail(c, IG_RANGE, "the number of steps is not a valid extent");
+    for (int k = 0; k < c->nin; k++) {
+        const ir_type *x = &c->in[k];
+        if (!ir_infer_check_tensor(c, k)) return false;
+        if (k >= a->carries && (!x->rank || x->dim[0] != a->n))
+            return ir_infer_fail(c, IG_SHAPE,
+                                 "operand %d is %s: a slice a step needs a first axis of %s", k,
+                                 TYPE(x), DIM(a->n));
+    }
+    return true;
+}
+
+bool ir_infer_while(ir_infer *c) {
+    const ir_attr_while *a = c->attr;
+    if (a->cap < 0) return ir_infer_fail(c, IG_RANGE, "a cap of %lld trips", (long long)a->cap);
+    if (c->nin > IR_MAX_RESULTS)
+        return ir_infer_fail(c, IG_INVALID, "%d carried values; the limit is %d", c->nin,
+                             IR_MAX_RESULTS);
+    for (int k = 0; k < c->nin; k++) c->out[k] = c->in[k];
+    c->nout = c->nin;
+    return true;
 }
 
 /* --- Messages --------------------------------------------------------------------------------- */

@@ -737,52 +737,10 @@ static bool type_kif(ir_infer *c) {
                          TYPE(&c->in[0]));
 }
 
-/* What regions take and yield is checked by ir_flow_check. */
-static bool type_if(ir_infer *c) {
-    const ir_attr_regions *a = c->attr;
-    c->nout = 0;
-    if (a->n < 1 || a->n > IR_MAX_BRANCHES)
-        return ir_infer_fail(c, IG_RANGE, "%lld regions; an if has 1 to %d", (long long)a->n,
-                             IR_MAX_BRANCHES);
-    if (infer_is_scalar(&c->in[0], IG_i32)) return true;
-    if (!infer_is_scalar(&c->in[0], IG_bool))
-        return ir_infer_fail(c, IG_DTYPE, "the condition is %s; a bool or i32 scalar is needed",
-                             TYPE(&c->in[0]));
-    return a->n == 2 || ir_infer_fail(c, IG_RANGE, "a bool chooses between two regions, not %lld",
-                                      (long long)a->n);
-}
-
-static bool type_scan(ir_infer *c) {
-    const ir_attr_scan *a = c->attr;
-    c->nout = 0;
-    if (c->nin > IR_MAX_RESULTS)
-        return ir_infer_fail(c, IG_INVALID, "%d operands; the limit is %d", c->nin, IR_MAX_RESULTS);
-    if (a->carries < 0 || a->carries > c->nin)
-        return ir_infer_fail(c, IG_RANGE, "%lld carried values of %d operands",
-                             (long long)a->carries, c->nin);
-    if (a->n == IR_DIM_BAD || (!c->m && a->n < 0))
-        return ir_infer_fail(c, IG_RANGE, "the number of steps is not a valid extent");
-    for (int k = 0; k < c->nin; k++) {
-        const ir_type *x = &c->in[k];
-        if (!ir_infer_check_tensor(c, k)) return false;
-        if (k >= a->carries && (!x->rank || x->dim[0] != a->n))
-            return ir_infer_fail(c, IG_SHAPE,
-                                 "operand %d is %s: a slice a step needs a first axis of %s", k,
-                                 TYPE(x), DIM(a->n));
-    }
-    return true;
-}
-
-static bool type_while(ir_infer *c) {
-    const ir_attr_while *a = c->attr;
-    if (a->cap < 0) return ir_infer_fail(c, IG_RANGE, "a cap of %lld trips", (long long)a->cap);
-    if (c->nin > IR_MAX_RESULTS)
-        return ir_infer_fail(c, IG_INVALID, "%d carried values; the limit is %d", c->nin,
-                             IR_MAX_RESULTS);
-    for (int k = 0; k < c->nin; k++) c->out[k] = c->in[k];
-    c->nout = c->nin;
-    return true;
-}
+/* flow.c, with what regions take and yield */
+static bool type_if(ir_infer *c) { return ir_infer_if(c); }
+static bool type_scan(ir_infer *c) { return ir_infer_scan(c); }
+static bool type_while(ir_infer *c) { return ir_infer_while(c); }
 
 /* Memory and an element index. */
 static bool infer_check_access(ir_infer *c) {

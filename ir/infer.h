@@ -30,4 +30,7 @@ bool ir_infer_check_axis(ir_infer *c, int64_t axis, int rank);
 bool ir_infer_gather(ir_infer *c);
 bool ir_infer_scatter(ir_infer *c);
 bool ir_infer_sort(ir_infer *c);
+bool ir_infer_if(ir_infer *c);
+bool ir_infer_scan(ir_infer *c);
+bool ir_infer_while(ir_infer *c);
 #endif
