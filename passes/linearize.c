@@ -538,6 +538,11 @@ void pass_linearize(ir_builder *p, ir_builder *t, const ir_func *f, ir_ref *prim
     if (!w.room) ir_build_error(p, rt_fail_memory());
     for (uint32_t i = 0; i + 1 < f->ops.n && !p->error && !t->error; i++) {
         const ir_op *o = &f->ops.data[i];
+        if (o->nregion) { /* a region may capture a tangent that no operand shows */
+            ir_build_error(p, rt_status_op(rt_fail(a, IG_UNSUPPORTED, "has no derivative yet"),
+                                           ir_op_tab[o->code].name));
+            break;
+        }
         ir_copy_op(p, f, i, primal);
         p->loc = t->loc = emit_loc(p->m, f, o);
         if (o->code == OP_weight)

@@ -413,7 +413,10 @@ void pass_batch(ir_builder *b, const ir_func *f, ir_dim n, ir_ref *map, bool *la
             any |= lanes[in.i];
         }
         batch_call c = {.b = b, .f = f, .n = n, .x = x.data, .lanes = on.data};
-        if (any)
+        if (o->nregion) /* a region may capture lanes that no operand shows */
+            ir_build_error(b, rt_status_op(rt_fail(a, IG_UNSUPPORTED, "has no lanes yet"),
+                                           ir_op_tab[o->code].name));
+        else if (any)
             batch_op(&c, o, map, lanes);
         else
             ir_copy_op(b, f, i, map);

@@ -102,7 +102,8 @@ static ig_status ways_lanes(const way_case *c, ir_tensor *out) {
     ir_module *m;
     if (ir_entry(c->module) != c->f) return ways_reference(c, out);
     ig_status s = pass_vmap(c->module, "2", NULL, NULL, &m);
-    if (ig_status_code(s) == IG_SHAPE) { /* there is no room for one more axis */
+    int code = ig_status_code(s);
+    if (code == IG_SHAPE || code == IG_UNSUPPORTED) { /* no room for an axis; no rule (if, scan) */
         ig_status_free(s);
         return ways_reference(c, out);
     }
