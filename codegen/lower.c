@@ -748,6 +748,7 @@ static void lower_ein(cg_low *l, cg_frame *f) { lower_core(l, f, cg_ein_at); }
 typedef void (*lower_rule)(cg_low *l, cg_frame *f);
 
 #define lower__                                                   NULL
+#define lower_flow                                                NULL /* codegen/flow.c */
 #define lower_scatter                                             NULL /* whole kernels */
 #define lower_sort                                                NULL
 #define lower_math                                                lower_ew

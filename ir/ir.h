@@ -340,7 +340,7 @@ void ir_type_print(const ir_module *m, const ir_type *t, rt_str *out); /* f32[B,
 
 /* --- The type rule (infer.c): one function for builder, parser, verifier and eager calls --------------- */
 
-#define IR_MAX_RESULTS 64
+#define IR_MAX_RESULTS 256
 typedef struct ir_infer {
     ir_module *m;        /* NULL for eager calls: all dims constant, no symbols, weights or callees */
     ir_opcode op;

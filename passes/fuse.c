@@ -48,6 +48,7 @@
 /* A new token in the `lower` column does not compile until fusion knows what it is. */
 enum {
     FUSE_AS__ = FUSE_CALL,
+    FUSE_AS_flow = FUSE_CALL,
     FUSE_AS_kernel = FUSE_NONE,
     FUSE_AS_weight = FUSE_WEIGHT,
     FUSE_AS_const = FUSE_CONST,
