@@ -5,6 +5,7 @@
 #include "frontend/fe.h"
 #include "ir/file.h"
 #include "passes/pass.h"
+#include "passes/transform.h"
 #include "tests/unit/suite.h"
 #include <check.h>
 #include <stdio.h>
@@ -122,6 +123,47 @@ static ig_status scenario_lower(const ig_allocator *a) {
     if (!s) s = cg_lower(planned, "f", cg_cpu_tab + 1, &kernels);
     ir_module_free(kernels);
     ir_module_free(planned);
+    ir_module_free(m);
+    return s;
+}
+
+/* A loop in a branch in a loop: derivatives and lanes of it, and of these. */
+static const char oom_nested[] =
+    "module m {\n"
+    "  fn @f(%x: f32[3,2], %w: f32[2], %p: bool[3]) -> (f32[2], f32[3]) {\n"
+    "    %big = const type=f32[] data=[3.0]\n"
+    "    %1, %2 = scan %w, %x, %p n=3 carries=1 reverse=false (%t: i64[], %c: f32[2], %s: f32[2], "
+    "%q: bool[]) {\n"
+    "      %3 = if %q n=2 {\n"
+    "        %4 = while %c cap=9 (%a: f32[2]) {\n"
+    "          %5 = reduce %a op=sum axes=[0]\n"
+    "          %6 = cmp %5, %big op=lt\n"
+    "          yield %6\n"
+    "        } (%a: f32[2]) {\n"
+    "          %7 = fma %a, %s, %w\n"
+    "          yield %7\n"
+    "        }\n"
+    "        yield %4\n"
+    "      } {\n"
+    "        yield %s\n"
+    "      }\n"
+    "      %8 = tanh %3\n"
+    "      %9 = reduce %8 op=sum axes=[0]\n"
+    "      yield %8, %9\n"
+    "    }\n"
+    "    return %1, %2\n"
+    "  }\n"
+    "}\n";
+
+static ig_status scenario_transform(const ig_allocator *a) {
+    static const char *const words[] = {"jvp", "vjp", "vmap 3", "vjp; vmap 2"};
+    ir_module *m, *made;
+    RT_TRY(ir_parse(a, "m", oom_nested, sizeof oom_nested - 1, &m));
+    ig_status s = NULL;
+    for (int i = 0; i < 4 && !s; i++) {
+        s = pass_transform(words[i], m, &made);
+        ir_module_free(made);
+    }
     ir_module_free(m);
     return s;
 }
@@ -313,6 +355,7 @@ SWEEP(text)
 SWEEP(file)
 SWEEP(passes)
 SWEEP(lower)
+SWEEP(transform)
 SWEEP(reference)
 SWEEP(compile)
 SWEEP(eager)
@@ -328,6 +371,7 @@ int main(void) {
     tcase_add_test(t, sweep_file);
     tcase_add_test(t, sweep_passes);
     tcase_add_test(t, sweep_lower);
+    tcase_add_test(t, sweep_transform);
     tcase_add_test(t, sweep_reference);
     tcase_add_test(t, sweep_compile);
     tcase_add_test(t, sweep_eager);
