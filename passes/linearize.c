@@ -301,13 +301,24 @@ static void lin_scatter_choice(lin_call *c) {
     lin_put_tangents(c, P(div, x, count), P(div, u, there));
 }
 
+/* mul: the product of the others, by division, where none of them is 0, else 0. */
+static void lin_scatter_product(lin_call *c) {
+    ir_type xt = lin_type(c, 0), ut = lin_type(c, 1);
+    ir_ref u = c->x[1], no = emit_fill(c->p, &ut, 0), one = emit_fill(c->p, &ut, 1);
+    ir_ref is_0 = emit_cmp(c->p, IR_cmpop_eq, u, no), here = P(select, is_0, one, no);
+    ir_ref factor = P(select, is_0, one, u);
+    ir_ref zeros = lin_put(c, c->p, IR_putop_add, emit_fill(c->p, &xt, 0), here);
+    ir_ref more = emit_cmp(c->p, IR_cmpop_ne, lin_get(c, zeros), here);
+    ir_ref others = P(div, lin_get(c, lin_put(c, c->p, IR_putop_mul, c->x[0], factor)), factor);
+    ir_ref of_x = lin_put(c, c->p, IR_putop_mul, emit_fill(c->p, &xt, 1), u);
+    lin_put_tangents(c, of_x, P(select, more, no, others));
+}
+
 static void lin_scatter(lin_call *c) {
     switch (((const ir_attr_scatter *)c->attr)->op) {
     case IR_putop_set: lin_scatter_set(c); break;
     case IR_putop_add: lin_put_tangents(c, lin_none, lin_none); break;
-    case IR_putop_mul:
-        lin_put_tangents(c, P(div, c->y[0], c->x[0]), P(div, lin_get(c, c->y[0]), c->x[1]));
-        break;
+    case IR_putop_mul: lin_scatter_product(c); break;
     default: lin_scatter_choice(c);
     }
 }
