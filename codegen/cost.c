@@ -16,6 +16,7 @@
 #define COST_DIVIDE 8                 /* a float division or square root */
 #define COST_SCALAR 64                /* integer division, which no vector unit does */
 #define COST_GATHER 40                /* an element that does not lie beside its neighbour */
+#define COST_SORT   400               /* an element of a sort, in all its passes */
 #define COST_HALF   12                /* from 16 bits to a register, or back */
 #define COST_MAX    ((ir_dim)1 << 62) /* picoseconds: what cannot be counted is long */
 
@@ -55,6 +56,7 @@ static int64_t cost_ops(const cost *c, const ir_op *o, ig_dtype d) {
         const ir_attr_perm *a = ir_attr_get(c->l->f->module, o->attr);
         return a->perm.n && a->perm.a[a->perm.n - 1] != a->perm.n - 1 ? COST_GATHER : 1;
     }
+    if (o->code == OP_sort) return COST_SORT;
     bool divides = o->code == OP_div || o->code == OP_rem;
     for (uint32_t i = 0; i < k->bodies.n; i++)
         if (k->bodies.data[i]->op == o->code) return cost_body(k->bodies.data[i]->b.f);
@@ -81,14 +83,24 @@ static ir_dim cost_steps(const cost *c, const ir_op *o) {
     return n;
 }
 
+/* How often the loop goes round that an op stands in. */
+static ir_dim cost_trips(const cost *c, const ir_op *o) {
+    const ir_func *f = c->l->f;
+    const ir_op *loop = &f->ops.data[f->regions.data[o->parent].op];
+    return ((const ir_attr_scan *)ir_attr_get(f->module, loop->attr))->n;
+}
+
 static void cost_op(cost *c, const ir_op *o) {
     const ir_func *f = c->l->f;
     if (o->code == OP_const || o->code == OP_return || !o->nout) return;
     const ir_type *t = ir_val_type(f, ir_op_out(o, 0));
     ig_dtype d = (ig_dtype)t->dtype;
     ir_dim n = cost_steps(c, o);
+    if (o->nregion) return;
+    if (o->parent) n = ir_dim_mul(c->m, n, cost_trips(c, o));
     cost_add(c, n, cost_ops(c, o, d) * cost_each(c, d));
-    bool part = o->code == OP_slice || o->code == OP_dslice; /* does not read all there is */
+    bool part = o->code == OP_slice || o->code == OP_dslice ||
+                o->code == OP_gather; /* does not read all there is */
     for (uint32_t i = 0; i < o->nin; i++) {
         ir_ref x = ir_op_in(f, o, i);
         if (ir_def_op(f, x)) continue;

@@ -115,7 +115,8 @@ ig_status cg_header(const ir_module *m, const char *entry, const char *prefix, c
         out,
         "/* Bytes of workspace for these dims.  0; 1 when a dim is outside its range; 2 when a "
         "size\n"
-        " * overflows. */\nint %s_workspace(const int64_t *dims, size_t *bytes);\n\n"
+        " * overflows.  A run also gives 3: a loop would go round more often than its cap. */\n"
+        "int %s_workspace(const int64_t *dims, size_t *bytes);\n\n"
         "/* Run.  `ws`: the workspace, 64-byte aligned.  exec NULL: serial.  Results as above. */\n"
         "int %s_run(const void *const *in, void *const *out, const int64_t *dims, void *ws,\n"
         "        const ig_exec *exec);\n",

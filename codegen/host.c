@@ -6,25 +6,12 @@
  * overflows (OVERFLOW).  Whether i64 arithmetic overflowed is decided by an upper bound on all
  * intermediate results, computed in f64 beside it: relative error 2^-50 cannot hide the distance
  * between the limit 2^62 and 2^63.  Dims whose range proves the bound need no check. */
-#include "codegen/lower.h"
+#include "codegen/host.h"
 #include "passes/pass.h"
 
 #include <string.h>
 
 #define HOST_LIMIT 0x1p62
-
-typedef struct host {
-    cg_kernel k;
-    const ir_module *in;
-    const ir_func *f;
-    ir_ref *mem; /* by value of f; owned */
-    RT_VEC(struct host_dim {
-        ir_dim d;
-        bool extent;
-    })
-    dims;             /* to be checked */
-    ir_ref bad, over; /* bool */
-} host;
 
 /* --- What has to be checked ----------------------------------------------------------------- */
 
@@ -61,7 +48,8 @@ static bool host_add_func(host *h, const ir_func *f) {
         for (uint32_t v = 1; v < callee->values.n; v++)
             if (!host_add_type(h, ir_val_type(callee, (ir_ref){v}))) return false;
         for (int k = 0; k < a->at.n; k++)
-            if (a->at.p[k].kind == IR_PLACE_WS && !host_add_dim(h, a->at.p[k].at, true))
+            if ((a->at.p[k].kind == IR_PLACE_WS || a->at.p[k].kind == IR_PLACE_WS_ROW) &&
+                !host_add_dim(h, a->at.p[k].at, true))
                 return false;
     }
     return true;
@@ -197,15 +185,16 @@ static ir_ref host_weight(host *h, const char *name, uint8_t dtype) {
                 : (ir_ref){0};
 }
 
-/* Where the memory planner put a result. */
-static ir_ref host_place(host *h, const ir_places *at, uint32_t i, uint8_t dtype) {
-    if (at->p[i].kind == IR_PLACE_OUT) return host_port(h, OP_kout, at->p[i].at, dtype);
+/* Where the memory planner put a result; the whole of one that is stacked. */
+ir_ref cg_host_place(host *h, const ir_places *at, uint32_t i, uint8_t dtype) {
+    if (at->p[i].kind == IR_PLACE_OUT || at->p[i].kind == IR_PLACE_OUT_ROW)
+        return host_port(h, OP_kout, at->p[i].at, dtype);
     return ir_emit1(&h->k.b, OP_kws, &(ir_attr_dtype){.dtype = dtype}, cg_dim(&h->k, at->p[i].at));
 }
 
-/* The memory of a value.  That of a weight is named where it is used first: one that is only read
- * packed is no part of the program. */
-static ir_ref host_memory(host *h, ir_ref v) {
+/* The memory of a value.  That of a weight is named where it is used: one that is only read packed
+ * is no part of the program. */
+ir_ref cg_host_memory(host *h, ir_ref v) {
     const ir_op *o = ir_def_op(h->f, v);
     const char *name = NULL;
     while (o && o->code == OP_reshape) v = ir_op_in(h->f, o, 0), o = ir_def_op(h->f, v);
@@ -215,13 +204,28 @@ static ir_ref host_memory(host *h, ir_ref v) {
         name = ((const ir_attr_sym *)attr)->name;
     else
         ir_build_error(&h->k.b, cg_const_weight(h->k.b.m, o->attr, attr, &name));
-    if (name) h->mem[v.i] = host_weight(h, name, ir_val_type(h->f, v)->dtype);
-    return h->mem[v.i];
+    return name ? host_weight(h, name, ir_val_type(h->f, v)->dtype) : (ir_ref){0};
+}
+
+/* The memory that result i of a call is written to. */
+static ir_ref host_result(host *h, const ir_op *o, uint32_t i) {
+    const ir_attr_call *a = ir_attr_get(h->in, o->attr);
+    ir_ref v = ir_op_out(o, i);
+    const ir_type *t = ir_val_type(h->f, v);
+    if (h->mem[v.i].i) return h->mem[v.i]; /* a loop has set it */
+    ir_ref mem = cg_host_place(h, &a->at, i, t->dtype);
+    bool row = a->at.p[i].kind == IR_PLACE_WS_ROW || a->at.p[i].kind == IR_PLACE_OUT_ROW;
+    return h->mem[v.i] = row ? cg_host_row(h, mem, t) : mem;
+}
+
+/* Whether a launch inside of a loop is for no executor, whatever the dims: then it is a plain call.
+ */
+static bool host_is_small(const host *h, const cg_launch *launch) {
+    return h->nflow && launch->n > 0 && launch->cost >= 0 && launch->cost < RT_WORTH_PS;
 }
 
 static void host_call(host *h, const ir_op *o, const cg_launch *launch) {
     cg_kernel *k = &h->k;
-    const ir_attr_call *a = ir_attr_get(h->in, o->attr);
     uint32_t n = 0, count = o->nin + o->nout + launch->nblob + 2u;
     const ig_allocator *alloc = h->in->alloc;
     ir_ref *in = rt_alloc(alloc, count * sizeof *in);
@@ -230,17 +234,14 @@ static void host_call(host *h, const ir_op *o, const cg_launch *launch) {
         return;
     }
     for (uint32_t i = 0; i < o->nin; i++)
-        in[n++] = (int)i == launch->packed ? (ir_ref){0} : host_memory(h, ir_op_in(h->f, o, i));
-    for (uint32_t i = 0; i < o->nout; i++) {
-        ir_ref v = ir_op_out(o, i);
-        in[n++] = h->mem[v.i] = host_place(h, &a->at, i, ir_val_type(h->f, v)->dtype);
-    }
+        in[n++] = (int)i == launch->packed ? (ir_ref){0} : cg_host_memory(h, ir_op_in(h->f, o, i));
+    for (uint32_t i = 0; i < o->nout; i++) in[n++] = host_result(h, o, i);
     for (uint32_t i = 0; i < launch->nblob; i++)
         in[n++] =
             host_weight(h, launch->blob[i], ir_find_weight(k->b.m, launch->blob[i])->type.dtype);
     if (launch->packed >= 0) in[launch->packed] = in[n - 1]; /* not read there */
     in[n++] = cg_dim(k, launch->n);
-    in[n++] = cg_dim(k, launch->cost);
+    in[n++] = cg_dim(k, host_is_small(h, launch) ? 0 : launch->cost);
     k->b.loc = o->loc;
     ir_emit(&k->b, OP_launch, &(ir_attr_call){.callee = launch->kernel}, (int)n, in);
     rt_free(alloc, in, count * sizeof *in);
@@ -254,6 +255,10 @@ static ig_status host_op(host *h, const ir_op *o, const cg_launch **launch) {
     case OP_reshape:
     case OP_return: break;
     case OP_call: host_call(h, o, (*launch)++); break;
+    case OP_if:
+    case OP_scan:
+    case OP_while: cg_host_begin(h, o); break;
+    case OP_yield: cg_host_yield(h, o); break;
     default:
         return rt_fail(h->in->alloc, IG_INTERNAL,
                        "%s is left in the entry function: it was not fused",
@@ -276,6 +281,7 @@ static ig_status host_launches(host *h, const cg_launch *launch) {
 
 static void host_free(host *h) {
     cg_kernel_free(&h->k);
+    cg_host_flow_free(h);
     rt_vec_free(h->in->alloc, &h->dims);
     rt_free(h->in->alloc, h->mem, h->f->values.n * sizeof *h->mem);
 }
@@ -291,6 +297,7 @@ static ig_status host_entry(host *h, const cg_launch *launch) {
     ig_status s = NULL;
     cg_kernel_begin(k, k->b.m, h->f->name, IR_HOST);
     ir_ref code = host_check(h, launch);
+    code = cg_host_code(h, code);
     bool checked = h->bad.i || h->over.i;
     uint32_t branch = 0;
     if (checked) branch = cg_if(k, cg_cmp(k, IR_cmpop_eq, code, cg_int(k, IG_i32, RT_HOST_OK)));
@@ -299,6 +306,7 @@ static ig_status host_entry(host *h, const cg_launch *launch) {
         cg_else(k, 0, NULL);
         cg_if_end(k, branch, 0, NULL);
     }
+    if (h->code.i) code = cg_load(k, h->code, cg_i64(k, 0), 0);
     return host_end(h, s, 1, &code);
 }
 

@@ -188,6 +188,12 @@ static ir_ref lower_load(cg_low *l, ir_ref mem, ir_ref v, const cg_ix *ix) {
 }
 
 static void lower_memory(cg_low *l, cg_frame *f) {
+    cg_ix whole[IG_MAX_RANK];
+    ir_ref x = cg_steps_slice(l, f->v, f->ix, whole);
+    if (x.i) {
+        lower_give(l, lower_load(l, l->mem[x.i], x, whole));
+        return;
+    }
     if (!l->mem[f->v.i].i) {
         cg_broken(&l->k, "a value without memory");
         return;
@@ -664,6 +670,57 @@ static void lower_dupdate(cg_low *l, cg_frame *f) {
     }
 }
 
+/* --- Reading at index tensors --------------------------------------------------------------- */
+
+/* All indices are in l->args: read x there.  With fill, behind a branch as in a pad. */
+static void lower_gather_open(cg_low *l, cg_frame *f) {
+    cg_kernel *k = &l->k;
+    const ir_attr_gather *a = lower_attr(l, f);
+    const ir_type *x = cg_type(l, lower_in(l, f, 0)), *at = cg_type(l, lower_in(l, f, 1));
+    lower_window w = {0};
+    for (int i = 0, n = 0, rest = at->rank; i < x->rank; i++) {
+        if (n == a->axes.n || a->axes.a[n] != i) {
+            w.ix[i] = f->ix[i < a->batch ? i : rest++];
+            continue;
+        }
+        ir_ref t = l->args.data[f->arg + (uint32_t)n++], size = cg_dim(k, x->dim[i]);
+        if (a->oob == IR_oob_clamp) {
+            t = cg_bin(k, OP_min, t, cg_bin(k, OP_sub, size, cg_i64(k, 1)));
+            t = cg_bin(k, OP_max, t, cg_i64(k, 0));
+        }
+        cg_ix ix = {cg_lanes_of(k, t) ? CG_IX_VECTOR : CG_IX_UNIFORM, 0, t.i, 0};
+        if (a->oob == IR_oob_clamp)
+            w.ix[i] = ix;
+        else
+            lower_window_axis(l, &w, i, ix, size, 1);
+    }
+    lower_window_end(l, &w);
+    f->tmp[1] = w.inside;
+    if (w.inside.i) {
+        f->tmp[0] = lower_zero(l, f);
+        lower_push_nest(l, cg_open_if(l, w.vary ? w.any : w.inside));
+        lower_window_clamp(l, &w, x);
+    }
+    lower_wait(l, lower_top(l), (uint32_t)a->axes.n + 1, lower_in(l, f, 0), w.ix);
+}
+
+static void lower_gather(cg_low *l, cg_frame *f) {
+    uint32_t n = ((const ir_attr_gather *)lower_attr(l, f))->axes.n;
+    if (f->step <= n) {
+        if (f->step) lower_keep_arg(l, cg_cast(&l->k, l->ret, IG_i64));
+        if (cg_lower_failed(l)) return;
+        if (f->step == n)
+            lower_gather_open(l, f);
+        else
+            lower_wait(l, f, f->step + 1, lower_in(l, f, f->step + 1), f->ix);
+    } else if (!f->tmp[1].i) {
+        lower_give(l, l->ret);
+    } else {
+        ir_ref r = cg_select(&l->k, f->tmp[1], lower_side(l, f, l->ret), f->tmp[0]);
+        lower_close(l, f, r, f->tmp[0]);
+    }
+}
+
 /* --- Cores ---------------------------------------------------------------------------------- */
 
 /* Write a core in place of an element; its loops pull its operands. */
@@ -691,6 +748,9 @@ static void lower_ein(cg_low *l, cg_frame *f) { lower_core(l, f, cg_ein_at); }
 typedef void (*lower_rule)(cg_low *l, cg_frame *f);
 
 #define lower__                                                   NULL
+#define lower_flow                                                NULL /* codegen/flow.c */
+#define lower_scatter                                             NULL /* whole kernels */
+#define lower_sort                                                NULL
 #define lower_math                                                lower_ew
 #define lower_rem                                                 lower_ew
 #define R(fold, ref, lower, ...)                                  lower_##lower

@@ -105,8 +105,9 @@ struct cg_low {
     int64_t whole;    /* the same where all vectors are whole and the result is one loop */
     int64_t strip;    /* and when each is a reduction of a column; 0: no reductions */
     bool scalar;      /* no vectors along the results: a core runs them along its own loop */
-    cg_rows *rows;    /* NULL: its reductions do not share their rows */
-    ir_ref lo, hi;    /* the part of the outermost loop */
+    const struct cg_steps *steps; /* the open loop over steps, or NULL */
+    cg_rows *rows;                /* NULL: its reductions do not share their rows */
+    ir_ref lo, hi;                /* the part of the outermost loop */
     RT_VEC(cg_frame) frames;
     RT_VEC(cg_group) groups;
     RT_VEC(cg_memo) memo;
@@ -151,6 +152,12 @@ void cg_plain_nest(cg_low *l, ir_dim *n_);
 bool cg_gemm_nest(cg_low *l, ir_dim *n_);
 bool cg_scan_nest(cg_low *l, ir_dim *n_);
 bool cg_rows_nest(cg_low *l, ir_dim *n_);
+bool cg_scatter_nest(cg_low *l, ir_dim *n_);
+bool cg_sort_nest(cg_low *l, ir_dim *n_);
+bool cg_steps_nest(cg_low *l, ir_dim *n_);
+/* steps.c: the operand that a region's parameter is a slice of, and the subscript in it; {0} when
+ * it is none. */
+ir_ref cg_steps_slice(const cg_low *l, ir_ref v, const cg_ix *ix, cg_ix *whole_);
 /* nest.c: store the elements of a row of the result: loops over the axes in the mask, the trailing
  * ones with vectors; ix has the subscripts of the others. */
 void cg_nest_inner(cg_low *l, uint32_t row, const cg_ix *ix);

@@ -79,6 +79,7 @@ static bool program_is_apart(const program *p, const ir_op *call) {
     for (uint32_t i = 0; i < call->nin; i++) {
         ir_ref v = program_base(p, ir_op_in(p->entry, call, i));
         const ir_op *o = ir_def_op(p->entry, v);
+        if (o && o->nregion) return false; /* what was yielded, wherever that is */
         if (!o || o->code != OP_call) continue; /* never written */
         const ir_places *from = &((const ir_attr_call *)ir_attr_get(p->in, o->attr))->at;
         uint32_t which = v.i - o->out0;
@@ -159,6 +160,7 @@ static void program_write(cg_low *l, ir_dim *n_) {
     cg_reduce_prepare(l);
     cg_ein_prepare(l);
     if (cg_rows_nest(l, n_) || cg_scan_nest(l, n_) || cg_gemm_nest(l, n_)) return;
+    if (cg_scatter_nest(l, n_) || cg_sort_nest(l, n_) || cg_steps_nest(l, n_)) return;
     cg_plain_nest(l, n_);
 }
 

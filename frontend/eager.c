@@ -156,11 +156,17 @@ ig_status fe_note_operands(fe_call *c, ig_status e, int nin, ig_tensor *const *i
 
 /* Apply the type rule to types; false and the error recorded. */
 static bool eager_infer(fe_call *c, ir_module *m, ir_opcode op, const void *attr, int nin,
-                        const ir_type *type, ig_tensor *const *in, ir_type *out_) {
+                        const ir_type *type, ig_tensor *const *in, int nout,
+                        ir_type out_[FE_RESULTS]) {
     ir_type out[IR_MAX_RESULTS];
     ir_infer rule = {.m = m, .op = op, .nin = nin, .in = type, .attr = attr, .out = out};
     if (ir_infer_types(&rule)) {
-        *out_ = out[0];
+        if (rule.nout != nout) {
+            fe_error(c, IG_INTERNAL, "%s gives %d results, not %d", ir_op_tab[op].name, rule.nout,
+                     nout);
+            return false;
+        }
+        memcpy(out_, out, (size_t)nout * sizeof *out);
         return true;
     }
     ig_status e = rt_fail(fe_alloc(c), rule.code, "%s", rule.message);
@@ -201,19 +207,20 @@ static bool eager_trap_nan(fe_call *c, ir_opcode op, int nin, ig_tensor *const *
 
 /* Evaluate by the reference. */
 static bool eager_refer(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
-                        ig_tensor *out) {
-    ir_tensor few[EAGER_FEW], *arg = few, result = fe_ir_tensor(out);
+                        int nout, ig_tensor *const *out) {
+    ir_tensor few[EAGER_FEW], *arg = few, result[FE_RESULTS];
     ig_session *s = c->s->session;
     if (nin > EAGER_FEW) arg = rt_alloc(s->alloc, (size_t)nin * sizeof *arg);
     if (!arg) return fe_error_memory(c), false;
     for (int k = 0; k < nin; k++) arg[k] = fe_ir_tensor(in[k]);
-    ig_status e = ir_ref_op_in(s->ref, s->class, op, attr, nin, arg, 1, &result);
+    for (int k = 0; k < nout; k++) result[k] = fe_ir_tensor(out[k]);
+    ig_status e = ir_ref_op_in(s->ref, s->class, op, attr, nin, arg, nout, result);
     if (arg != few) rt_free(s->alloc, arg, (size_t)nin * sizeof *arg);
     s->count.reference++;
     if (rt_log_on("slow"))
         rt_log("slow", "%s:%d: %s to %s ran on the reference",
                c->site ? c->site->file : "(unknown)", c->site ? c->site->line : 0,
-               ir_op_tab[op].name, FE_TYPE(out));
+               ir_op_tab[op].name, FE_TYPE(out[0]));
     if (e) fe_error_status(c, e);
     return !e;
 }
@@ -222,39 +229,48 @@ bool fe_run_op(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *c
                ig_tensor *out) {
     fe_ran ran = fe_kernels_run(c, op, attr, nin, in, out);
     if (ran != FE_NO_KERNEL) return ran == FE_RAN;
-    return eager_refer(c, op, attr, nin, in, out);
+    return eager_refer(c, op, attr, nin, in, 1, &out);
 }
 
 /* Run an op; those that keep the elements as they are share the buffer. */
-static ig_tensor *eager_run(fe_call *c, ir_opcode op, const void *attr, int nin,
-                            ig_tensor *const *in, const ir_type *type) {
-    if (op == OP_reshape || op == OP_detach || op == OP_barrier)
-        return fe_alias(c, in[0], type->rank, type->dim);
-    ig_tensor *out = fe_new(c, (ig_dtype)type->dtype, type->rank, type->dim);
-    if (fe_is_poison(out) || !fe_run_op(c, op, attr, nin, in, out)) return fe_poison(c);
-    if (c->s->session->nan_trap && !eager_trap_nan(c, op, nin, in, out)) return fe_poison(c);
-    return out;
+static bool eager_run(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
+                      int nout, const ir_type *type, ig_tensor **out_) {
+    if (op == OP_reshape || op == OP_detach || op == OP_barrier) {
+        out_[0] = fe_alias(c, in[0], type->rank, type->dim);
+        return !fe_is_poison(out_[0]);
+    }
+    for (int k = 0; k < nout; k++) {
+        out_[k] = fe_new(c, (ig_dtype)type[k].dtype, type[k].rank, type[k].dim);
+        if (fe_is_poison(out_[k])) return false;
+    }
+    if (nout == 1 ? !fe_run_op(c, op, attr, nin, in, out_[0])
+                  : !eager_refer(c, op, attr, nin, in, nout, out_))
+        return false;
+    bool fine = true;
+    for (int k = 0; k < nout && c->s->session->nan_trap && fine; k++)
+        fine = eager_trap_nan(c, op, nin, in, out_[k]);
+    return fine;
 }
 
-static ig_tensor *eager_op(fe_call *c, ir_opcode op, const void *attr, int nin,
-                           ig_tensor *const *in, ir_type *type) {
-    ir_type known, plain;
+static bool eager_op(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
+                     ir_type *type, int nout, ig_tensor **out_) {
+    ir_type known[FE_RESULTS], plain[FE_RESULTS];
     ir_attr_any now;
     const void *run = attr;
     if (c->s->rec) {
         for (int k = 0; k < nin; k++)
-            if (!fe_rec_type(c, in[k], &type[k])) return fe_poison(c);
-        if (!eager_infer(c, fe_module(c), op, attr, nin, type, in, &known)) return fe_poison(c);
-        if (!fe_rec_eval_attr(c->s->rec, (ir_attr_kind)ir_op_tab[op].attr, attr, &now))
-            return fe_error(c, IG_RANGE, "a dim is too large or negative for the example's sizes");
+            if (!fe_rec_type(c, in[k], &type[k])) return false;
+        if (!eager_infer(c, fe_module(c), op, attr, nin, type, in, nout, known)) return false;
+        if (!fe_rec_eval_attr(c->s->rec, (ir_attr_kind)ir_op_tab[op].attr, attr, &now)) {
+            fe_error(c, IG_RANGE, "a dim is too large or negative for the example's sizes");
+            return false;
+        }
         run = &now;
     }
     for (int k = 0; k < nin; k++) type[k] = eager_plain_type(in[k]);
-    if (!eager_infer(c, NULL, op, run, nin, type, in, &plain)) return fe_poison(c);
-    ig_tensor *out = eager_run(c, op, run, nin, in, &plain);
-    if (c->s->rec && !fe_is_poison(out) && !fe_rec_append(c, op, attr, nin, in, &known, out))
-        return fe_poison(c);
-    return out;
+    return eager_infer(c, NULL, op, run, nin, type, in, nout, plain) &&
+           eager_run(c, op, run, nin, in, nout, plain, out_) &&
+           (!c->s->rec || fe_rec_append(c, op, attr, nin, in, nout, known, out_));
 }
 
 /* Whether an elementwise op may run without its type rule: it is not recorded, and nothing looks at
@@ -270,14 +286,20 @@ static bool eager_same_shapes(int n, ig_tensor *const *t) {
     return true;
 }
 
-static ig_tensor *eager_checked(fe_call *c, ir_opcode op, const void *attr, int nin,
-                                ig_tensor *const *in) {
+static bool eager_checked(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
+                          int nout, ig_tensor **out_) {
     ir_type few[EAGER_FEW], *type = few;
     if (nin > EAGER_FEW) type = rt_alloc(fe_alloc(c), (size_t)nin * sizeof *type);
-    if (!type) return fe_error_memory(c);
-    ig_tensor *out = eager_op(c, op, attr, nin, in, type);
+    if (!type) return fe_error_memory(c), false;
+    bool ok = eager_op(c, op, attr, nin, in, type, nout, out_);
     if (type != few) rt_free(fe_alloc(c), type, (size_t)nin * sizeof *type);
-    return out;
+    return ok;
+}
+
+static ig_tensor *eager_one(fe_call *c, ir_opcode op, const void *attr, int nin,
+                            ig_tensor *const *in) {
+    ig_tensor *out;
+    return eager_checked(c, op, attr, nin, in, 1, &out) ? out : fe_poison(c);
 }
 
 static const ir_attr_any eager_zero;
@@ -289,7 +311,7 @@ ig_tensor *fe_op(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor 
         if (!fe_is_usable(c, in[k], k)) return fe_poison(c);
     if (eager_is_quick(c, op) && eager_same_shapes(nin, in))
         out = fe_kernels_ew(c, op, attr, nin, in);
-    return out ? out : eager_checked(c, op, attr, nin, in);
+    return out ? out : eager_one(c, op, attr, nin, in);
 }
 
 ig_tensor *fe_ew(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor **in) {
@@ -299,5 +321,14 @@ ig_tensor *fe_ew(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor 
         if (!fe_is_usable(c, in[k], k)) return fe_poison(c);
     if (eager_is_quick(c, op)) out = fe_kernels_ew(c, op, attr, nin, in);
     if (out) return out;
-    return fe_spread(c, nin, in) ? eager_checked(c, op, attr, nin, in) : fe_poison(c);
+    return fe_spread(c, nin, in) ? eager_one(c, op, attr, nin, in) : fe_poison(c);
+}
+
+bool fe_ops(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in, int nout,
+            ig_tensor **out_) {
+    bool ok = true;
+    for (int k = 0; k < nin && ok; k++) ok = fe_is_usable(c, in[k], k);
+    ok = ok && eager_checked(c, op, attr, nin, in, nout, out_);
+    for (int k = 0; k < nout && !ok; k++) out_[k] = fe_poison(c);
+    return ok;
 }

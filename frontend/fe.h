@@ -35,6 +35,7 @@ struct ig_tensor {
     ig_tensor *grad;     /* owned, in the stream's list of gradients; NULL: none */
     uint32_t refs;
     uint32_t born;       /* the recording during which the handle was made, or 0 */
+    uint32_t region;     /* the region of that recording, or 0 */
     uint32_t trace, val; /* the recording that knows the value, and its number there */
     uint8_t dtype, rank;
     bool argument; /* an argument of the traced function */
@@ -147,6 +148,11 @@ ig_status fe_enter_status(fe_call *c, const ig_site *site, const char *op);
 void fe_scope_push(fe_stream *s, fe_scope *scope);
 void fe_scope_pop(fe_stream *s, fe_scope *scope);
 
+/* Call a function of the user, with the user's floating-point environment; what the scopes that it
+ * left open hold becomes ours (trace.c). */
+void fe_call_user(fe_call *c, void (*fn)(void *, ig_tensor *const *, ig_tensor **), void *user,
+                  ig_tensor *const *in, ig_tensor **out);
+
 /* --- Tensors (tensor.c) -------------------------------------------------------------------- */
 
 /* A new handle of the call's scope with room for its elements; poison after an error. */
@@ -232,6 +238,11 @@ bool fe_eval_attr(const ir_module *m, const int64_t *symbols, ir_attr_kind kind,
                   ir_attr_any *out_);
 /* Run one op and record it when a trace is under way.  Dims in attr may be symbolic in a trace. */
 ig_tensor *fe_op(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in);
+/* The same for an op with several results, as many as its type rule gives; false after an error,
+ * and all are poison. */
+enum { FE_RESULTS = IG_MAX_RANK };
+bool fe_ops(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in, int nout,
+            ig_tensor **out_);
 static inline ig_tensor *fe_op1(fe_call *c, ir_opcode op, const void *attr, ig_tensor *x) {
     return fe_op(c, op, attr, 1, &x);
 }
@@ -333,8 +344,21 @@ ig_tensor *fe_reduce(fe_call *c, ir_redop op, ig_tensor *x, const ir_axes *axes,
 ig_tensor *fe_take(fe_call *c, ig_tensor *x, const int64_t *index, int64_t n, int axis);
 /* Scalar with the number of elements in these axes of x, also when it is dynamic. */
 ig_tensor *fe_count(fe_call *c, ig_tensor *x, const ir_axes *axes, ig_dtype dtype);
-/* i64 words [.., n] sorted along the last axis. */
-ig_tensor *fe_sort_words(fe_call *c, ig_tensor *words);
+
+/* Index tensors for some axes of a value, increasing (gather.c). */
+typedef struct fe_pick {
+    int n;
+    bool apart; /* others stand between the axes: the positions' axes come first */
+    int axis[IG_MAX_RANK];
+    ig_tensor *at[IG_MAX_RANK];
+} fe_pick;
+/* Bring the index tensors into the form of gather and scatter; false after an error. */
+bool fe_pick_ready(fe_call *c, ig_tensor *x, fe_pick *p);
+ig_tensor *fe_pick_get(fe_call *c, ig_tensor *x, fe_pick *p);
+/* x with v, which broadcasts to what fe_pick_get would give, combined there. */
+ig_tensor *fe_pick_put(fe_call *c, ig_tensor *x, fe_pick *p, ir_putop op, ig_tensor *v);
+/* A value about to be put into x, of x's element type (index.c). */
+ig_tensor *fe_put_value(fe_call *c, const ig_tensor *x, ig_arg v);
 
 /* --- Functions of the IR as eager calls (play.c) ------------------------------------------- */
 
@@ -354,11 +378,20 @@ bool fe_rec_type(fe_call *c, ig_tensor *t, ir_type *out_);
 const ir_type *fe_rec_known(const fe_rec *rec, const ig_tensor *t);
 ir_module *fe_rec_module(const fe_rec *rec);
 uint32_t fe_rec_id(const fe_rec *rec);
+/* Value of a dim under the example's binding; false on overflow. */
+bool fe_rec_eval(const fe_rec *rec, ir_dim d, int64_t *out_);
 /* An attribute with its dims evaluated under the example's sizes; false on overflow. */
 bool fe_rec_eval_attr(const fe_rec *rec, ir_attr_kind kind, const void *attr, ir_attr_any *out_);
-/* Append an op whose result is out; false when memory is out. */
+/* Append an op with its results; false when memory is out. */
 bool fe_rec_append(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
-                   const ir_type *type, ig_tensor *out);
+                   int nout, const ir_type *type, ig_tensor *const *out);
+/* Regions of the recording: begin an op, begin each of its regions with parameters, end each with
+ * what it yields, end the op with its results; false when memory is out. */
+uint32_t fe_rec_region(const fe_rec *rec); /* the innermost open one, or 0 */
+bool fe_rec_begin(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in);
+bool fe_rec_enter(fe_call *c, int n, const ir_type *type, ig_tensor *const *param);
+bool fe_rec_yield(fe_call *c, int n, ig_tensor *const *in);
+bool fe_rec_end(fe_call *c, int n, const ir_type *type, ig_tensor *const *out);
 /* Whether a trace is under way; a recording may also be that of a gradient scope. */
 bool fe_is_traced(const fe_call *c);
 /* The handle is about to get the value of v; false when it must not. */
@@ -370,7 +403,7 @@ bool fe_rec_observe(fe_call *c, ig_tensor *t);
 
 /* An op of the recording has these operands and this result: their values are kept.  False when
  * memory is out. */
-bool fe_grad_note(fe_call *c, int nin, ig_tensor *const *in, ig_tensor *out);
+bool fe_grad_note(fe_call *c, int nin, ig_tensor *const *in, int nout, ig_tensor *const *out);
 /* A handle is about to be assigned. */
 void fe_grad_assigned(fe_call *c, const ig_tensor *t);
 /* End the gradient scope, if one is open. */

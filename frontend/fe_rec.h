@@ -11,7 +11,8 @@ typedef enum rec_kind { REC_ARGUMENT, REC_CAPTURE, REC_OP } rec_kind;
 typedef struct rec_value {
     ir_type type; /* with symbolic dims */
     rec_kind kind;
-    uint32_t index; /* argument number, capture or node */
+    uint32_t index;  /* argument number, capture or node */
+    uint32_t region; /* where it is visible; 0: everywhere */
 } rec_value;
 
 /* A tensor the function took from outside, or made from data. */
@@ -24,13 +25,18 @@ typedef struct rec_capture {
     bool state; /* assigned by the function */
 } rec_capture;
 
+/* An op with regions is several nodes: its begin, then for each region its parameters and its
+ * yield, then its end, which has the results. */
+typedef enum rec_part { REC_WHOLE, REC_BEGIN, REC_PARAMS, REC_YIELD, REC_END } rec_part;
+
 typedef struct rec_node {
     const ig_site *site;
     const char *api; /* the public call it is part of */
     uint16_t op;
-    uint32_t nin, in0; /* operands[in0 .. in0 + nin): values */
-    ir_attr attr;      /* interned in the module */
-    uint32_t out;
+    uint8_t part;
+    uint32_t nin, in0;  /* operands[in0 .. in0 + nin): values */
+    ir_attr attr;       /* interned in the module */
+    uint32_t nout, out; /* values [out .. out + nout) */
 } rec_node;
 
 /* A tensor whose gradient a traced function changed, and the gradient it had before. */
@@ -57,6 +63,8 @@ struct fe_rec {
     RT_VEC(rec_read) reads;
     RT_VEC(rec_grad) grads;
     bool tape; /* of a gradient scope, not of a trace: handles may be read and assigned */
+    RT_VEC(uint32_t) open; /* regions, the innermost last */
+    uint32_t nregion;      /* begun so far */
 };
 
 void rec_init(fe_rec *r, ig_session *s, ir_module *m, const int64_t *binding);

@@ -174,12 +174,12 @@ static void grad_keep_value(fe_grad *g, const ig_tensor *t) {
     *at = t->buf;
 }
 
-bool fe_grad_note(fe_call *c, int nin, ig_tensor *const *in, ig_tensor *out) {
+bool fe_grad_note(fe_call *c, int nin, ig_tensor *const *in, int nout, ig_tensor *const *out) {
     fe_grad *g = c->s->grad;
     if (!rt_vec_reserve(fe_alloc(c), &g->bufs, g->rec->values.n)) return fe_error_memory(c), false;
     while (g->bufs.n < g->rec->values.n) g->bufs.data[g->bufs.n++] = NULL;
     for (int k = 0; k < nin; k++) grad_keep_value(g, in[k]);
-    grad_keep_value(g, out);
+    for (int k = 0; k < nout; k++) grad_keep_value(g, out[k]);
     return true;
 }
 

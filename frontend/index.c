@@ -13,6 +13,7 @@ typedef struct index_plan {
     ir_axes flip;
     ir_dims sliced; /* shape after the slice */
     ir_dims result; /* shape after axes were dropped and added */
+    fe_pick pick;   /* of axes of that result */
 } index_plan;
 
 /* --- Planning ------------------------------------------------------------------------------ */
@@ -106,7 +107,7 @@ static bool index_spell(fe_call *c, const ig_tensor *x, const ig_indices *in, ig
         return false;
     }
     for (int i = 0; i < in->n; i++) {
-        taken += in->i[i].kind == IG_INDEX_AT || in->i[i].kind == IG_INDEX_RANGE;
+        taken += in->i[i].kind != IG_INDEX_NEW && in->i[i].kind != IG_INDEX_REST;
         rests += in->i[i].kind == IG_INDEX_REST;
     }
     if (taken > x->rank || rests > 1) {
@@ -118,12 +119,22 @@ static bool index_spell(fe_call *c, const ig_tensor *x, const ig_indices *in, ig
     for (int i = 0; i <= in->n; i++) {
         if (i == in->n ? rests == 0 : in->i[i].kind == IG_INDEX_REST)
             for (int k = taken; k < x->rank; k++)
-                entry[n++] = (ig_index){IG_INDEX_RANGE, IG_OPEN, IG_OPEN, 1};
+                entry[n++] = (ig_index){IG_INDEX_RANGE, IG_OPEN, IG_OPEN, 1, NULL};
         else if (i < in->n)
             entry[n++] = in->i[i];
     }
     *n_ = n;
     return true;
+}
+
+/* Entry k of the result is picked by a tensor: the axis is taken whole here. */
+static void index_pick(index_plan *p, ig_index *e) {
+    fe_pick *k = &p->pick;
+    int at = p->result.n - 1;
+    k->apart |= k->n && k->axis[k->n - 1] != at - 1;
+    k->axis[k->n] = at;
+    k->at[k->n++] = e->t;
+    *e = (ig_index){IG_INDEX_RANGE, IG_OPEN, IG_OPEN, 1, NULL};
 }
 
 static bool index_make_plan(fe_call *c, const ig_tensor *x, const ig_indices *in, index_plan *p) {
@@ -142,6 +153,7 @@ static bool index_make_plan(fe_call *c, const ig_tensor *x, const ig_indices *in
             p->result.d[p->result.n++] = 1;
         }
         if (entry[i].kind == IG_INDEX_NEW) continue;
+        if (entry[i].kind == IG_INDEX_PICK) index_pick(p, &entry[i]);
         if (entry[i].kind == IG_INDEX_AT) {
             if (!index_at(c, x, axis, entry[i].lo, d.d[axis], &p->slice.lo.d[axis])) return false;
             p->slice.hi.d[axis] = ir_dim_add(fe_module(c), p->slice.lo.d[axis], 1);
@@ -174,13 +186,13 @@ ig_tensor *ig_slice_at(const ig_site *site, ig_arg x, ig_indices index) {
     index_plan p;
     ig_tensor *t = fe_arg(c, x);
     if (fe_is_poison(t) || !index_make_plan(c, t, &index, &p)) return fe_leave(c, NULL);
-    return fe_leave(c, index_get(c, t, &p));
+    t = index_get(c, t, &p);
+    return fe_leave(c, p.pick.n && !fe_is_poison(t) ? fe_pick_get(c, t, &p.pick) : t);
 }
 
 /* --- Assigning ----------------------------------------------------------------------------- */
 
-/* A value of x's element type. */
-static ig_tensor *index_value(fe_call *c, const ig_tensor *x, ig_arg v) {
+ig_tensor *fe_put_value(fe_call *c, const ig_tensor *x, ig_arg v) {
     if (v.kind != IG_ARG_TENSOR) return fe_number(c, (ig_dtype)x->dtype, v);
     ig_tensor *t = fe_arg(c, v);
     if (fe_is_poison(t) || t->dtype == x->dtype) return t;
@@ -203,7 +215,7 @@ void ig_assign_at(const ig_site *site, ig_tensor *x, ig_arg v) {
         return;
     }
     ir_dims d = fe_dims(c, x);
-    index_set(c, x, fe_expand(c, index_value(c, x, v), &d));
+    index_set(c, x, fe_expand(c, fe_put_value(c, x, v), &d));
 }
 
 /* Starts of a window as scalars. */
@@ -257,7 +269,11 @@ void ig_assign_slice_at(const ig_site *site, ig_tensor *x, ig_indices index, ig_
     index_plan p;
     ig_tensor *r = fe_poison(c);
     if (fe_is_usable(c, x, 0) && index_make_plan(c, x, &index, &p)) {
-        ig_tensor *t = index_value(c, x, v);
+        ig_tensor *t = fe_put_value(c, x, v), *part;
+        if (p.pick.n && !fe_is_poison(t)) {
+            part = index_get(c, x, &p);
+            t = fe_is_poison(part) ? part : fe_pick_put(c, part, &p.pick, IR_putop_set, t);
+        }
         if (!fe_is_poison(t)) r = index_put(c, x, t, &p);
     }
     index_set(c, x ? x : fe_poison(c), r);
@@ -287,7 +303,7 @@ void ig_assign_mask_at(const ig_site *site, ig_tensor *x, ig_arg mask, ig_arg v)
     ig_tensor *r = fe_poison(c);
     if (fe_is_usable(c, x, 0)) {
         ir_dims d = fe_dims(c, x);
-        ig_tensor *m = index_mask(c, x, mask), *t = fe_is_poison(m) ? m : index_value(c, x, v);
+        ig_tensor *m = index_mask(c, x, mask), *t = fe_is_poison(m) ? m : fe_put_value(c, x, v);
         if (!fe_is_poison(t)) r = fe_select(c, m, fe_expand(c, t, &d), x);
     }
     index_set(c, x ? x : fe_poison(c), r);
@@ -482,7 +498,7 @@ void ig_assign_window_at(const ig_site *site, ig_tensor *x, ig_list start, ig_ar
     ir_attr_dupd attr = {.op = add ? IR_setop_add : IR_setop_set};
     ig_tensor *in[2 + IG_MAX_RANK] = {x}, *r = fe_poison(c);
     if (fe_is_usable(c, x, 0) && index_window(c, x, start, in + 2)) {
-        in[1] = index_value(c, x, v);
+        in[1] = fe_put_value(c, x, v);
         r = fe_op(c, OP_dupdate, &attr, 2 + start.n, in);
     }
     index_set(c, x ? x : fe_poison(c), r);

@@ -301,6 +301,7 @@ static ig_status module_run_native(ig_module *m) {
     if (code == RT_HOST_OK) return NULL;
     return rt_fail(m->alloc, IG_RANGE,
                    code == RT_HOST_BAD_DIMS ? "a dim is outside its range"
+                   : code == RT_HOST_CAP    ? "a loop would go round more often than its cap"
                                             : "the workspace for these sizes is too large");
 }
 

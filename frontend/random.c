@@ -176,6 +176,7 @@ ig_tensor *ig_permutation_at(const ig_site *site, ig_tensor *rng, int64_t n) {
         fe_convert(c, random_shift(c, random_bits(c, rng, IR_width_u64, &d), 1), IG_i64);
     word = fe_bit(c, IR_bitop_band, word, fe_int(c, IG_i64, INT64_MAX - (low - 1)));
     word = fe_bit(c, IR_bitop_bor, word, fe_iota(c, IG_i64, &d, 0));
-    if (!fe_is_poison(word)) word = fe_sort_words(c, word);
+    ir_attr_sort sort = {.axis = 0, .keys = 1};
+    if (!fe_is_poison(word)) word = fe_op1(c, OP_sort, &sort, word);
     return fe_leave(c, fe_bit(c, IR_bitop_band, word, fe_int(c, IG_i64, low - 1)));
 }

@@ -45,11 +45,13 @@ void rec_free(fe_rec *r) {
     rt_vec_free(s->alloc, &r->captures);
     rt_vec_free(s->alloc, &r->reads);
     rt_vec_free(s->alloc, &r->grads);
+    rt_vec_free(s->alloc, &r->open);
 }
 
 /* A new value; false when memory is out. */
 static bool rec_add(fe_rec *r, rec_kind kind, uint32_t index, const ir_type *type, ig_tensor *t) {
     rec_value v = {.type = *type, .kind = kind, .index = index};
+    if (kind == REC_OP) v.region = fe_rec_region(r);
     if (!rt_vec_push(r->session->alloc, &r->values, v)) return false;
     t->trace = r->id;
     t->val = r->values.n - 1;
@@ -74,7 +76,24 @@ static bool rec_capture_new(fe_call *c, fe_rec *r, ig_tensor *t) {
     return true;
 }
 
+uint32_t fe_rec_region(const fe_rec *r) { return r->open.n ? r->open.data[r->open.n - 1] : 0; }
+
+/* Whether a value may be used here: its region is open. */
+static bool rec_is_visible(const fe_rec *r, uint32_t val) {
+    uint32_t region = r->values.data[val].region;
+    bool open = !region;
+    for (uint32_t i = 0; i < r->open.n; i++) open |= r->open.data[i] == region;
+    return open;
+}
+
 bool rec_value_of(fe_call *c, fe_rec *r, ig_tensor *t, uint32_t *val_) {
+    if (t->trace == r->id && !rec_is_visible(r, t->val)) {
+        fe_error(c, IG_TRACE,
+                 "%s, made at %s:%d, is a value of a loop's or branch's body and has none outside "
+                 "of it: give it as a result of the body",
+                 FE_TYPE(t), t->site ? t->site->file : "(unknown)", t->site ? t->site->line : 0);
+        return false;
+    }
     if (t->trace != r->id && !rec_capture_new(c, r, t)) {
         fe_error_memory(c);
         return false;
@@ -100,17 +119,23 @@ ir_module *fe_rec_module(const fe_rec *r) { return r->module; }
 
 uint32_t fe_rec_id(const fe_rec *r) { return r->id; }
 
+bool fe_rec_eval(const fe_rec *r, ir_dim d, int64_t *out_) {
+    return ir_dim_eval(r->module, d, r->binding, out_);
+}
+
 bool fe_rec_eval_attr(const fe_rec *r, ir_attr_kind kind, const void *attr, ir_attr_any *out_) {
     return fe_eval_attr(r->module, r->binding, kind, attr, out_);
 }
 
-bool fe_rec_append(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
-                   const ir_type *type, ig_tensor *out) {
+/* Append a node. */
+static bool rec_append(fe_call *c, rec_part part, ir_opcode op, const void *attr, int nin,
+                       ig_tensor *const *in, int nout, const ir_type *type, ig_tensor *const *out) {
     fe_rec *r = c->s->rec;
     const ig_allocator *a = r->session->alloc;
     rec_node node = {.site = c->site,
                      .api = c->op,
                      .op = (uint16_t)op,
+                     .part = (uint8_t)part,
                      .nin = (uint32_t)nin,
                      .in0 = r->operands.n};
     node.attr = ir_intern_attr(r->module, (ir_attr_kind)ir_op_tab[op].attr, attr);
@@ -119,15 +144,53 @@ bool fe_rec_append(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tenso
               rt_vec_reserve(a, &r->nodes, r->nodes.n + 1);
     for (int k = 0; ok && k < nin; k++) r->operands.data[r->operands.n++] = in[k]->val;
     node.out = r->values.n;
-    if (!ok || !rec_add(r, REC_OP, r->nodes.n, type, out)) {
+    node.nout = (uint32_t)nout;
+    for (int k = 0; ok && k < nout; k++) ok = rec_add(r, REC_OP, r->nodes.n, &type[k], out[k]);
+    if (!ok) {
         fe_error_memory(c);
         return false;
     }
     r->nodes.data[r->nodes.n++] = node;
-    return !c->s->grad || fe_grad_note(c, nin, in, out);
+    return !c->s->grad || fe_grad_note(c, nin, in, nout, out);
 }
 
 bool fe_is_traced(const fe_call *c) { return c->s->rec && !c->s->rec->tape; }
+
+bool fe_rec_append(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
+                   int nout, const ir_type *type, ig_tensor *const *out) {
+    return rec_append(c, REC_WHOLE, op, attr, nin, in, nout, type, out);
+}
+
+/* --- Regions ------------------------------------------------------------------------------- */
+
+bool fe_rec_begin(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in) {
+    uint32_t val;
+    for (int k = 0; k < nin; k++)
+        if (!rec_value_of(c, c->s->rec, in[k], &val)) return false;
+    return rec_append(c, REC_BEGIN, op, attr, nin, in, 0, NULL, NULL);
+}
+
+bool fe_rec_enter(fe_call *c, int n, const ir_type *type, ig_tensor *const *param) {
+    fe_rec *r = c->s->rec;
+    if (!rt_vec_push(r->session->alloc, &r->open, r->nregion + 1)) return fe_error_memory(c), false;
+    r->nregion++;
+    for (int k = 0; k < n; k++) param[k]->region = fe_rec_region(r);
+    return rec_append(c, REC_PARAMS, OP_yield, NULL, 0, NULL, n, type, param);
+}
+
+bool fe_rec_yield(fe_call *c, int n, ig_tensor *const *in) {
+    fe_rec *r = c->s->rec;
+    uint32_t val;
+    bool ok = true;
+    for (int k = 0; k < n && ok; k++) ok = rec_value_of(c, r, in[k], &val);
+    ok = ok && rec_append(c, REC_YIELD, OP_yield, NULL, n, in, 0, NULL, NULL);
+    r->open.n--;
+    return ok;
+}
+
+bool fe_rec_end(fe_call *c, int n, const ir_type *type, ig_tensor *const *out) {
+    return rec_append(c, REC_END, OP_yield, NULL, 0, NULL, n, type, out);
+}
 
 bool fe_rec_rebind(fe_call *c, ig_tensor *t, ig_tensor *v) {
     fe_rec *r = c->s->rec;
@@ -142,7 +205,14 @@ bool fe_rec_rebind(fe_call *c, ig_tensor *t, ig_tensor *v) {
                  "(ig_copy), or use the tensor from outside, which makes it state");
         return false;
     }
-    if (t->born == r->id) return true; /* a local of the function */
+    if (t->born == r->id && t->region == fe_rec_region(r))
+        return true; /* a local of the function, or of the body that runs */
+    if (r->open.n) {
+        fe_error(c, IG_TRACE,
+                 "a tensor from outside of a loop's or branch's body is assigned in it: carry it "
+                 "(pass it in and give its new value as a result)");
+        return false;
+    }
     for (uint32_t i = 0; i < r->captures.n; i++)
         if (r->captures.data[i].handle == t) {
             r->captures.data[i].state = true;
@@ -163,6 +233,7 @@ bool *rec_dependence(const fe_rec *r) {
         if (x->kind == REC_CAPTURE) depends[v] = r->captures.data[x->index].state;
         if (x->kind != REC_OP) continue;
         const rec_node *n = &r->nodes.data[x->index];
+        depends[v] = n->part != REC_WHOLE; /* nobody knows how often a body runs */
         for (uint32_t k = 0; k < n->nin; k++)
             depends[v] = depends[v] || depends[r->operands.data[n->in0 + k]];
     }
@@ -202,7 +273,7 @@ ig_status rec_read_error(const fe_rec *r, const bool *depends, uint32_t val) {
         if (!same_call && lines == REC_CHAIN && n) e = rt_status_note(e, "...");
         if (!same_call && (lines < REC_CHAIN || !n)) e = rec_note(r, e, val, first);
         lines += !same_call;
-        if (!n) return e;
+        if (!n || !n->nin) return e;
         before = n->site;
         uint32_t k = 0;
         while (k + 1 < n->nin && !depends[r->operands.data[n->in0 + k]]) k++;

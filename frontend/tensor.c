@@ -60,6 +60,7 @@ ig_tensor *fe_over(fe_call *c, ig_dtype dtype, int rank, const int64_t *dim, fe_
     t->grad = NULL;
     t->refs = 1;
     t->born = c->s->rec ? fe_rec_id(c->s->rec) : 0;
+    t->region = c->s->rec ? fe_rec_region(c->s->rec) : 0;
     t->trace = t->val = 0;
     t->dtype = (uint8_t)dtype;
     t->rank = (uint8_t)rank;

@@ -231,13 +231,11 @@ static ig_tensor *trace_other_example(trace_job *j, fe_call *c, int arg) {
 
 /* --- One run ------------------------------------------------------------------------------- */
 
-/* Call the function with the user's floating-point environment; what scopes it left open hold
- * becomes ours. */
-static void trace_call(trace_job *j, fe_call *c, ig_tensor *const *in, ig_tensor **out) {
+void fe_call_user(fe_call *c, ig_trace_fn fn, void *user, ig_tensor *const *in, ig_tensor **out) {
     fe_stream *s = c->s;
     uint32_t missing = s->missing;
     rt_fp_leave(c->fp);
-    j->fn(j->user, in, out);
+    fn(user, in, out);
     c->fp = rt_fp_enter();
     while (s->scope != &c->scope) {
         fe_scope *left = s->scope;
@@ -309,7 +307,7 @@ static void trace_run_in(trace_job *j, fe_call *c, trace_run *r, bool other, ig_
         }
     }
     c->s->rec = &r->rec;
-    trace_call(j, c, in, out);
+    fe_call_user(c, j->fn, j->user, in, out);
     if (!c->s->error && trace_take_results(j, c, r, out)) trace_check_reads(c, &r->rec);
     c->s->rec = NULL;
     rec_restore(&r->rec);
@@ -376,19 +374,25 @@ static ig_status trace_compare_capture(trace_job *j, const rec_capture *a, const
 static ig_status trace_compare_operand(trace_job *j, const rec_node *a, uint32_t x, uint32_t y) {
     const fe_rec *r = &j->first.rec, *q = &j->second.rec;
     const rec_value *v = &r->values.data[x], *w = &q->values.data[y];
-    if (v->kind != w->kind || (v->kind != REC_CAPTURE && v->index != w->index))
-        return trace_differs(j, a, NULL, "an op gets other operands");
+    bool same = v->kind == w->kind && (v->kind == REC_CAPTURE || v->index == w->index);
+    if (same && v->kind == REC_OP) /* the same one of its results */
+        same = x - r->nodes.data[v->index].out == y - q->nodes.data[w->index].out;
+    if (!same) return trace_differs(j, a, NULL, "an op gets other operands");
     if (v->kind != REC_CAPTURE) return NULL;
     return trace_compare_capture(j, &r->captures.data[v->index], &q->captures.data[w->index], a);
 }
 
 static ig_status trace_compare_node(trace_job *j, const rec_node *a, const rec_node *b) {
     const fe_rec *r = &j->first.rec, *q = &j->second.rec;
-    if (a->site != b->site || a->op != b->op || a->nin != b->nin)
+    if (a->site != b->site || a->op != b->op || a->part != b->part || a->nin != b->nin ||
+        a->nout != b->nout)
         return trace_differs(j, a, b,
                              "its ops are others (a branch on something the trace cannot see)");
-    if (a->attr.i != b->attr.i ||
-        !ir_type_eq(&r->values.data[a->out].type, &q->values.data[b->out].type))
+    bool same = a->attr.i == b->attr.i;
+    for (uint32_t k = 0; k < a->nout; k++)
+        same = same &&
+               ir_type_eq(&r->values.data[a->out + k].type, &q->values.data[b->out + k].type);
+    if (!same)
         return trace_differs(
             j, a, b,
             "a shape or position depends on the example's sizes (an extent taken by ig_dim or "
@@ -490,13 +494,59 @@ static void trace_params(trace_job *j, ir_builder *b, ir_ref *map, uint32_t *nst
     }
 }
 
+/* The op whose regions are being built: the last one that has any, where the builder stands. */
+static uint32_t trace_owner(const ir_builder *b) {
+    const ir_func *f = b->f;
+    uint32_t o = f->ops.n;
+    while (o-- > 0) {
+        const ir_op *op = &f->ops.data[o];
+        if (op->nregion && op->parent == b->region) return o;
+    }
+    return 0;
+}
+
+static void trace_emit_region(trace_job *j, ir_builder *b, ir_ref *map, const rec_node *n,
+                              ir_ref *in) {
+    const fe_rec *r = &j->first.rec;
+    const void *attr = ir_attr_get(j->module, n->attr);
+    ir_type type[IR_MAX_RESULTS + 1];
+    if (b->error) return;
+    if (n->part == REC_BEGIN) {
+        ir_op_begin(b, (ir_opcode)n->op, attr, (int)n->nin, in,
+                    ir_region_count((ir_opcode)n->op, attr));
+    } else if (n->part == REC_YIELD) {
+        ir_region_end(b, (int)n->nin, in);
+    } else {
+        uint32_t owner = trace_owner(b);
+        int k = 0;
+        while (b->f->regions.data[b->f->ops.data[owner].region0 + (uint32_t)k].end) k++;
+        for (uint32_t i = 0; i < n->nout; i++) type[i] = r->values.data[n->out + i].type;
+        ir_region_begin(b, owner, k, (int)n->nout, type, map + n->out);
+    }
+}
+
 static void trace_emit(trace_job *j, ir_builder *b, ir_ref *map, const rec_node *n, ir_ref *in) {
     const fe_rec *r = &j->first.rec;
     b->loc = n->site ? ir_intern_loc(j->module, n->site->file, (uint32_t)n->site->line)
                      : (ir_loc){0};
     for (uint32_t k = 0; k < n->nin; k++)
         in[k] = trace_ref(j, b, map, r->operands.data[n->in0 + k]);
-    map[n->out] = ir_emit(b, (ir_opcode)n->op, ir_attr_get(j->module, n->attr), (int)n->nin, in);
+    const void *attr = ir_attr_get(j->module, n->attr);
+    ir_ref first = {0};
+    switch (n->part) {
+    case REC_WHOLE: first = ir_emit(b, (ir_opcode)n->op, attr, (int)n->nin, in); break;
+    case REC_END: first = ir_op_end(b, trace_owner(b)); break;
+    default: trace_emit_region(j, b, map, n, in); return;
+    }
+    for (uint32_t k = 0; k < n->nout; k++) map[n->out + k] = ir_result(first, k);
+}
+
+/* What was captured is made before everything else when there are regions: it must be visible
+ * wherever it is used. */
+static void trace_early(trace_job *j, ir_builder *b, ir_ref *map) {
+    const fe_rec *r = &j->first.rec;
+    if (!r->nregion) return;
+    for (uint32_t i = 0; i < r->operands.n; i++) trace_ref(j, b, map, r->operands.data[i]);
 }
 
 /* The recording as the module's function. */
@@ -512,6 +562,7 @@ static ig_status trace_build(trace_job *j, uint32_t *nstate_) {
         ir_builder b;
         ir_build_begin(&b, j->module, j->name, IR_FN, IR_BUILD_RAW);
         trace_params(j, &b, map, nstate_);
+        trace_early(j, &b, map);
         for (uint32_t i = 0; i < r->nodes.n && !b.error; i++)
             trace_emit(j, &b, map, &r->nodes.data[i], in);
         for (uint32_t i = 0; i < j->first.results.n; i++)

@@ -8,7 +8,9 @@
  * numbered when it ends.  So a body cannot name them, and value numbers follow definition order. */
 #include "ir/ir.h"
 #include "ir/intern.h"
+#include "ir/text.h"
 #include "runtime/base/hash.h"
+#include <stdio.h>
 #include <string.h>
 
 /* What a builder remembers beside the function: value numbering, and room for operand types. */
@@ -251,7 +253,6 @@ static ir_ref build_find(const ir_builder *b, uint64_t h, ir_opcode op, ir_attr 
     return (ir_ref){0};
 }
 
-static bool build_has_regions(ir_opcode op) { return op == OP_for || op == OP_kif; }
 static bool build_is_end(ir_opcode op) { return op == OP_yield || op == OP_return; }
 
 /* A sum of one operand is a reduce between two permutations (numerics rule 7). */
@@ -293,7 +294,7 @@ ir_ref ir_emit(ir_builder *b, ir_opcode op, const void *attr, int nin, const ir_
     ir_type out[IR_MAX_RESULTS];
     int nout;
     if (b->error) return (ir_ref){0};
-    if (build_has_regions(op) || build_is_end(op))
+    if (ir_has_regions(op) || build_is_end(op))
         return build_fail(b, op, IG_INTERNAL, "begins and ends with its region; it is not emitted");
     if (!attr) attr = &zero;
     if (op == OP_ein && nin == 1 && ir_ein_is_sum(&((const ir_attr_ein *)attr)->rel))
@@ -308,6 +309,13 @@ ir_ref ir_emit(ir_builder *b, ir_opcode op, const void *attr, int nin, const ir_
 
 /* --- Regions --------------------------------------------------------------------------------- */
 
+/* How many regions are open. */
+static int build_depth(const ir_builder *b) {
+    int n = 0;
+    for (uint32_t r = b->region; r; r = b->f->regions.data[r].parent) n++;
+    return n;
+}
+
 uint32_t ir_op_begin(ir_builder *b, ir_opcode op, const void *attr, int nin, const ir_ref *in,
                      int nregion) {
     static const ir_attr_any zero;
@@ -316,11 +324,15 @@ uint32_t ir_op_begin(ir_builder *b, ir_opcode op, const void *attr, int nin, con
     int nout;
     if (b->error) return UINT32_MAX;
     ir_func *f = b->f;
-    if (!build_has_regions(op) || nregion != (op == OP_for ? 1 : 2)) {
+    if (!attr) attr = &zero;
+    if (!ir_has_regions(op) || nregion != ir_region_count(op, attr)) {
         build_fail(b, op, IG_INTERNAL, "does not have this number of regions");
         return UINT32_MAX;
     }
-    if (!attr) attr = &zero;
+    if (build_depth(b) >= IR_MAX_NEST) {
+        build_fail(b, op, IG_RANGE, "regions nest too deeply (I5)");
+        return UINT32_MAX;
+    }
     if (!build_infer(b, op, attr, nin, in, out, &nout)) return UINT32_MAX;
     if (!build_attr(b, op, attr, &kept)) return UINT32_MAX;
     if (!rt_vec_reserve(b->m->alloc, &f->regions, f->regions.n + (uint32_t)nregion)) {
@@ -414,6 +426,22 @@ static bool build_check_loop(const ir_func *f, const ir_op *o) {
     return true;
 }
 
+/* The results of an op whose regions ir_flow_check knows. */
+static ir_ref build_end_flow(ir_builder *b, uint32_t op) {
+    ir_flow c = {.f = b->f, .o = &b->f->ops.data[op]};
+    ir_loc loc = b->loc;
+    b->loc = c.o->loc;
+    bool fits = ir_flow_check(&c);
+    if (!fits) {
+        char message[sizeof c.message + 8];
+        snprintf(message, sizeof message, "%s (I11)", c.message);
+        build_fail(b, (ir_opcode)c.o->code, IG_SHAPE, message);
+    }
+    b->loc = loc;
+    uint32_t first = fits ? build_results(b, op, c.nout, c.out) : 0;
+    return (ir_ref){fits && c.nout ? first : 0};
+}
+
 ir_ref ir_op_end(ir_builder *b, uint32_t op) {
     ir_type out[IR_MAX_RESULTS], other[IR_MAX_RESULTS];
     if (b->error) return (ir_ref){0};
@@ -422,6 +450,7 @@ ir_ref ir_op_end(ir_builder *b, uint32_t op) {
     for (uint32_t k = 0; k < o->nregion; k++)
         if (!f->regions.data[o->region0 + k].end)
             return build_fail(b, (ir_opcode)o->code, IG_INTERNAL, "a region was not ended");
+    if (o->code != OP_for && o->code != OP_kif) return build_end_flow(b, op);
     int n = build_yield_types(f, o, 0, out);
     bool fits;
     if (o->code == OP_for) {
@@ -616,63 +645,50 @@ static void build_copy_region(ir_builder *b, const ir_func *from, const ir_op *o
 }
 
 /* End the open region as the yield `o` of `from` does, and go on with the next region or end the
- * op; true when the op ended. */
-static bool build_copy_yield(ir_builder *b, const ir_func *from, const ir_op *o, const ir_ref *in,
+ * op. */
+static void build_copy_yield(ir_builder *b, const ir_func *from, const ir_op *o, const ir_ref *in,
                              ir_ref *map) {
     const ir_op *owner = &from->ops.data[from->regions.data[o->parent].op];
     uint32_t next = o->parent - owner->region0 + 1, mine = b->f->regions.data[b->region].op;
     ir_region_end(b, o->nin, in);
     if (next < owner->nregion) {
         build_copy_region(b, from, owner, next, mine, map);
-        return false;
+        return;
     }
     ir_ref r = ir_op_end(b, mine);
     for (uint32_t i = 0; i < owner->nout; i++) map[owner->out0 + i] = ir_result(r, i);
-    return true;
 }
 
-/* Copy one op without its regions, beginning the first; the number of ops left open changes. */
-static void build_copy_one(ir_builder *b, const ir_func *from, const ir_op *o, const ir_ref *in,
-                           ir_ref *map, int *open) {
+void ir_copy_op_with(ir_builder *b, const ir_func *from, const ir_op *o, const ir_ref *in,
+                     ir_ref *map) {
     ir_attr_any attr;
+    ir_loc loc = b->loc;
+    if (b->error) return;
     ir_import_attr(b->m, from->module, o->attr, &attr);
     ir_loc_rec at = ir_loc_get(from->module, o->loc);
     b->loc = b->m == from->module ? o->loc : ir_intern_loc(b->m, at.file, at.line);
     if (o->code == OP_yield) {
-        *open -= build_copy_yield(b, from, o, in, map);
+        build_copy_yield(b, from, o, in, map);
     } else if (o->nregion) {
         uint32_t mine = ir_op_begin(b, (ir_opcode)o->code, &attr, o->nin, in, o->nregion);
         build_copy_region(b, from, o, 0, mine, map);
-        (*open)++;
     } else {
         ir_ref r = ir_emit(b, (ir_opcode)o->code, &attr, o->nin, in);
         for (uint32_t i = 0; i < o->nout; i++) map[o->out0 + i] = ir_result(r, i);
     }
+    b->loc = loc;
 }
 
 void ir_copy_op(ir_builder *b, const ir_func *from, uint32_t o, ir_ref *map) {
-    ir_copy_op_if(b, from, o, map, NULL);
-}
-
-/* Ops are in pre-order, so that the copy of a region op is one run over the sequence. */
-void ir_copy_op_if(ir_builder *b, const ir_func *from, uint32_t o, ir_ref *map, const bool *keep) {
-    RT_VEC(ir_ref) in = {0};
-    ir_loc loc = b->loc;
-    int open = 0;
-    do {
-        if (b->error) break;
-        if (keep && !keep[o]) {
-            o++;
-            continue;
-        }
-        const ir_op *op = &from->ops.data[o++];
-        if (!rt_vec_reserve(b->m->alloc, &in, (uint32_t)op->nin + 1)) {
-            build_no_memory(b);
-            break;
-        }
-        for (uint32_t k = 0; k < op->nin; k++) in.data[k] = map[ir_op_in(from, op, k).i];
-        build_copy_one(b, from, op, in.data, map, &open);
-    } while (open);
-    rt_vec_free(b->m->alloc, &in);
-    b->loc = loc;
+    const ir_op *op = &from->ops.data[o];
+    ir_ref few[8] = {{0}}, *in = few;
+    if (b->error) return;
+    if (op->nin > 8) in = rt_alloc(b->m->alloc, op->nin * sizeof *in);
+    if (in) {
+        for (uint32_t k = 0; k < op->nin; k++) in[k] = map[ir_op_in(from, op, k).i];
+        ir_copy_op_with(b, from, op, in, map);
+    } else {
+        build_no_memory(b);
+    }
+    if (in != few) rt_free(b->m->alloc, in, op->nin * sizeof *in);
 }

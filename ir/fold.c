@@ -500,6 +500,31 @@ static ir_ref fold_dupdate(const fold *x) {
     return fold_none;
 }
 
+/* --- Index tensors and order ------------------------------------------------------------------ */
+
+/* Any element of a splat is its element; with fill, 0 may be another. */
+static ir_ref fold_gather(const fold *x) {
+    const ir_attr_gather *a = x->attr;
+    ir_type type;
+    if (a->oob != IR_oob_clamp && !ir_is_splat(x->b->f, x->in[0], 0)) return fold_none;
+    return ir_splat(x->b->f, x->in[0]) && fold_result(x, &type) ? fold_move_splat(x, type)
+                                                                 : fold_none;
+}
+
+/* Nothing is put. */
+static ir_ref fold_scatter(const fold *x) {
+    const ir_type *u = fold_type(x, 1);
+    for (int i = 0; i < u->rank; i++)
+        if (u->dim[i] == 0) return x->in[0];
+    return fold_none;
+}
+
+/* One operand with lines of at most one element. */
+static ir_ref fold_sort(const fold *x) {
+    ir_dim n = fold_type(x, 0)->dim[((const ir_attr_sort *)x->attr)->axis];
+    return x->nin == 1 && (n == 0 || n == 1) ? x->in[0] : fold_none;
+}
+
 /* --- Reductions and contractions ------------------------------------------------------------- */
 
 /* Over one element: the element, but for float sums (+0 + -0 is +0) and arg*, which is 0. */

@@ -19,6 +19,9 @@
  *   I8  a callee exists, stands before its callers (so nothing is recursive), and its signature fits the call
  *   I9  weights named exist, names of functions, weights and symbols are unique
  *   I10 an ein relation is well formed: variables are bound by an operand, each reduction variable listed once in `over`
+ *   I11 regions fit their op: those of `if` take nothing and yield the same types; that of `scan` takes (i64 step,
+ *       carried, slices) and yields (carried, elements); those of `while` take the carried values, the first yields a
+ *       bool, the second the carried values
  */
 #ifndef IR_IR_H
 #define IR_IR_H
@@ -65,7 +68,12 @@ typedef struct ir_rel {
 } ir_rel;
 
 /* Where results of a planned call live: one entry a result. */
-typedef enum ir_place_kind { IR_PLACE_WS = 1, IR_PLACE_OUT = 2 } ir_place_kind;
+typedef enum ir_place_kind {
+    IR_PLACE_WS = 1,
+    IR_PLACE_OUT = 2,
+    IR_PLACE_WS_ROW = 3, /* inside of a scan: where the step is in a stacked result that lives there */
+    IR_PLACE_OUT_ROW = 4
+} ir_place_kind;
 typedef struct ir_places {
     uint8_t n;
     struct { uint8_t kind; ir_dim at; } p[IG_MAX_RANK]; /* byte offset in the workspace, or output number */
@@ -156,8 +164,17 @@ extern const ir_op_info ir_op_tab[OP_END];
 /* OP_END when there is none of that name. */
 ir_opcode ir_op_find(const char *name, size_t n);
 static inline bool ir_is_elementwise(ir_opcode op) { return ir_op_tab[op].elementwise; }
-/* How many regions an op of this code has. */
-static inline int ir_region_count(ir_opcode op) { return op == OP_for ? 1 : op == OP_kif ? 2 : 0; }
+/* What a scatter computes with an element and its update; not for `set`. */
+static inline ir_opcode ir_put_code(unsigned putop) {
+    static const uint16_t code[] = {OP_END, OP_add, OP_mul, OP_min, OP_max};
+    return (ir_opcode)code[putop < 5 ? putop : 0];
+}
+#define IR_MAX_BRANCHES 64
+static inline bool ir_has_regions(ir_opcode op) {
+    return op == OP_for || op == OP_kif || op == OP_if || op == OP_scan || op == OP_while;
+}
+/* How many regions an op has; attr is the struct of its attribute kind. */
+int ir_region_count(ir_opcode op, const void *attr);
 
 /* --- Storage ------------------------------------------------------------------------------------------ */
 
@@ -325,7 +342,7 @@ void ir_type_print(const ir_module *m, const ir_type *t, rt_str *out); /* f32[B,
 
 /* --- The type rule (infer.c): one function for builder, parser, verifier and eager calls --------------- */
 
-#define IR_MAX_RESULTS 64
+#define IR_MAX_RESULTS 256
 typedef struct ir_infer {
     ir_module *m;        /* NULL for eager calls: all dims constant, no symbols, weights or callees */
     ir_opcode op;
@@ -374,7 +391,7 @@ static inline ir_ref ir_emit3(ir_builder *b, ir_opcode op, const void *attr, ir_
 /* The k-th result of the op whose first result is r. */
 static inline ir_ref ir_result(ir_ref r, uint32_t k) { return (ir_ref){r.i ? r.i + k : 0}; }
 /* An op with regions: begin, then for each region ir_region_begin, ops, ir_region_end (emits the yield); ir_op_end gives
- * the first result.  Regions of `for`: (index i64, carried...) ; of `kif`: none, two regions. */
+ * the first result.  Regions of `for`: (index i64, carried...) ; of `kif`: none, two regions; of others: I11. */
 uint32_t ir_op_begin(ir_builder *b, ir_opcode op, const void *attr, int nin, const ir_ref *in, int nregion);
 void ir_region_begin(ir_builder *b, uint32_t op, int k, int nparam, const ir_type *param, ir_ref *param_);
 void ir_region_end(ir_builder *b, int n, const ir_ref *yield);
@@ -391,10 +408,28 @@ ir_ref ir_const_like(ir_builder *b, ir_ref like, double x);
 ir_type ir_type_of(const ir_builder *b, ir_ref r);
 /* Record an error in the builder at its current location (keeps the first). */
 void ir_build_error(ir_builder *b, ig_status s);
-/* Copy op `o` of `from` into b with operands mapped by map[value]; results are entered into map.  Regions included. */
+/* Copy op `o` of `from` into b with operands mapped by map[value]; results are entered into map.  An op with regions is
+ * begun, and its first region; a `yield` ends its region, and begins the next one or ends the op.  So whoever copies
+ * the ops of a function one after the other copies the regions, too. */
 void ir_copy_op(ir_builder *b, const ir_func *from, uint32_t o, ir_ref *map);
-/* The same without the ops whose keep[op] is false (regionless ones; NULL keeps all). */
-void ir_copy_op_if(ir_builder *b, const ir_func *from, uint32_t o, ir_ref *map, const bool *keep);
+/* The same with these operands, values of b. */
+void ir_copy_op_with(ir_builder *b, const ir_func *from, const ir_op *o, const ir_ref *in, ir_ref *map);
+/* The region in which a value is visible. */
+static inline uint32_t ir_home(const ir_func *f, ir_ref v) {
+    const ir_value *x = &f->values.data[v.i];
+    return x->is_param ? x->def : f->ops.data[x->def].parent;
+}
+/* The op behind op `o` and its regions. */
+uint32_t ir_op_after(const ir_func *f, uint32_t o);
+/* flow.c: whether the regions of `if`, `scan` or `while` fit it (I11), and the results that they give. */
+typedef struct ir_flow {
+    const ir_func *f;
+    const ir_op *o;
+    int nout;
+    ir_type out[IR_MAX_RESULTS];
+    char message[320]; /* on failure: both types */
+} ir_flow;
+bool ir_flow_check(ir_flow *c);
 /* Room for an attribute of any kind, and an attribute of one module as a struct for another (dims imported). */
 typedef union ir_attr_any {
 #define ATTR(name, fields) ir_attr_##name a_##name;

@@ -337,7 +337,7 @@ static bool load_places(loader *l, rt_reader *r, ir_places *v) {
     if (!load_list(l, r, &v->n)) return false;
     for (int i = 0; i < v->n; i++) {
         v->p[i].kind = rt_read_u8(r);
-        if (v->p[i].kind != IR_PLACE_OUT && v->p[i].kind != IR_PLACE_WS)
+        if (v->p[i].kind < IR_PLACE_WS || v->p[i].kind > IR_PLACE_OUT_ROW)
             return load_fail(l, IG_FORMAT, "a place of unknown kind %u", v->p[i].kind);
         if (!load_dim(l, r, &v->p[i].at)) return false;
     }
@@ -602,7 +602,7 @@ static bool load_region_end(loader *l) {
 static bool load_region_op(loader *l, ir_opcode code, const void *attr, load_frame fr) {
     if (l->nframe == IR_MAX_NEST)
         return load_fail(l, IG_FORMAT, "regions nest deeper than %d (I5)", IR_MAX_NEST);
-    fr.nregion = ir_region_count(code);
+    fr.nregion = ir_region_count(code, attr);
     fr.op = ir_op_begin(&l->b, code, attr, (int)l->refs.n, l->refs.data, fr.nregion);
     if (!load_built(l)) return false;
     l->frame[l->nframe++] = fr;
@@ -628,7 +628,7 @@ static bool load_op(loader *l, bool *done_) {
         *done_ = code == OP_return;
         return *done_ || load_region_end(l);
     }
-    if (ir_region_count(code)) return load_region_op(l, code, ir_attr_get(l->m, attr), fr);
+    if (ir_has_regions(code)) return load_region_op(l, code, ir_attr_get(l->m, attr), fr);
     uint32_t nops = l->b.f->ops.n;
     ir_read_emit(&l->b, code, ir_attr_get(l->m, attr), l->refs.n, l->refs.data);
     if (!load_built(l)) return false;

@@ -321,7 +321,7 @@ static bool parse_region_end(parser *p, size_t at) {
 static bool parse_region_op(parser *p, ir_opcode code, const void *attr, parse_frame fr) {
     if (p->nframe == IR_MAX_NEST)
         return ir_read_fail(&p->r, "regions nest at most %d deep (I5)", IR_MAX_NEST);
-    fr.nregion = ir_region_count(code);
+    fr.nregion = ir_region_count(code, attr);
     fr.op = ir_op_begin(&p->b, code, attr, (int)p->refs.n, p->refs.data, fr.nregion);
     if (!parse_emitted(p, fr.at, code)) return false;
     p->frame[p->nframe++] = fr;
@@ -364,7 +364,7 @@ static bool parse_op(parser *p, bool *done_) {
         return *done_ || parse_region_end(p, fr.at);
     }
     p->r.tok = fr.at;
-    if (ir_region_count(code)) return parse_region_op(p, code, &attr, fr);
+    if (ir_has_regions(code)) return parse_region_op(p, code, &attr, fr);
     ir_read_emit(&p->b, code, &attr, p->refs.n, p->refs.data);
     return parse_emitted(p, fr.at, code) &&
            parse_bind(p, p->b.f->ops.n - 1, fr.result0, fr.type0, fr.at);

@@ -458,10 +458,11 @@ static bool read_places(ir_reader *r, ir_places *out_) {
     for (out_->n = 0; !ir_read_accept(r, "]"); ++out_->n) {
         if (out_->n && !ir_read_expect(r, ",")) return false;
         if (out_->n == IG_MAX_RANK) return ir_read_fail(r, "at most %d places", IG_MAX_RANK);
-        bool out = ir_read_word(r, "out");
-        if (!out && !ir_read_word(r, "ws"))
-            return ir_read_fail(r, "`out` or `ws` is expected here");
-        out_->p[out_->n].kind = out ? IR_PLACE_OUT : IR_PLACE_WS;
+        uint8_t kind = IR_PLACE_WS;
+        while (kind <= IR_PLACE_OUT_ROW && !ir_read_word(r, ir_place_names[kind])) kind++;
+        if (kind > IR_PLACE_OUT_ROW)
+            return ir_read_fail(r, "`ws`, `out`, `wsrow` or `outrow` is expected here");
+        out_->p[out_->n].kind = kind;
         if (!read_dim(r, &out_->p[out_->n].at)) return false;
     }
     return true;

@@ -1,10 +1,14 @@
 /* ref.c - the reference: one op by the rule of its row, a whole function op by op.
  *
  * This is the definition of every bit (numerics); what an op means is in ref_ew.c, ref_convert.c,
- * ref_move.c, ref_reduce.c, ref_ein.c and ref_body.c.  Here is the `ref` column of the op table,
- * with one static function behind every token, and the evaluation of functions: values are freed
- * after their last use and calls go through a stack of frames, so that neither long nor deep
- * programs cost more than they must. */
+ * ref_move.c, ref_index.c, ref_reduce.c, ref_ein.c and ref_body.c.  Here is the `ref` column of the
+ * op table, with one static function behind every token, and the evaluation of functions: values
+ * are freed after their last use; calls and regions go through stacks, so that neither long nor
+ * deep programs cost more than they must.
+ *
+ * Regions.  A value used in a region inside of its own lives as long as its function's frame.  The
+ * others are counted anew every time their region is entered.  An open op holds the carried values;
+ * the region's parameters borrow them, and slices are views of whole operands. */
 #include "ir/ref.h"
 
 #include <string.h>
@@ -27,12 +31,16 @@ static ig_status rule_pad(const ir_ref_call *c) { return ir_ref_pad(c); }
 static ig_status rule_concat(const ir_ref_call *c) { return ir_ref_concat(c); }
 static ig_status rule_dslice(const ir_ref_call *c) { return ir_ref_dslice(c); }
 static ig_status rule_dupdate(const ir_ref_call *c) { return ir_ref_dupdate(c); }
+static ig_status rule_gather(const ir_ref_call *c) { return ir_ref_gather(c); }
+static ig_status rule_scatter(const ir_ref_call *c) { return ir_ref_scatter(c); }
+static ig_status rule_sort(const ir_ref_call *c) { return ir_ref_sort(c); }
 static ig_status rule_reduce(const ir_ref_call *c) { return ir_ref_reduce(c); }
 static ig_status rule_cumred(const ir_ref_call *c) { return ir_ref_cumred(c); }
 static ig_status rule_ein(const ir_ref_call *c) { return ir_ref_ein(c); }
 /* Functions are evaluated by ir_ref_run, which knows the module. */
 static ig_status rule_weight(const ir_ref_call *c) { return ref_no(c, "needs a module"); }
 static ig_status rule_call(const ir_ref_call *c) { return ref_no(c, "needs a module"); }
+static ig_status rule_flow(const ir_ref_call *c) { return ref_no(c, "needs its regions"); }
 static ig_status rule_end(const ir_ref_call *c) { return ref_no(c, "computes nothing"); }
 static ig_status rule_kernel(const ir_ref_call *c) {
     return ref_no(c, "is a kernel op: the reference is for tensors");
@@ -134,14 +142,25 @@ typedef struct ref_frame {
     uint32_t pc;      /* the next op */
     uint32_t out0;    /* where the caller's results go: a value of the frame below */
     uint32_t *uses;   /* owned: uses left of every value; returns are never counted down */
+    uint32_t *count;  /* owned: all uses of it */
     ref_value *value; /* owned, one a value */
 } ref_frame;
+
+#define REF_KEPT (UINT32_C(1) << 31) /* in a count: used in a region inside of the value's own */
+
+/* An op whose region runs. */
+typedef struct ref_open {
+    uint32_t op;
+    int64_t step, steps;             /* of a scan; of a while, the trips done */
+    ref_value carry[IR_MAX_RESULTS]; /* borrowed from the operands at first */
+} ref_open;
 
 typedef struct ref_machine {
     const ig_allocator *alloc;
     const int64_t *symbols;
     ir_ref_ctx *ctx; /* owned */
     RT_VEC(ref_frame) frames;
+    RT_VEC(ref_open *) open; /* of all frames, the innermost last; owned */
 } ref_machine;
 
 static size_t ref_bytes(const ir_tensor *t) {
@@ -159,6 +178,18 @@ static void ref_pop(ref_machine *r) {
     for (size_t i = 0; fr->value && i < n; i++) ref_drop(r->alloc, &fr->value[i]);
     rt_free(r->alloc, fr->value, n * sizeof *fr->value);
     rt_free(r->alloc, fr->uses, n * sizeof *fr->uses);
+    rt_free(r->alloc, fr->count, n * sizeof *fr->count);
+}
+
+/* How often every value is used; NULL when memory is out. */
+static uint32_t *ref_count_uses(const ir_func *f, const ig_allocator *a) {
+    uint32_t *count = ir_count_uses(f, a);
+    for (uint32_t i = 0; count && f->regions.n > 1 && i < f->ops.n; i++)
+        for (uint32_t k = 0; k < f->ops.data[i].nin; k++) {
+            uint32_t v = ir_op_in(f, &f->ops.data[i], k).i;
+            if (ir_home(f, (ir_ref){v}) != f->ops.data[i].parent) count[v] |= REF_KEPT;
+        }
+    return count;
 }
 
 /* Enter a function; its parameters borrow the arguments, which outlive the frame. */
@@ -167,10 +198,14 @@ static ig_status ref_push(ref_machine *r, const ir_func *f, uint32_t out0) {
     if (f->kind != IR_FN && f->kind != IR_CLUSTER)
         return rt_fail(r->alloc, IG_UNSUPPORTED, "%s is not a tensor function", f->name);
     if (!rt_vec_reserve(r->alloc, &r->frames, r->frames.n + 1)) return rt_fail_memory();
-    fr.uses = ir_count_uses(f, r->alloc);
+    fr.count = ref_count_uses(f, r->alloc);
+    fr.uses = rt_alloc(r->alloc, (size_t)f->values.n * sizeof *fr.uses);
     fr.value = rt_alloc_zero(r->alloc, (size_t)f->values.n * sizeof *fr.value);
     r->frames.data[r->frames.n++] = fr;
-    if (fr.uses && fr.value) return NULL;
+    if (fr.count && fr.uses && fr.value) {
+        memcpy(fr.uses, fr.count, (size_t)f->values.n * sizeof *fr.uses);
+        return NULL;
+    }
     ref_pop(r);
     return rt_fail_memory();
 }
@@ -261,30 +296,224 @@ static ig_status ref_enter(ref_machine *r, const ir_op *o) {
     return NULL;
 }
 
-/* Hand the results of the innermost frame to the caller's values: the memory itself when it is ours
- * and not needed again, else a copy. */
+/* Take the value of v: the memory itself when it is ours and not needed again, else a copy. */
+static ig_status ref_take(ref_machine *r, ref_frame *fr, uint32_t v, ref_value *out_) {
+    ref_value *x = &fr->value[v];
+    *out_ = (ref_value){.t = x->t};
+    if (fr->uses[v]) fr->uses[v]--;
+    if (x->owned && !fr->uses[v]) {
+        out_->owned = true;
+        x->owned = false;
+        return NULL;
+    }
+    size_t bytes = ref_bytes(&x->t);
+    out_->t.data = rt_alloc_buffer(r->alloc, bytes);
+    if (bytes && !out_->t.data) return rt_fail_memory();
+    out_->owned = bytes != 0;
+    if (bytes) memcpy(out_->t.data, x->t.data, bytes);
+    return NULL;
+}
+
+/* Hand the results of the innermost frame to the caller's values. */
 static ig_status ref_leave(ref_machine *r, const ir_op *ret) {
     ref_frame *fr = &r->frames.data[r->frames.n - 1], *to = fr - 1;
-    for (uint32_t k = 0; k < ret->nin; k++) {
-        uint32_t v = ir_op_in(fr->f, ret, k).i;
-        ref_value *x = &fr->value[v], *y = &to->value[fr->out0 + k];
-        y->t = x->t;
-        if (x->owned && !--fr->uses[v]) {
-            y->owned = true;
-            x->owned = false;
-            continue;
-        }
-        size_t bytes = ref_bytes(&x->t);
-        y->t.data = rt_alloc_buffer(r->alloc, bytes);
-        if (bytes && !y->t.data) return rt_fail_memory();
-        y->owned = bytes != 0;
-        if (bytes) memcpy(y->t.data, x->t.data, bytes);
-    }
+    for (uint32_t k = 0; k < ret->nin; k++)
+        RT_TRY(ref_take(r, fr, ir_op_in(fr->f, ret, k).i, &to->value[fr->out0 + k]));
     ref_pop(r);
     fr = &r->frames.data[r->frames.n - 1];
     ref_consume(r, fr, &fr->f->ops.data[fr->pc++]);
     return NULL;
 }
+
+/* --- Regions --------------------------------------------------------------------------------- */
+
+/* Go on with the first op of region k of an op; its values are new. */
+static void ref_enter_region(ref_machine *r, ref_frame *fr, const ir_op *o, uint32_t k) {
+    uint32_t number = o->region0 + k;
+    const ir_region *region = &fr->f->regions.data[number];
+    for (uint32_t i = 0; i < region->nparam; i++) {
+        uint32_t v = region->param0 + i;
+        ref_drop(r->alloc, &fr->value[v]);
+        fr->uses[v] = fr->count[v];
+    }
+    for (uint32_t i = region->first; i < region->end; i++) {
+        const ir_op *x = &fr->f->ops.data[i];
+        for (uint32_t n = 0; x->parent == number && n < x->nout; n++) {
+            ref_drop(r->alloc, &fr->value[x->out0 + n]);
+            fr->uses[x->out0 + n] = fr->count[x->out0 + n];
+        }
+    }
+    fr->pc = region->first;
+}
+
+/* Parameter v borrows a value. */
+static void ref_lend(ref_frame *fr, uint32_t v, const ir_tensor *t) {
+    fr->value[v] = (ref_value){.t = *t};
+}
+
+/* The i-th element along the first axis of a value. */
+static ir_tensor ref_slice(const ir_tensor *x, int64_t i) {
+    ir_tensor t = {.dtype = x->dtype, .rank = (uint8_t)(x->rank - 1)};
+    memcpy(t.dim, x->dim + 1, t.rank * sizeof *t.dim);
+    size_t bytes = ref_bytes(&t);
+    if (bytes) t.data = (char *)x->data + (size_t)i * bytes;
+    return t;
+}
+
+/* The op is done: its results are there. */
+static void ref_close(ref_machine *r, ref_frame *fr, const ir_op *o) {
+    ref_open *open = r->open.data[--r->open.n];
+    for (int k = 0; k < IR_MAX_RESULTS; k++) ref_drop(r->alloc, &open->carry[k]);
+    rt_free(r->alloc, open, sizeof *open);
+    uint32_t op = (uint32_t)(o - fr->f->ops.data);
+    ref_consume(r, fr, o);
+    fr->pc = ir_op_after(fr->f, op);
+}
+
+/* Carried value k becomes result k. */
+static ig_status ref_give(ref_machine *r, ref_frame *fr, const ir_op *o, uint32_t n) {
+    ref_open *open = r->open.data[r->open.n - 1];
+    for (uint32_t k = 0; k < n; k++) {
+        ref_value *from = &open->carry[k], *to = &fr->value[o->out0 + k];
+        *to = (ref_value){.t = from->t, .owned = from->owned};
+        size_t bytes = ref_bytes(&from->t);
+        if (!from->owned && bytes) { /* an operand, as the region never ran */
+            to->t.data = rt_alloc_buffer(r->alloc, bytes);
+            if (!to->t.data) return rt_fail_memory();
+            to->owned = true;
+            memcpy(to->t.data, from->t.data, bytes);
+        }
+        from->owned = false;
+    }
+    return NULL;
+}
+
+/* The next step of a scan, or its end. */
+static ig_status ref_scan_step(ref_machine *r, ref_frame *fr, const ir_op *o) {
+    const ir_attr_scan *a = ir_attr_get(fr->f->module, o->attr);
+    ref_open *open = r->open.data[r->open.n - 1];
+    uint32_t carries = (uint32_t)a->carries, p = fr->f->regions.data[o->region0].param0;
+    if (open->step == open->steps) {
+        RT_TRY(ref_give(r, fr, o, carries));
+        ref_close(r, fr, o);
+        return NULL;
+    }
+    int64_t at = a->reverse ? open->steps - 1 - open->step : open->step;
+    ref_enter_region(r, fr, o, 0);
+    ref_value *index = &fr->value[p];
+    index->t = (ir_tensor){.dtype = IG_i64, .data = rt_alloc_buffer(r->alloc, sizeof at)};
+    if (!index->t.data) return rt_fail_memory();
+    index->owned = true;
+    memcpy(index->t.data, &at, sizeof at);
+    for (uint32_t k = 0; k < carries; k++) ref_lend(fr, p + 1 + k, &open->carry[k].t);
+    for (uint32_t k = carries; k < o->nin; k++) {
+        ir_tensor t = ref_slice(&fr->value[ir_op_in(fr->f, o, k).i].t, at);
+        ref_lend(fr, p + 1 + k, &t);
+    }
+    return NULL;
+}
+
+/* Begin an op with regions. */
+static ig_status ref_begin(ref_machine *r, ref_frame *fr, const ir_op *o) {
+    const ir_module *m = fr->f->module;
+    const ir_attr_scan *a = ir_attr_get(m, o->attr);
+    ref_open *open = rt_alloc_zero(r->alloc, sizeof *open);
+    ir_tensor out[IR_MAX_RESULTS];
+    if (!open || !rt_vec_push(r->alloc, &r->open, open)) {
+        rt_free(r->alloc, open, sizeof *open);
+        return rt_fail_memory();
+    }
+    open->op = (uint32_t)(o - fr->f->ops.data);
+    if (o->code == OP_if) {
+        const ir_tensor *t = &fr->value[ir_op_in(fr->f, o, 0).i].t;
+        int64_t k = t->dtype == IG_bool ? !*(const uint8_t *)t->data : *(const int32_t *)t->data;
+        ref_enter_region(r, fr, o, k < 0 ? 0 : k >= o->nregion ? o->nregion - 1u : (uint32_t)k);
+        return NULL;
+    }
+    uint32_t carries = o->code == OP_scan ? (uint32_t)a->carries : o->nin;
+    for (uint32_t k = 0; k < carries; k++) open->carry[k].t = fr->value[ir_op_in(fr->f, o, k).i].t;
+    if (o->code == OP_scan) {
+        ir_op ys = *o; /* the stacked results */
+        ys.out0 += carries;
+        ys.nout = (uint16_t)(ys.nout - carries);
+        if (!ir_dim_eval(m, a->n, r->symbols, &open->steps))
+            return rt_fail(r->alloc, IG_RANGE, "a dim is out of range");
+        RT_TRY(ref_alloc_out(r, fr, &ys, out));
+        return ref_scan_step(r, fr, o);
+    }
+    ref_enter_region(r, fr, o, 0);
+    for (uint32_t k = 0; k < carries; k++)
+        ref_lend(fr, fr->f->regions.data[o->region0].param0 + k, &open->carry[k].t);
+    return NULL;
+}
+
+/* The condition of a while is known. */
+static ig_status ref_decide(ref_machine *r, ref_frame *fr, const ir_op *o, const ir_op *yield) {
+    const ir_attr_while *a = ir_attr_get(fr->f->module, o->attr);
+    ref_open *open = r->open.data[r->open.n - 1];
+    if (!*(const uint8_t *)fr->value[ir_op_in(fr->f, yield, 0).i].t.data) {
+        RT_TRY(ref_give(r, fr, o, o->nin));
+        ref_close(r, fr, o);
+        return NULL;
+    }
+    if (a->cap && open->step == a->cap)
+        return rt_fail(r->alloc, IG_RANGE, "the loop would go round more than %lld times, its cap",
+                       (long long)a->cap);
+    open->step++;
+    ref_enter_region(r, fr, o, 1);
+    for (uint32_t k = 0; k < o->nin; k++)
+        ref_lend(fr, fr->f->regions.data[o->region0 + 1].param0 + k, &open->carry[k].t);
+    return NULL;
+}
+
+/* Take what a region yields as the next carried values, all of it before any is replaced. */
+static ig_status ref_carry(ref_machine *r, ref_frame *fr, const ir_op *yield, uint32_t n) {
+    ref_open *open = r->open.data[r->open.n - 1];
+    ref_value next[IR_MAX_RESULTS];
+    ig_status s = NULL;
+    uint32_t got = 0;
+    for (; got < n && !s; got++) {
+        s = ref_take(r, fr, ir_op_in(fr->f, yield, got).i, &next[got]);
+        if (s) break;
+    }
+    for (uint32_t k = 0; k < got; k++) {
+        ref_drop(r->alloc, s ? &next[k] : &open->carry[k]);
+        if (!s) open->carry[k] = next[k];
+    }
+    return s;
+}
+
+/* A region has ended. */
+static ig_status ref_yield(ref_machine *r, ref_frame *fr, const ir_op *yield) {
+    ref_open *open = r->open.data[r->open.n - 1];
+    const ir_op *o = &fr->f->ops.data[open->op];
+    const ir_attr_scan *a = ir_attr_get(fr->f->module, o->attr);
+    if (o->code == OP_while && yield->parent == o->region0) return ref_decide(r, fr, o, yield);
+    if (o->code == OP_if) {
+        RT_TRY(ref_carry(r, fr, yield, yield->nin));
+        RT_TRY(ref_give(r, fr, o, o->nout));
+        ref_close(r, fr, o);
+        return NULL;
+    }
+    if (o->code == OP_while) {
+        RT_TRY(ref_carry(r, fr, yield, yield->nin));
+        ref_enter_region(r, fr, o, 0);
+        for (uint32_t k = 0; k < o->nin; k++)
+            ref_lend(fr, fr->f->regions.data[o->region0].param0 + k, &open->carry[k].t);
+        return NULL;
+    }
+    int64_t at = a->reverse ? open->steps - 1 - open->step : open->step;
+    for (uint32_t k = (uint32_t)a->carries; k < yield->nin; k++) {
+        ir_tensor to = ref_slice(&fr->value[o->out0 + k].t, at);
+        size_t bytes = ref_bytes(&to);
+        if (bytes) memcpy(to.data, fr->value[ir_op_in(fr->f, yield, k).i].t.data, bytes);
+    }
+    RT_TRY(ref_carry(r, fr, yield, (uint32_t)a->carries));
+    open->step++;
+    return ref_scan_step(r, fr, o);
+}
+
+/* --- Running ---------------------------------------------------------------------------------- */
 
 /* Copy the results of the outermost frame into the caller's memory. */
 static void ref_finish(ref_machine *r, const ir_op *ret, ir_tensor *out) {
@@ -307,6 +536,10 @@ static ig_status ref_loop(ref_machine *r, ir_tensor *out) {
             s = ref_leave(r, o);
         else if (o->code == OP_call)
             s = ref_enter(r, o);
+        else if (o->code == OP_yield)
+            s = ref_yield(r, fr, o);
+        else if (o->nregion)
+            s = ref_begin(r, fr, o);
         else if (!(s = ref_step(r, fr, o))) {
             ref_consume(r, fr, o);
             fr->pc++;
@@ -329,8 +562,14 @@ ig_status ir_ref_run(const ir_func *f, const ig_allocator *a, const int64_t *sym
     for (int k = 0; !s && k < nin; k++)
         s = ref_bind_arg(&r, f, r.frames.data[0].value, (uint32_t)k, &in[k]);
     if (!s) s = ref_loop(&r, out);
+    while (r.open.n) {
+        ref_open *open = r.open.data[--r.open.n];
+        for (int k = 0; k < IR_MAX_RESULTS; k++) ref_drop(a, &open->carry[k]);
+        rt_free(a, open, sizeof *open);
+    }
     while (r.frames.n) ref_pop(&r);
     rt_vec_free(a, &r.frames);
+    rt_vec_free(a, &r.open);
     ir_ref_ctx_free(r.ctx);
     return s;
 }

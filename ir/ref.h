@@ -53,6 +53,12 @@ ig_status ir_ref_concat(const ir_ref_call *c);
 ig_status ir_ref_dslice(const ir_ref_call *c);
 ig_status ir_ref_dupdate(const ir_ref_call *c);
 
+/* --- Index tensors and order (ref_index.c) ---------------------------------------------------- */
+
+ig_status ir_ref_gather(const ir_ref_call *c);
+ig_status ir_ref_scatter(const ir_ref_call *c);
+ig_status ir_ref_sort(const ir_ref_call *c);
+
 /* --- Elementwise (ref_ew.c, ref_convert.c, ref_fma.c) ----------------------------------------- */
 
 /* n elements of one elementwise op. */

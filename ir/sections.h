@@ -6,7 +6,9 @@
 /* Kinds of atoms are saved by number: never renumber, only append. */
 _Static_assert(DIM_SYM == 1 && DIM_FLOORDIV == 4 && DIM_MOD == 5 && DIM_MIN == 6 && DIM_MAX == 7,
                "atoms of dims have frozen codes");
-_Static_assert(IR_PLACE_WS == 1 && IR_PLACE_OUT == 2, "places have frozen codes");
+_Static_assert(IR_PLACE_WS == 1 && IR_PLACE_OUT == 2 && IR_PLACE_WS_ROW == 3 &&
+                   IR_PLACE_OUT_ROW == 4,
+               "places have frozen codes");
 
 #define FILE_SECTION_LIST(X) \
     X(STRS) X(MODL) X(DIMS) X(TYPE) X(ATTR) X(OPNM) X(WGHT) X(FUNC) X(LOCS) X(BLOB)

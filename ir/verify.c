@@ -136,8 +136,7 @@ static bool verify_type_numbers(verifier *v) {
     bool sound = true;
     for (uint32_t i = 0; i < f->values.n && sound; i++)
         sound = f->values.data[i].type < v->m->types.n;
-    for (uint32_t i = 0; i < f->results.n && sound; i++)
-        sound = f->results.data[i] < v->m->types.n;
+    for (uint32_t i = 0; i < f->results.n && sound; i++) sound = f->results.data[i] < v->m->types.n;
     if (!sound) verify_bad(v, 2, "a value has a type that the module does not hold");
     return sound;
 }
@@ -154,7 +153,10 @@ static bool verify_ranges(verifier *v) {
         v->op = i;
         if (o->code >= OP_END)
             verify_bad(v, 4, "there is no op with the code %u", o->code);
-        else if (o->nregion != ir_region_count((ir_opcode)o->code))
+        else if (ir_attr_kind_of(v->m, o->attr) != ir_op_tab[o->code].attr &&
+                 ir_has_regions((ir_opcode)o->code))
+            verify_bad(v, 4, "has an attribute of another kind");
+        else if (o->nregion != ir_region_count((ir_opcode)o->code, ir_attr_get(v->m, o->attr)))
             verify_bad(v, 5, "has %u regions", o->nregion);
         else if ((uint64_t)o->in0 + o->nin > f->operands.n || o->parent >= f->regions.n ||
                  (o->nout && (uint64_t)o->out0 + o->nout > f->values.n) ||
@@ -463,7 +465,8 @@ int ir_rule_invariant(ir_opcode op, uint32_t nin) {
     }
 }
 
-/* Results are those of the type rule (I2).  A `kif` has the results its regions yield (I5). */
+/* Results are those of the type rule (I2).  Some ops have the results that their regions yield (I5,
+ * I11). */
 static void verify_types(verifier *v, const ir_op *o) {
     ir_type out[IR_MAX_RESULTS];
     char what[32];
@@ -480,7 +483,7 @@ static void verify_types(verifier *v, const ir_op *o) {
             verify_bad(v, ir_rule_invariant((ir_opcode)o->code, o->nin), "%s", c.message);
         return;
     }
-    if (o->code == OP_kif) return;
+    if (o->code == OP_kif || o->code == OP_if || o->code == OP_scan) return;
     if (c.nout != o->nout) {
         verify_bad(v, 2, "has %u results; its type rule gives %d", o->nout, c.nout);
         return;
@@ -517,6 +520,7 @@ static void verify_end(verifier *v, const ir_op *o) {
         return;
     }
     const ir_op *owner = &f->ops.data[f->regions.data[o->parent].op];
+    if (owner->code != OP_for && owner->code != OP_kif) return; /* verify_flow has checked it */
     if (o->nin != owner->nout) {
         verify_bad(v, 5, "gives %u values; %s has %u results", o->nin, ir_op_tab[owner->code].name,
                    owner->nout);
@@ -550,6 +554,36 @@ static void verify_region_params(verifier *v, const ir_op *o) {
             return;
 }
 
+/* Whether every operand of the yields of an op is a value at all; what they are is asked later. */
+static bool verify_can_read_yields(const verifier *v, const ir_op *o) {
+    for (uint32_t k = 0; k < o->nregion; k++) {
+        const ir_op *y = &v->f->ops.data[v->f->regions.data[o->region0 + k].end - 1];
+        for (uint32_t i = 0; i < y->nin; i++) {
+            uint32_t x = ir_op_in(v->f, y, i).i;
+            if (!x || x >= v->f->values.n) return false;
+        }
+    }
+    return true;
+}
+
+/* The regions of `if`, `scan` and `while` fit it, and its results are what they give (I11). */
+static void verify_flow(verifier *v, const ir_op *o) {
+    ir_flow c = {.f = v->f, .o = o};
+    if (!verify_can_read_yields(v, o)) return;
+    if (!ir_flow_check(&c)) {
+        verify_bad(v, 11, "%s", c.message);
+        return;
+    }
+    if (c.nout != o->nout) {
+        verify_bad(v, 11, "has %u results; its regions give %d", o->nout, c.nout);
+        return;
+    }
+    for (uint32_t i = 0; i < o->nout; i++) {
+        const ir_type *is = ir_val_type(v->f, ir_op_out(o, i));
+        if (!ir_type_eq(is, &c.out[i])) verify_bad_types(v, 11, "a result", is, &c.out[i]);
+    }
+}
+
 static void verify_op(verifier *v, const ir_op *o) {
     bool sound = verify_row(v, o);
     sound = verify_attr(v, o) && sound;
@@ -559,8 +593,12 @@ static void verify_op(verifier *v, const ir_op *o) {
         verify_end(v, o);
         return;
     }
+    uint32_t bad = v->bad;
     verify_types(v, o);
-    if (o->nregion) verify_region_params(v, o);
+    if (o->code == OP_for || o->code == OP_kif)
+        verify_region_params(v, o);
+    else if (o->nregion && bad == v->bad)
+        verify_flow(v, o);
 }
 
 /* --- Functions -------------------------------------------------------------------------------- */
@@ -615,7 +653,7 @@ static void verify_signature(verifier *v) {
         }
     for (uint32_t i = 0; i < f->ops.n;
          i++) /* the results of a branch have no rule that checks them */
-        for (uint32_t k = 0; f->ops.data[i].code == OP_kif && k < f->ops.data[i].nout; k++)
+        for (uint32_t k = 0; f->ops.data[i].nregion && k < f->ops.data[i].nout; k++)
             verify_type_level(v, ir_val_type(f, ir_op_out(&f->ops.data[i], k)),
                               "a result of a branch");
 }

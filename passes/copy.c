@@ -32,7 +32,6 @@ ig_status pass_copy_func(ir_module *out, const ir_func *f) {
     ir_builder b;
     ir_ref *map = pass_begin(&b, out, f, IR_BUILD_RAW);
     uint32_t end = f->regions.data[0].end - 1;
-    for (uint32_t o = f->regions.data[0].first; map && o < end; o++)
-        if (!f->ops.data[o].parent) ir_copy_op(&b, f, o, map);
+    for (uint32_t o = f->regions.data[0].first; map && o < end; o++) ir_copy_op(&b, f, o, map);
     return pass_end(&b, f, map);
 }

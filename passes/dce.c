@@ -1,18 +1,36 @@
 /* dce.c - no pure op without a use is left.
  *
  * One backward walk marks what effects, yields and returns need; operands come before their uses,
- * so that one walk is enough.  A region op stays (it has an effect by the table), its body shrinks.
- * Parameters stay: they are the signature. */
+ * so that one walk is enough.  The walk meets the yields of an op before the op, but after all uses
+ * of its results: a yield is needed when its op is, and then the op has an effect inside or a
+ * result that is used.  Parameters stay: they are the signature. */
 #include "passes/pass.h"
 
 ig_status pass_run_dce(const ir_module *in, ir_module *out);
 
-/* keep[op] for every op of f. */
-static void dce_fill_keep(const ir_func *f, bool *needed, bool *keep) {
+/* Mark the region ops that hold an op with an effect; a yield is none. */
+static void dce_fill_effects(const ir_func *f, bool *effect) {
     for (uint32_t i = f->ops.n; i-- > 0;) {
         const ir_op *o = &f->ops.data[i];
-        keep[i] = ir_op_tab[o->code].effect;
-        for (uint32_t k = 0; k < o->nout; k++) keep[i] |= needed[ir_op_out(o, k).i];
+        effect[i] |= ir_op_tab[o->code].effect && o->code != OP_yield;
+        if (effect[i] && o->parent) effect[f->regions.data[o->parent].op] = true;
+    }
+}
+
+static bool dce_is_needed(const ir_func *f, uint32_t i, const bool *needed, const bool *effect) {
+    const ir_op *o = &f->ops.data[i];
+    bool any = effect[i];
+    for (uint32_t k = 0; k < o->nout; k++) any |= needed[ir_op_out(o, k).i];
+    return any;
+}
+
+/* keep[op] for every op of f; it comes with the effects. */
+static void dce_fill_keep(const ir_func *f, bool *needed, bool *keep) {
+    dce_fill_effects(f, keep);
+    for (uint32_t i = f->ops.n; i-- > 0;) {
+        const ir_op *o = &f->ops.data[i];
+        uint32_t asked = o->code == OP_yield ? f->regions.data[o->parent].op : i;
+        keep[i] = dce_is_needed(f, asked, needed, keep);
         for (uint32_t k = 0; keep[i] && k < o->nin; k++) needed[ir_op_in(f, o, k).i] = true;
     }
 }
@@ -28,7 +46,7 @@ ig_status pass_copy_live(ir_module *out, const ir_func *f) {
     else
         dce_fill_keep(f, needed, keep);
     for (uint32_t o = 0; map && !b.error && o < end; o++)
-        if (keep[o] && !f->ops.data[o].parent) ir_copy_op_if(&b, f, o, map, keep);
+        if (keep[o]) ir_copy_op(&b, f, o, map);
     rt_free(a, needed, f->values.n);
     rt_free(a, keep, f->ops.n);
     return pass_end(&b, f, map);

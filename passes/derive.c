@@ -152,7 +152,7 @@ typedef struct derive {
     ir_ref *primal, *tangent; /* by value of f */
     ir_ref *weight;           /* tangents by number of weight */
     ir_ref *seed;             /* tangents of the wrt, or cotangents of results */
-    lin_pairs captured;
+    lin_tape tape;
     RT_VEC(ir_ref) results;
 } derive;
 
@@ -233,11 +233,9 @@ static void derive_forward(derive *d) {
     }
 }
 
-/* Transpose the linear half; ct and outer have room for its values. */
-static void derive_backward(derive *d, ir_ref *ct, ir_ref *outer) {
+/* Transpose the linear half; ct has room for its values. */
+static void derive_backward(derive *d, ir_ref *ct) {
     const ir_func *t = d->t.f;
-    for (uint32_t i = 0; i < d->captured.n; i++)
-        outer[d->captured.data[i].t.i] = d->captured.data[i].p;
     for (uint32_t k = 0; k < d->nout; k++) {
         ir_ref y = d->tangent[derive_result(d, k).i], *at = &ct[y.i];
         if (!y.i || !derive_has(d, k)) continue;
@@ -248,7 +246,7 @@ static void derive_backward(derive *d, ir_ref *ct, ir_ref *outer) {
         }
         *at = at->i ? EMIT(&d->p, add, *at, seed) : seed;
     }
-    pass_transpose(&d->p, t, outer, ct);
+    pass_transpose(&d->p, t, &d->tape, ct);
     for (uint32_t i = 0; i < d->ask->wrt.n; i++) {
         ir_ref p = ir_param_ref(t, i);
         derive_push(d, derive_or_zeros(d, ct[p.i], ir_type_of(&d->t, p)));
@@ -258,13 +256,12 @@ static void derive_backward(derive *d, ir_ref *ct, ir_ref *outer) {
 static void derive_reverse(derive *d) {
     const ig_allocator *a = d->p.m->alloc;
     size_t bytes = d->t.f ? d->t.f->values.n * sizeof(ir_ref) : 0;
-    ir_ref *ct = rt_alloc_zero(a, bytes), *outer = rt_alloc_zero(a, bytes);
-    if (ct && outer)
-        derive_backward(d, ct, outer);
+    ir_ref *ct = rt_alloc_zero(a, bytes);
+    if (ct)
+        derive_backward(d, ct);
     else
         ir_build_error(&d->p, rt_fail_memory());
     rt_free(a, ct, bytes);
-    rt_free(a, outer, bytes);
 }
 
 /* Emit all of it; an error is in p or t. */
@@ -281,7 +278,7 @@ static void derive_emit(derive *d) {
         ir_build_begin(t, d->p.m, "tangent", IR_FN, IR_BUILD_RAW);
         derive_tangents(d, t);
     }
-    pass_linearize(&d->p, t, d->f, d->primal, d->tangent, d->weight, &d->captured);
+    pass_linearize(&d->p, t, d->f, d->primal, d->tangent, d->weight, &d->tape);
     if (d->p.error || t->error) return;
     for (uint32_t k = 0; k < d->nout && d->ask->what & PASS_VALUES; k++)
         derive_push(d, d->primal[derive_result(d, k).i]);
@@ -325,23 +322,67 @@ static ig_status derive_check(const derive *d) {
                    : NULL;
 }
 
-/* Where the arguments that matter became integers or bools on their way to the first result: the
- * op, which a conversion back to floats follows.  NULL: nowhere. */
-static const ir_op *derive_lost(const derive *d, uint32_t *cut) {
+#define DERIVE_LIVE UINT32_MAX
+
+/* What reaches value `from` reaches value `to` by op number i: as a float, or lost in an op, by
+ * number + 1.  decides: `from` says which value `to` is. */
+static bool derive_reach(const derive *d, uint32_t *mark, uint32_t i, uint32_t from, uint32_t to,
+                         bool decides) {
     const ir_func *f = d->f;
-    for (uint32_t i = 0; i < f->ops.n; i++) {
-        const ir_op *o = &f->ops.data[i];
-        for (uint32_t k = 0; k < o->nin && o->nout; k++) {
-            uint32_t x = ir_op_in(f, o, k).i, y = o->out0;
-            bool whole = !rt_is_float(ir_val_type(f, (ir_ref){y})->dtype);
-            bool passes = whole || o->code == OP_convert ||
-                          rt_is_float(ir_val_type(f, (ir_ref){x})->dtype);
-            if (d->tangent[x].i && whole && !cut[y]) cut[y] = i + 1;
-            if (cut[x] && passes && !cut[y]) cut[y] = cut[x];
+    bool was = rt_is_float(ir_val_type(f, (ir_ref){from})->dtype);
+    bool is = rt_is_float(ir_val_type(f, (ir_ref){to})->dtype);
+    uint32_t m = mark[from];
+    if (m == DERIVE_LIVE && (!is || decides)) m = i + 1;
+    if (!m || mark[to] == m || mark[to] == DERIVE_LIVE) return false;
+    if (m != DERIVE_LIVE &&
+        (mark[to] || !(was || !is || decides || f->ops.data[i].code == OP_convert)))
+        return false;
+    mark[to] = m;
+    return true;
+}
+
+/* The same for all that an op reaches; a yield reaches results, and parameters of the next turn. */
+static bool derive_reach_op(const derive *d, uint32_t *mark, uint32_t i) {
+    const ir_func *f = d->f;
+    const ir_op *o = &f->ops.data[i], *owner = o;
+    bool more = false;
+    if (o->code == OP_return) return false;
+    if (o->code == OP_yield) owner = &f->ops.data[f->regions.data[o->parent].op];
+    bool asks = owner->code == OP_while && o != owner && o->parent == owner->region0;
+    bool decides = asks || (o == owner && o->code == OP_if), flows = owner->nregion && !decides;
+    for (uint32_t k = 0; k < o->nin; k++) {
+        uint32_t x = ir_op_in(f, o, k).i;
+        for (uint32_t n = 0; n < owner->nout; n++)
+            if (!flows || (n == k && (o != owner || o->code == OP_while)))
+                more |= derive_reach(d, mark, i, x, owner->out0 + n, decides);
+        for (uint32_t r = 0; flows && owner->code != OP_if && r < owner->nregion; r++) {
+            const ir_region *region = &f->regions.data[owner->region0 + r];
+            uint32_t p = (owner->code == OP_scan) + k;
+            bool carried = o == owner || owner->code == OP_while ||
+                           k < ((const ir_attr_scan *)ir_attr_get(f->module, owner->attr))->carries;
+            if (carried && p < region->nparam)
+                more |= derive_reach(d, mark, i, x, region->param0 + p, false);
         }
     }
-    uint32_t at = cut[derive_result(d, 0).i];
-    return at ? &f->ops.data[at - 1] : NULL;
+    return more;
+}
+
+/* Where the arguments that matter became integers or bools on their way to the first result: the
+ * op, which a conversion back to floats follows, or a choice.  NULL: nowhere. */
+static const ir_op *derive_lost(const derive *d, uint32_t *mark) {
+    const ir_func *f = d->f;
+    for (uint32_t i = 0; i < d->ask->wrt.n; i++)
+        if (!(d->ask->wrt.data[i] & PASS_WRT_WEIGHT))
+            mark[ir_param_ref(f, d->ask->wrt.data[i]).i] = DERIVE_LIVE;
+    for (uint32_t i = 0; i < f->ops.n; i++)
+        if (f->ops.data[i].code == OP_weight && d->tangent[f->ops.data[i].out0].i)
+            mark[f->ops.data[i].out0] = DERIVE_LIVE;
+    for (bool more = true; more;) {
+        more = false;
+        for (uint32_t i = 0; i < f->ops.n; i++) more |= derive_reach_op(d, mark, i);
+    }
+    uint32_t at = mark[derive_result(d, 0).i];
+    return at && at != DERIVE_LIVE ? &f->ops.data[at - 1] : NULL;
 }
 
 /* A gradient that is zero because all goes through integers is an error that says where. */
@@ -412,7 +453,7 @@ ig_status pass_differentiate(const ir_module *flat, const pass_ask *ask, ir_modu
     rt_free(a, d.tangent, values);
     rt_free(a, d.weight, weights);
     rt_free(a, d.seed, seeds);
-    rt_vec_free(a, &d.captured);
+    pass_free_tape(a, &d.tape);
     rt_vec_free(a, &d.results);
     return pass_finish(&made, s, out_);
 }

@@ -61,6 +61,16 @@ ir_ref emit_slice(ir_builder *b, ir_ref x, const ir_dims *lo, const ir_dims *hi,
     return EMIT_AS(b, slice, &a, x);
 }
 
+ir_ref emit_lanes(ir_builder *b, ir_ref x, ir_dim n) {
+    ir_type t = emit_longer(ir_type_of(b, x), 0, n);
+    return emit_repeat(b, x, &t, &(ir_axes){.n = 1});
+}
+
+ir_ref emit_over_lanes(ir_builder *b, ir_ref x, const ir_type *full) {
+    ir_axes rest = emit_other_axes(&(ir_axes){.n = 1}, full->rank);
+    return emit_repeat(b, x, full, &rest);
+}
+
 /* All comes from an x with `by` more elements; an x shorter than that is shifted out whole. */
 ir_ref emit_shift(ir_builder *b, ir_ref x, int axis, ir_dim by, bool back, ir_ref fill) {
     ir_type t = ir_type_of(b, x);

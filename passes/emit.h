@@ -18,6 +18,10 @@ ir_ref emit_fill(ir_builder *b, const ir_type *type, double x);
 ir_ref emit_scalar(ir_builder *b, const ir_type *type, double x);
 /* A value that does not have the axes `lost` (increasing) of `full`, repeated along them. */
 ir_ref emit_repeat(ir_builder *b, ir_ref x, const ir_type *full, const ir_axes *lost);
+/* A value n times, in front; one that has one element for each of these lanes, repeated over the
+ * other axes of a type with the lanes in front. */
+ir_ref emit_lanes(ir_builder *b, ir_ref x, ir_dim n);
+ir_ref emit_over_lanes(ir_builder *b, ir_ref x, const ir_type *full);
 /* The elements of x moved by `by` places along an axis, up or (back) down; `fill` comes in. */
 ir_ref emit_shift(ir_builder *b, ir_ref x, int axis, ir_dim by, bool back, ir_ref fill);
 /* Axis `from` becomes axis `to`, the others keep their order. */

@@ -9,8 +9,7 @@ static ig_status fold_func(ir_module *out, const ir_func *f) {
     ir_builder b;
     ir_ref *map = pass_begin(&b, out, f, IR_BUILD_OPT);
     uint32_t end = f->regions.data[0].end - 1;
-    for (uint32_t o = 0; map && o < end; o++)
-        if (!f->ops.data[o].parent) ir_copy_op(&b, f, o, map);
+    for (uint32_t o = 0; map && o < end; o++) ir_copy_op(&b, f, o, map);
     return pass_end(&b, f, map);
 }
 

@@ -25,6 +25,9 @@
  * users in several clusters is copied into them when that adds no memory traffic: it reads at most
  * one operand that is in memory anyway.  Movement, iota and uniform constants are copied freely.
  *
+ * Regions.  A cluster stands in one region, that of its root: what it uses from outside is in
+ * memory.
+ *
  * Cost: linear in the uses times the clusters that share an op (bounded).  All decisions depend on
  * the program's structure only, so they are the same on every run and machine.  Bits never change:
  * every op is evaluated as it is, cores keep their orders. */
@@ -45,6 +48,7 @@
 /* A new token in the `lower` column does not compile until fusion knows what it is. */
 enum {
     FUSE_AS__ = FUSE_CALL,
+    FUSE_AS_flow = FUSE_CALL,
     FUSE_AS_kernel = FUSE_NONE,
     FUSE_AS_weight = FUSE_WEIGHT,
     FUSE_AS_const = FUSE_CONST,
@@ -63,6 +67,9 @@ enum {
     FUSE_AS_broadcast = FUSE_SPREAD,
     FUSE_AS_concat = FUSE_JOIN,
     FUSE_AS_dupdate = FUSE_UPDATE,
+    FUSE_AS_gather = FUSE_PICK,
+    FUSE_AS_scatter = FUSE_PUT,
+    FUSE_AS_sort = FUSE_WHOLE,
     FUSE_AS_reduce = FUSE_REDUCE,
     FUSE_AS_cumred = FUSE_SCAN,
     FUSE_AS_ein = FUSE_CONTRACT
@@ -81,7 +88,7 @@ static const uint8_t fuse_kind_tab[OP_END] = {
 fuse_kind fuse_kind_of(ir_opcode op) { return (fuse_kind)fuse_kind_tab[op]; }
 
 static bool fuse_is_core(fuse_kind k) {
-    return k == FUSE_REDUCE || k == FUSE_SCAN || k == FUSE_CONTRACT;
+    return k == FUSE_REDUCE || k == FUSE_SCAN || k == FUSE_CONTRACT || k == FUSE_PUT;
 }
 
 /* Share of FUSE_WEIGHT_MAX: a dear op is some twenty cheap ones, but its registers die with it. */
@@ -152,6 +159,7 @@ static void fuse_add_need(fuse_plan *p, ir_ref v, uint32_t space) {
     fuse_cluster *c = &p->clusters.data[s.cluster];
     if (fuse_is_free(p, v) && !s.operand && !c->wide) return;
     fuse_add_edge(p, c, v);
+    if (ir_home(p->f, v) != p->f->ops.data[c->root].parent) p->must[v.i] = true;
     if (c->wide || (s.operand && fuse_is_free(p, v))) p->must[v.i] = true;
     for (uint32_t i = p->need[v.i]; i; i = p->needs.data[i - 1].next)
         if (p->needs.data[i - 1].space == space) return;
@@ -222,9 +230,10 @@ static uint32_t fuse_operand_space(fuse_plan *p, const ir_op *o, uint32_t k, uin
     case FUSE_MATH: s.many = true; break; /* the key of random bits */
     case FUSE_ALIAS: break;
     case FUSE_MOVE: s.many |= k > 0; break; /* the fill value, the window's start */
-    case FUSE_SPREAD: /* once a row, before a loop along it */
+    case FUSE_SPREAD:                       /* once a row, before a loop along it */
         s.many |= !ir_rows_is_row(rows, &s.at) && !ir_rows_is_prefix(rows, &s.at);
         break;
+    case FUSE_PICK: s.many = true; break;
     case FUSE_JOIN: s.many |= o->nin > 1; break;
     case FUSE_UPDATE: s.many |= k > 0; break;
     case FUSE_CONTRACT: s.operand = true; break;
@@ -339,6 +348,7 @@ static const char *fuse_refuse(const fuse_plan *p, const ir_op *o, const fuse_us
     switch (fuse_kind_of((ir_opcode)o->code)) {
     case FUSE_MOVE:
     case FUSE_SPREAD:
+    case FUSE_PICK:
     case FUSE_ALIAS:
     case FUSE_JOIN: return NULL;
     case FUSE_EW:
@@ -438,11 +448,30 @@ static bool fuse_reshape(fuse_plan *p, uint32_t op) {
     return true;
 }
 
+bool fuse_is_used(const fuse_plan *p, const ir_op *o) {
+    bool used = false;
+    for (uint32_t k = 0; k < o->nout; k++) used |= p->must[o->out0 + k] || p->need[o->out0 + k];
+    return used;
+}
+
+/* What a loop that is one kernel, or an op inside of it, reads from outside is in memory. */
+static void fuse_whole_loop(fuse_plan *p, const ir_op *o) {
+    for (uint32_t k = 0; k < o->nin; k++) {
+        ir_ref v = fuse_in(p, o, k);
+        bool inside = !o->nregion && ir_home(p->f, v) == o->parent;
+        if (!inside && !fuse_is_free(p, v)) fuse_must(p, v);
+    }
+}
+
 /* Decide about one op; all its users are decided. */
 static void fuse_decide(fuse_plan *p, uint32_t op) {
     const ir_op *o = &p->f->ops.data[op];
     ir_ref v = ir_op_out(o, 0);
-    bool used = o->nout && (p->must[v.i] || p->need[v.i]);
+    bool used = o->nout && fuse_is_used(p, o);
+    if (p->whole[op]) {
+        fuse_whole_loop(p, o);
+        return;
+    }
     switch (fuse_kind_of((ir_opcode)o->code)) {
     case FUSE_NONE:
     case FUSE_WEIGHT:
@@ -450,8 +479,11 @@ static void fuse_decide(fuse_plan *p, uint32_t op) {
     case FUSE_COPY:
         if (ir_op_tab[o->code].effect) fuse_must(p, v);
         break;
-    case FUSE_CALL: /* calls and the return */
+    case FUSE_CALL: /* calls, ops with regions, yields and the return */
         for (uint32_t k = 0; k < o->nin; k++) fuse_must(p, ir_op_in(p->f, o, k));
+        break;
+    case FUSE_WHOLE:
+        for (uint32_t k = 0; used && k < o->nin; k++) fuse_must(p, ir_op_in(p->f, o, k));
         break;
     case FUSE_ALIAS:
         if (used && !fuse_reshape(p, op)) fuse_must(p, ir_op_in(p->f, o, 0));
@@ -475,11 +507,14 @@ static bool fuse_begin(fuse_plan *p, const ir_func *f) {
     p->need = rt_alloc_zero(a, n * sizeof *p->need);
     p->uses = ir_count_uses(f, a);
     p->root_of = rt_alloc_zero(a, f->ops.n * sizeof *p->root_of);
-    if (!p->alias || !p->must || !p->need || !p->uses || !p->root_of) return false;
+    p->whole = rt_alloc_zero(a, f->ops.n);
+    if (!p->alias || !p->must || !p->need || !p->uses || !p->root_of || !p->whole) return false;
     for (uint32_t i = 0; i < n; i++) p->alias[i] = (ir_ref){i};
     for (uint32_t o = 0; o < f->ops.n; o++) {
         const ir_op *op = &f->ops.data[o];
         if (fuse_kind_of((ir_opcode)op->code) == FUSE_COPY) p->alias[op->out0] = fuse_in(p, op, 0);
+        if (op->code == OP_scan && fuse_is_loop_kernel(f, op))
+            memset(p->whole + o, true, ir_op_after(f, o) - o);
     }
     return true;
 }
@@ -501,6 +536,7 @@ static void fuse_end(fuse_plan *p) {
     rt_free(a, p->need, n * sizeof *p->need);
     rt_free(a, p->uses, n * sizeof *p->uses);
     rt_free(a, p->root_of, p->f->ops.n * sizeof *p->root_of);
+    rt_free(a, p->whole, p->f->ops.n);
 }
 
 /* Fuse one tensor function into out. */

@@ -6,21 +6,24 @@
 
 /* How fusion sees an op; derived from the `lower` column of ops.def in fuse.c. */
 typedef enum fuse_kind {
-    FUSE_NONE,    /* ends and kernel-level ops: not here */
-    FUSE_CALL,    /* stays in the entry function */
-    FUSE_WEIGHT,  /* stays in the entry function */
-    FUSE_CONST,   /* copied into clusters when all its elements are equal, else stays */
-    FUSE_ALIAS,   /* the same memory under another shape: stays, or an index map */
-    FUSE_COPY,    /* detach and barrier: the operand itself */
-    FUSE_EW,      /* elementwise; cheap to compute again */
-    FUSE_MATH,    /* elementwise or generated from the index; dear */
-    FUSE_MOVE,    /* picks elements of its first operand */
-    FUSE_SPREAD,  /* picks the same element many times */
-    FUSE_JOIN,    /* picks elements of one of its operands */
-    FUSE_UPDATE,  /* the first operand with some elements replaced */
-    FUSE_REDUCE,  /* a core that accepts an epilogue, its operand fused */
-    FUSE_SCAN,    /* a core that is always a root, its operand fused */
-    FUSE_CONTRACT /* a core that accepts an epilogue, its operands in memory */
+    FUSE_NONE,     /* ends and kernel-level ops: not here */
+    FUSE_CALL,     /* stays in the entry function */
+    FUSE_WEIGHT,   /* stays in the entry function */
+    FUSE_CONST,    /* copied into clusters when all its elements are equal, else stays */
+    FUSE_ALIAS,    /* the same memory under another shape: stays, or an index map */
+    FUSE_COPY,     /* detach and barrier: the operand itself */
+    FUSE_EW,       /* elementwise; cheap to compute again */
+    FUSE_MATH,     /* elementwise or generated from the index; dear */
+    FUSE_MOVE,     /* picks elements of its first operand */
+    FUSE_SPREAD,   /* picks the same element many times */
+    FUSE_PICK,     /* picks elements at computed places, some of them many times */
+    FUSE_JOIN,     /* picks elements of one of its operands */
+    FUSE_UPDATE,   /* the first operand with some elements replaced */
+    FUSE_REDUCE,   /* a core that accepts an epilogue, its operand fused */
+    FUSE_SCAN,     /* a core that is always a root, its operand fused */
+    FUSE_CONTRACT, /* a core that accepts an epilogue, its operands in memory */
+    FUSE_PUT,      /* a core that is always a root, its operands fused */
+    FUSE_WHOLE     /* a kernel of its own: operands and results in memory */
 } fuse_kind;
 fuse_kind fuse_kind_of(ir_opcode op);
 
@@ -35,7 +38,7 @@ typedef struct fuse_cluster {
     bool core;       /* holds a reduce, cumred or ein */
     ir_rows rows;    /* of the reductions; their row is 0 when they do not share their rows */
     RT_VEC(uint32_t) placed; /* its spaces whose map is known */
-    bool wide;       /* a concat of more than FUSE_OPERANDS values: cut into several kernels */
+    bool wide; /* a concat of more than FUSE_OPERANDS values: cut into several kernels */
     RT_VEC(uint32_t) member; /* from the root upwards */
     RT_VEC(uint32_t) edge;   /* values read from memory; while planning, those undecided too */
 } fuse_cluster;
@@ -57,6 +60,7 @@ typedef struct fuse_plan {
     uint32_t *need;            /* value -> first need + 1 */
     uint32_t *uses;            /* value -> number of uses */
     uint32_t *root_of;         /* op -> cluster + 1 that it is the root of, or 0 */
+    bool *whole;               /* op -> a loop that is one kernel, or inside of one */
     RT_VEC(fuse_need) needs;
     RT_VEC(fuse_space) spaces;
     RT_VEC(fuse_cluster) clusters;
@@ -73,6 +77,10 @@ static inline bool fuse_has_edge(const fuse_cluster *c, ir_ref v) {
     return false;
 }
 
+/* Whether some result of an op is needed. */
+bool fuse_is_used(const fuse_plan *p, const ir_op *o);
+/* loop.c: whether a scan becomes one kernel. */
+bool fuse_is_loop_kernel(const ir_func *f, const ir_op *o);
 /* outline.c: emit the planned function and its clusters into out.  next_name numbers the kernels
  * of a module. */
 ig_status fuse_outline(fuse_plan *p, ir_module *out, uint32_t *next_name);

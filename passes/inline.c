@@ -30,8 +30,7 @@ void pass_splice(ir_builder *b, const ir_func *callee, const ir_ref *args, ir_re
     }
     for (uint32_t k = 0; k < ir_nparam(callee); k++) inner[ir_param_ref(callee, k).i] = args[k];
     uint32_t end = callee->regions.data[0].end - 1;
-    for (uint32_t i = 0; i < end && !b->error; i++)
-        if (!callee->ops.data[i].parent) ir_copy_op(b, callee, i, inner);
+    for (uint32_t i = 0; i < end && !b->error; i++) ir_copy_op(b, callee, i, inner);
     const ir_op *ret = ir_return_op(callee);
     for (uint32_t k = 0; k < ret->nin; k++) results_[k] = inner[ir_op_in(callee, ret, k).i];
     rt_free(a, inner, size);
@@ -58,7 +57,6 @@ static ig_status inline_func(ir_module *out, const ir_func *f) {
     for (uint32_t i = 0; map && !b.error && i < end; i++) {
         const ir_op *o = &f->ops.data[i];
         const ir_func *callee = inline_callee(out, f, o);
-        if (o->parent) continue;
         if (callee && b.f->ops.n + callee->ops.n > INLINE_MAX_OPS)
             ir_build_error(&b, rt_fail(out->alloc, IG_RANGE,
                                        "inlining @%s into @%s gives more than %u ops", callee->name,

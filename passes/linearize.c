@@ -11,7 +11,7 @@
  * is absent is zero: it gives no op, unless the op needs all its operands (concat), then a zero
  * made in P stands for it.  What a rule emits is in one order, which later derivatives see: two
  * emissions never stand side by side as arguments of one call, whose order C leaves open. */
-#include "passes/walk.h"
+#include "passes/lin.h"
 #include <math.h>
 #include <string.h>
 
@@ -19,33 +19,27 @@
 #define PA(op, a, ...)  EMIT_AS(c->p, op, a, __VA_ARGS__)
 #define T(op, ...)      EMIT(c->t, op, __VA_ARGS__)
 #define TA(op, a, ...)  EMIT_AS(c->t, op, a, __VA_ARGS__)
-#define RES(v)          lin_residual(c, v)
+#define RES(v)          pass_lin_residual(c, v)
 #define K(like, number) ir_const_like(c->p, like, number)
 
 static const ir_ref lin_none = {0};
 
 /* --- Residuals ------------------------------------------------------------------------------ */
 
-struct lin_residuals {
-    const ig_allocator *alloc;
-    RT_VEC(ir_ref) of; /* value of P -> its name in T */
-    lin_pairs *pairs;
-};
-
-/* A value of P for T. */
-static ir_ref lin_residual(lin_call *c, ir_ref v) {
-    lin_residuals *r = c->residuals;
+ir_ref pass_lin_residual(lin_call *c, ir_ref v) {
+    lin_walk *w = c->walk;
+    const ig_allocator *a = c->p->m->alloc;
     if (c->p == c->t || c->p->error || c->t->error) return v;
-    while (r->of.n <= v.i)
-        if (!rt_vec_push(r->alloc, &r->of, lin_none)) {
-            ir_build_error(c->p, rt_fail_memory());
-            return lin_none;
-        }
-    if (r->of.data[v.i].i) return r->of.data[v.i];
-    ir_ref t = ir_capture(c->t, ir_type_of(c->p, v));
-    if (!rt_vec_push(r->alloc, r->pairs, ((lin_pair){t, v})))
-        ir_build_error(c->p, rt_fail_memory());
-    return r->of.data[v.i] = t;
+    bool room = true;
+    while (room && w->of.n <= v.i) room = rt_vec_push(a, &w->of, lin_none);
+    while (room && w->need.n <= v.i) room = rt_vec_push(a, &w->need, 0);
+    if (room && !w->of.data[v.i].i) {
+        w->need.data[v.i] |= LIN_AGAIN;
+        w->of.data[v.i] = ir_capture(c->t, ir_type_of(c->p, v));
+        room = rt_vec_push(a, &w->tape->pairs, ((lin_pair){w->of.data[v.i], v}));
+    }
+    if (!room) ir_build_error(c->p, rt_fail_memory());
+    return room ? w->of.data[v.i] : lin_none;
 }
 
 /* --- Shared by rules ------------------------------------------------------------------------ */
@@ -86,14 +80,14 @@ static void lin_zero(lin_call *c) { (void)c; }
 /* --- One operand ---------------------------------------------------------------------------- */
 
 /* The number where p holds, else the value. */
-static ir_ref lin_if(lin_call *c, ir_ref p, double yes, ir_ref no) {
+static ir_ref lin_where(lin_call *c, ir_ref p, double yes, ir_ref no) {
     return P(select, p, K(no, yes), no);
 }
 
 static void lin_abs(lin_call *c) {
     ir_ref x = c->x[0], zero = K(x, 0);
-    ir_ref sign = lin_if(c, emit_cmp(c->p, IR_cmpop_lt, zero, x), 1, zero);
-    c->dy[0] = lin_times(c, 0, lin_if(c, emit_cmp(c->p, IR_cmpop_lt, x, zero), -1, sign));
+    ir_ref sign = lin_where(c, emit_cmp(c->p, IR_cmpop_lt, zero, x), 1, zero);
+    c->dy[0] = lin_times(c, 0, lin_where(c, emit_cmp(c->p, IR_cmpop_lt, x, zero), -1, sign));
 }
 
 static void lin_exp(lin_call *c) { c->dy[0] = lin_times(c, 0, c->y[0]); }
@@ -175,8 +169,8 @@ static void lin_atan2(lin_call *c) {
 
 /* How much of the larger (or smaller) of x and y is x: 1, 0, or a half of both. */
 static ir_ref lin_share(lin_call *c, bool larger, ir_ref x, ir_ref y) {
-    ir_ref zero = K(x, 0), half = lin_if(c, emit_cmp(c->p, IR_cmpop_eq, x, y), 0.5, zero);
-    return lin_if(c, emit_cmp(c->p, IR_cmpop_lt, larger ? y : x, larger ? x : y), 1, half);
+    ir_ref zero = K(x, 0), half = lin_where(c, emit_cmp(c->p, IR_cmpop_eq, x, y), 0.5, zero);
+    return lin_where(c, emit_cmp(c->p, IR_cmpop_lt, larger ? y : x, larger ? x : y), 1, half);
 }
 
 static void lin_pick(lin_call *c, bool larger) {
@@ -228,13 +222,126 @@ static ir_ref lin_weights(lin_call *c, ir_redop op, ir_ref x, ir_ref y, const ir
     if (op == IR_redop_prod) return lin_all_others(c, x, axes);
     ir_ref zero = K(x, 0);
     ir_ref best = emit_cmp(c->p, IR_cmpop_eq, x, emit_repeat(c->p, y, &full, axes));
-    ir_ref ones = lin_if(c, best, 1, zero);
+    ir_ref ones = lin_where(c, best, 1, zero);
     ir_attr_reduce sum = {.op = IR_redop_sum, .axes = *axes};
     return P(div, ones, emit_repeat(c->p, PA(reduce, &sum, ones), &full, axes));
 }
 
 static bool lin_is_choice(unsigned op) {
     return op == IR_redop_prod || op == IR_redop_max || op == IR_redop_min;
+}
+
+/* --- Index tensors and order ---------------------------------------------------------------- */
+
+/* scatter (op) of x and u, or gather of x, at the indices of the op that is walked; in T the
+ * indices are residuals. */
+static ir_ref lin_put(lin_call *c, ir_builder *b, ir_putop op, ir_ref x, ir_ref u) {
+    ir_attr_scatter a = *(const ir_attr_scatter *)c->attr;
+    ir_ref in[IG_MAX_RANK + 2] = {x, u};
+    a.op = op;
+    for (int k = 2; k < c->nin; k++) in[k] = b == c->t ? RES(c->x[k]) : c->x[k];
+    return ir_emit(b, OP_scatter, &a, c->nin, in);
+}
+
+static ir_ref lin_get(lin_call *c, ir_ref x) {
+    const ir_attr_scatter *a = c->attr;
+    ir_attr_gather get = {.axes = a->axes,
+                          .batch = a->batch,
+                          .oob = a->oob == IR_oob_drop ? IR_oob_fill : IR_oob_clamp};
+    ir_ref in[IG_MAX_RANK + 1] = {x};
+    for (int k = 2; k < c->nin; k++) in[k - 1] = c->x[k];
+    return ir_emit(c->p, OP_gather, &get, c->nin - 1, in);
+}
+
+/* The tangent of a scatter from factors of x' and u' (absent: 1). */
+static void lin_put_tangents(lin_call *c, ir_ref of_x, ir_ref of_u) {
+    ir_type xt = lin_type(c, 0), ut = lin_type(c, 1);
+    ir_ref dx = c->dx[0], du = c->dx[1];
+    if (dx.i && of_x.i) dx = T(mul, dx, RES(of_x));
+    if (du.i && of_u.i) du = T(mul, du, RES(of_u));
+    if (!dx.i) dx = RES(emit_fill(c->p, &xt, 0));
+    if (!du.i) du = RES(emit_fill(c->p, &ut, 0));
+    c->dy[0] = lin_put(c, c->t, IR_putop_add, dx, du);
+}
+
+/* 1 where p holds, else 0, as elements of this type. */
+static ir_ref lin_mask(lin_call *c, ir_ref p, ir_type type) {
+    return P(select, p, emit_fill(c->p, &type, 1), emit_fill(c->p, &type, 0));
+}
+
+/* The number of its position in every element of the updates. */
+static ir_ref lin_positions(lin_call *c, const ir_type *ut, const ir_type *at) {
+    ir_module *m = c->p->m;
+    ir_attr_iota count = {.dtype = IG_i64, .dims = {.n = 1, .d = {ir_type_numel(m, at)}}};
+    ir_attr_dims dims = {.dims = emit_dims(at)};
+    ir_attr_bcast over = {.dims = emit_dims(ut), .axes = {.n = at->rank}};
+    for (int i = 0; i < at->rank; i++) over.axes.a[i] = (uint8_t)i;
+    ir_ref flat = ir_emit0(c->p, OP_iota, &count);
+    return ir_emit1(c->p, OP_broadcast, &over, ir_emit1(c->p, OP_reshape, &dims, flat));
+}
+
+/* set: who came last has the element, x where nobody did. */
+static void lin_scatter_set(lin_call *c) {
+    ir_type xt = lin_type(c, 0), ut = lin_type(c, 1), at = lin_type(c, 2), count = xt;
+    count.dtype = IG_i64;
+    ir_ref place = lin_positions(c, &ut, &at), none = emit_fill(c->p, &count, -1);
+    ir_ref last = lin_put(c, c->p, IR_putop_set, none, place);
+    ir_ref free = emit_cmp(c->p, IR_cmpop_lt, last, emit_fill(c->p, &count, 0));
+    ir_ref won = emit_cmp(c->p, IR_cmpop_eq, lin_get(c, last), place);
+    lin_put_tangents(c, lin_mask(c, free, xt), lin_mask(c, won, ut));
+}
+
+/* max, min: each of the k that are equal to the result has 1/k. */
+static void lin_scatter_choice(lin_call *c) {
+    ir_type xt = lin_type(c, 0), ut = lin_type(c, 1);
+    ir_ref x = lin_mask(c, emit_cmp(c->p, IR_cmpop_eq, c->x[0], c->y[0]), xt);
+    ir_ref u = lin_mask(c, emit_cmp(c->p, IR_cmpop_eq, c->x[1], lin_get(c, c->y[0])), ut);
+    ir_ref count = lin_put(c, c->p, IR_putop_add, x, u), there = lin_get(c, count);
+    there = P(max, there, K(there, 1)); /* 0 out of range */
+    lin_put_tangents(c, P(div, x, count), P(div, u, there));
+}
+
+/* mul: the product of the others, by division, where none of them is 0, else 0. */
+static void lin_scatter_product(lin_call *c) {
+    ir_type xt = lin_type(c, 0), ut = lin_type(c, 1);
+    ir_ref u = c->x[1], no = emit_fill(c->p, &ut, 0), one = emit_fill(c->p, &ut, 1);
+    ir_ref is_0 = emit_cmp(c->p, IR_cmpop_eq, u, no), here = P(select, is_0, one, no);
+    ir_ref factor = P(select, is_0, one, u);
+    ir_ref zeros = lin_put(c, c->p, IR_putop_add, emit_fill(c->p, &xt, 0), here);
+    ir_ref more = emit_cmp(c->p, IR_cmpop_ne, lin_get(c, zeros), here);
+    ir_ref others = P(div, lin_get(c, lin_put(c, c->p, IR_putop_mul, c->x[0], factor)), factor);
+    ir_ref of_x = lin_put(c, c->p, IR_putop_mul, emit_fill(c->p, &xt, 1), u);
+    lin_put_tangents(c, of_x, P(select, more, no, others));
+}
+
+static void lin_scatter(lin_call *c) {
+    switch (((const ir_attr_scatter *)c->attr)->op) {
+    case IR_putop_set: lin_scatter_set(c); break;
+    case IR_putop_add: lin_put_tangents(c, lin_none, lin_none); break;
+    case IR_putop_mul: lin_scatter_product(c); break;
+    default: lin_scatter_choice(c);
+    }
+}
+
+/* Tangents go where their elements go: positions are sorted by the same keys. */
+static void lin_sort(lin_call *c) {
+    const ir_attr_sort *a = c->attr;
+    ir_type type = lin_type(c, 0);
+    int axis = (int)a->axis, last = type.rank - 1;
+    ir_attr_iota places = {.dtype = IG_i64, .dims = emit_dims(&type), .axis = axis};
+    ir_attr_gather along = {.axes = {.n = 1, .a = {(uint8_t)last}}, .batch = last};
+    ir_ref in[IG_MAX_RANK + 1];
+    along.oob = IR_oob_fill;
+    int keys = (int)a->keys;
+    memcpy(in, c->x, (size_t)keys * sizeof *in);
+    in[keys] = ir_emit0(c->p, OP_iota, &places);
+    ir_ref sorted = ir_emit(c->p, OP_sort, a, keys + 1, in);
+    ir_ref from = emit_move_axis(c->p, ir_result(sorted, (uint32_t)keys), axis, last);
+    for (int k = 0; k < c->nin; k++) {
+        if (!c->dx[k].i) continue;
+        ir_ref t = TA(gather, &along, emit_move_axis(c->t, c->dx[k], axis, last), RES(from));
+        c->dy[k] = emit_move_axis(c->t, t, last, axis);
+    }
 }
 
 static void lin_reduce(lin_call *c) {
@@ -353,6 +460,12 @@ static void lin_ein(lin_call *c) {
         TA(reduce, (&(ir_attr_reduce){.op = IR_redop_sum, .axes = lost}), T(mul, sum, RES(w)));
 }
 
+/* --- Control flow: lin_flow.c --------------------------------------------------------------- */
+
+static void lin_if(lin_call *c) { pass_lin_begin(c->walk, c->o); }
+static void lin_scan(lin_call *c) { pass_lin_begin(c->walk, c->o); }
+static void lin_while(lin_call *c) { pass_lin_begin(c->walk, c->o); }
+
 /* --- The table ------------------------------------------------------------------------------ */
 
 typedef void (*lin_rule)(lin_call *c);
@@ -368,13 +481,6 @@ static const lin_rule lin_tab[OP_END] = {
 };
 
 /* --- The walker ----------------------------------------------------------------------------- */
-
-typedef struct lin_walk {
-    lin_call c; /* the builders and the function */
-    ir_ref *primal, *tangent;
-    const ir_ref *weight; /* may be NULL */
-    ir_ref *room;         /* operands, then tangents of the widest op */
-} lin_walk;
 
 static uint32_t lin_widest(const ir_func *f) {
     uint32_t n = 1;
@@ -423,27 +529,50 @@ static void lin_op(lin_walk *w, const ir_op *o) {
     }
 }
 
+/* One op of f: into P, and its tangents into T. */
+static void lin_step(lin_walk *w, uint32_t i) {
+    const ir_op *o = &w->c.f->ops.data[i];
+    w->c.p->loc = w->c.t->loc = emit_loc(w->c.p->m, w->c.f, o);
+    w->c.o = o;
+    if (o->code == OP_yield) {
+        pass_lin_yield(w, i);
+    } else if (o->nregion) {
+        lin_tab[o->code](&w->c);
+    } else {
+        bool given = o->nout && w->primal[o->out0].i; /* the caller has its value */
+        if (!given) ir_copy_op(w->c.p, w->c.f, i, w->primal);
+        if (o->code != OP_weight && !pass_lin_is_quiet(w)) lin_op(w, o);
+    }
+}
+
+bool pass_lin_is_zero(unsigned code) { return !lin_tab[code] || lin_tab[code] == lin_zero; }
+
+/* Weights have their tangents before the walk, which asks first what has one. */
+static void lin_weights_first(lin_walk *w) {
+    for (uint32_t i = 0; i < w->c.f->ops.n; i++)
+        if (w->c.f->ops.data[i].code == OP_weight) lin_weight(w, &w->c.f->ops.data[i]);
+}
+
 void pass_linearize(ir_builder *p, ir_builder *t, const ir_func *f, ir_ref *primal, ir_ref *tangent,
-                    const ir_ref *weight, lin_pairs *captured_) {
+                    const ir_ref *weight, lin_tape *tape) {
     const ig_allocator *a = p->m->alloc;
-    lin_residuals r = {.alloc = a, .pairs = captured_};
-    lin_walk w = {.c = {.p = p, .t = t, .f = f, .residuals = &r},
+    lin_walk w = {.c = {.p = p, .t = t, .f = f},
                   .primal = primal,
                   .tangent = tangent,
-                  .weight = weight};
+                  .weight = weight,
+                  .tape = tape};
     size_t bytes = (size_t)lin_widest(f) * 2 * sizeof *w.room;
+    w.c.walk = &w;
     w.room = rt_alloc(a, bytes);
-    if (!w.room) ir_build_error(p, rt_fail_memory());
-    for (uint32_t i = 0; i + 1 < f->ops.n && !p->error && !t->error; i++) {
-        const ir_op *o = &f->ops.data[i];
-        bool given = o->nout && primal[o->out0].i; /* the caller has its value */
-        if (!given) ir_copy_op(p, f, i, primal);
-        p->loc = t->loc = emit_loc(p->m, f, o);
-        if (o->code == OP_weight)
-            lin_weight(&w, o);
-        else
-            lin_op(&w, o);
+    w.active = rt_alloc_zero(a, f->values.n);
+    if (w.room && w.active) {
+        lin_weights_first(&w);
+        pass_lin_activity(&w);
+    } else {
+        ir_build_error(p, rt_fail_memory());
     }
-    rt_vec_free(a, &r.of);
+    for (uint32_t i = 0; i + 1 < f->ops.n && !p->error && !t->error; i++) lin_step(&w, i);
     rt_free(a, w.room, bytes);
+    rt_free(a, w.active, f->values.n);
+    pass_lin_free(&w);
 }

@@ -16,6 +16,12 @@
  * and provably not smaller or not larger; slots follow the constant part one after the other.
  * Offsets are dims, evaluated when the program runs.
  *
+ * Regions.  A value that is used inside of an op with regions, and made outside, lives until that
+ * op ends.  The elements that a scan stacks are written where they belong in the result, and what
+ * an `if` yields is written to its result.  A loop has two blocks for every value that it carries:
+ * that of the operand, which nobody else reads (passes/outline.c), and that of the call that makes
+ * the next one; the host program lets them change places with every trip (codegen/flow.c).
+ *
  * Parameters, weights and constants are never written.  Cost: quadratic in the number of blocks at
  * worst. */
 #include "passes/pass.h"
@@ -46,6 +52,7 @@ typedef struct plan {
     ir_ref *base;              /* value -> the value whose memory it is */
     uint32_t *block;           /* base value -> block + 1, or 0: not ours to write */
     uint32_t *last;            /* base value -> last op that reads it */
+    uint32_t *role;            /* base value -> the result of a region op that it becomes, or 0 */
     RT_VEC(plan_block) blocks;
     RT_VEC(plan_slot) slots;
     RT_VEC(uint32_t) slot_of; /* block -> slot + 1, or 0 */
@@ -74,10 +81,13 @@ static ir_dim plan_round(ir_module *m, ir_dim bytes) {
     return ir_dim_mul(m, ir_dim_floordiv(m, up, PLAN_ALIGN), PLAN_ALIGN);
 }
 
-static ir_dim plan_bytes(ir_module *m, const ir_type *t) {
-    return plan_round(
-        m, ir_dim_mul(m, ir_type_numel(m, t), (ir_dim)rt_dtype_bytes((ig_dtype)t->dtype)));
+/* Of so many values one after the other. */
+static ir_dim plan_stacked(ir_module *m, const ir_type *t, ir_dim n) {
+    ir_dim bytes = ir_dim_mul(m, ir_type_numel(m, t), (ir_dim)rt_dtype_bytes((ig_dtype)t->dtype));
+    return plan_round(m, ir_dim_mul(m, n, bytes));
 }
+
+static ir_dim plan_bytes(ir_module *m, const ir_type *t) { return plan_stacked(m, t, 1); }
 
 /* --- In place ------------------------------------------------------------------------------- */
 
@@ -118,13 +128,39 @@ static uint32_t plan_reuse(plan *p, uint32_t op, const ir_func *callee, const ir
 
 /* --- Lifetimes ------------------------------------------------------------------------------ */
 
+/* Op number i reads a value: when it stands inside of ops that the value stands outside of, until
+ * these end. */
+static void plan_use(plan *p, ir_ref v, uint32_t i) {
+    const ir_func *f = p->f;
+    uint32_t until = ir_op_after(f, i) - 1, home = ir_home(f, v);
+    for (uint32_t r = f->ops.data[i].parent; r != home; r = f->regions.data[r].parent)
+        until = ir_op_after(f, f->regions.data[r].op) - 1;
+    if (until > p->last[v.i]) p->last[v.i] = until;
+}
+
+/* How many of the results of a region op are carried values. */
+static uint32_t plan_carries(const plan *p, const ir_op *o) {
+    if (o->code == OP_scan)
+        return (uint32_t)((const ir_attr_scan *)ir_attr_get(p->f->module, o->attr))->carries;
+    return o->code == OP_while ? o->nin : 0;
+}
+
+/* What a yield gives becomes results of the op; not the condition of a while. */
+static void plan_fill_roles(plan *p, const ir_op *yield) {
+    const ir_op *o = &p->f->ops.data[p->f->regions.data[yield->parent].op];
+    if (o->code == OP_while && yield->parent == o->region0) return;
+    for (uint32_t k = 0; k < yield->nin; k++)
+        p->role[p->base[ir_op_in(p->f, yield, k).i].i] = k + 1;
+}
+
 /* Find the memory behind every value, and the last op that reads it. */
 static void plan_fill_lives(plan *p) {
     const ir_func *f = p->f;
     for (uint32_t i = 0; i < f->values.n; i++) p->base[i] = (ir_ref){i};
     for (uint32_t i = 0; i < f->ops.n; i++) {
         const ir_op *o = &f->ops.data[i];
-        for (uint32_t k = 0; k < o->nin; k++) p->last[p->base[ir_op_in(f, o, k).i].i] = i;
+        for (uint32_t k = 0; k < o->nin; k++) plan_use(p, p->base[ir_op_in(f, o, k).i], i);
+        if (o->code == OP_yield) plan_fill_roles(p, o);
         if (o->code == OP_reshape) p->base[o->out0] = p->base[ir_op_in(f, o, 0).i];
     }
 }
@@ -133,6 +169,44 @@ static bool plan_add_block(plan *p, plan_block b) {
     if (b.bytes == IR_DIM_BAD) return plan_fail_size(p, "a value");
     if (rt_vec_push(p->alloc, &p->blocks, b) && rt_vec_push(p->alloc, &p->slot_of, 0)) return true;
     return plan_fail(p, rt_fail_memory());
+}
+
+/* Blocks of the results of a region op, and the block of every value that it carries: from the op
+ * on, as long as its result is read. */
+static void plan_flow(plan *p, uint32_t op, const uint32_t *out_of) {
+    const ir_op *o = &p->f->ops.data[op];
+    uint32_t carries = plan_carries(p, o), end = ir_op_after(p->f, op) - 1;
+    for (uint32_t k = 0; k < o->nout && !p->error; k++) {
+        ir_ref v = ir_op_out(o, k);
+        if (p->last[v.i] < end) p->last[v.i] = end;
+        if (k < carries) {
+            uint32_t id = p->block[p->base[ir_op_in(p->f, o, k).i].i];
+            if (!id)
+                plan_fail(p, rt_fail(p->alloc, IG_INVALID,
+                                     "@%s: a loop carries what no call made for it: run the pass "
+                                     "fuse before memplan",
+                                     p->f->name));
+            else if (p->blocks.data[id - 1].last < p->last[v.i])
+                p->blocks.data[id - 1].last = p->last[v.i];
+            continue;
+        }
+        ir_type mine = ir_import_type(p->out, p->f->module, *ir_val_type(p->f, v));
+        if (plan_add_block(p, (plan_block){op, p->last[v.i], out_of[v.i], plan_bytes(p->out, &mine),
+                                           IR_DIM_BAD}))
+            p->block[v.i] = p->blocks.n;
+    }
+}
+
+/* The block of a call's result that becomes a result of the op around it; 0: its own. */
+static uint32_t plan_role(plan *p, const ir_op *call, ir_ref v, uint32_t *first_, uint32_t *last_) {
+    const ir_func *f = p->f;
+    if (!p->role[v.i]) return 0;
+    uint32_t op = f->regions.data[call->parent].op, k = p->role[v.i] - 1;
+    const ir_op *o = &f->ops.data[op];
+    if (k >= plan_carries(p, o)) return p->block[ir_op_out(o, k).i];
+    *first_ = op;
+    *last_ = p->last[ir_op_out(o, k).i];
+    return 0;
 }
 
 /* Give every result of a call a block. */
@@ -150,14 +224,19 @@ static void plan_call(plan *p, uint32_t op, const uint32_t *out_of) {
     for (uint32_t k = 0; k < o->nout && !p->error; k++) {
         ir_ref v = ir_op_out(o, k);
         const ir_type *t = ir_val_type(p->f, v);
-        uint32_t last = p->last[v.i] > op ? p->last[v.i] : op, out = out_of[v.i], id = 0;
-        if (out == PLAN_NO_OUT && o->nout == 1) id = plan_reuse(p, op, callee, t);
+        uint32_t last = p->last[v.i] > op ? p->last[v.i] : op, out = out_of[v.i], first = op;
+        uint32_t id = plan_role(p, o, v, &first, &last);
+        if (id) {
+            p->block[v.i] = id;
+            continue;
+        }
+        if (out == PLAN_NO_OUT && o->nout == 1 && !p->role[v.i]) id = plan_reuse(p, op, callee, t);
         if (id) {
             p->blocks.data[id - 1].last = last;
         } else {
             ir_type mine = ir_import_type(p->out, p->f->module, *t);
-            if (!plan_add_block(p,
-                                (plan_block){op, last, out, plan_bytes(p->out, &mine), IR_DIM_BAD}))
+            if (!plan_add_block(
+                    p, (plan_block){first, last, out, plan_bytes(p->out, &mine), IR_DIM_BAD}))
                 return;
             id = p->blocks.n;
         }
@@ -173,7 +252,9 @@ static void plan_fill_outs(plan *p, uint32_t *out_of) {
     for (uint32_t k = 0; k < ret->nin; k++) {
         ir_ref base = p->base[ir_op_in(f, ret, k).i];
         const ir_op *o = ir_def_op(f, base);
-        if (!o || o->code != OP_call || out_of[base.i] != PLAN_NO_OUT) {
+        bool own = o && (o->code == OP_call || o->code == OP_if || o->code == OP_scan);
+        if (own) own = base.i - o->out0 >= plan_carries(p, o);
+        if (!own || out_of[base.i] != PLAN_NO_OUT) {
             plan_fail(p, rt_fail(p->alloc, IG_INVALID,
                                  "result %u of @%s is not a call's own result: run the "
                                  "pass fuse before memplan",
@@ -192,8 +273,10 @@ static void plan_fill_blocks(plan *p) {
         return;
     }
     plan_fill_outs(p, out_of);
-    for (uint32_t i = 0; i < f->ops.n && !p->error; i++)
+    for (uint32_t i = 0; i < f->ops.n && !p->error; i++) {
         if (f->ops.data[i].code == OP_call) plan_call(p, i, out_of);
+        if (f->ops.data[i].nregion) plan_flow(p, i, out_of);
+    }
     rt_free(p->alloc, out_of, f->values.n * sizeof *out_of);
 }
 
@@ -290,6 +373,13 @@ static void plan_place_symbolic(plan *p, ir_dim end) {
 
 /* --- Emission ------------------------------------------------------------------------------- */
 
+/* Whether a call's result is an element of what a scan stacks. */
+static bool plan_is_row(const plan *p, const ir_op *call, ir_ref v) {
+    if (!p->role[v.i]) return false;
+    const ir_op *o = &p->f->ops.data[p->f->regions.data[call->parent].op];
+    return o->code == OP_scan && p->role[v.i] > plan_carries(p, o);
+}
+
 static void plan_emit_call(plan *p, ir_builder *b, const ir_op *o, ir_ref *map) {
     const ir_func *f = p->f;
     ir_ref in[UINT8_MAX];
@@ -305,6 +395,7 @@ static void plan_emit_call(plan *p, ir_builder *b, const ir_op *o, ir_ref *map) 
         const plan_block *block = &p->blocks.data[p->block[ir_op_out(o, k).i] - 1];
         bool is_out = block->out != PLAN_NO_OUT;
         a.at.p[k].kind = is_out ? IR_PLACE_OUT : IR_PLACE_WS;
+        if (plan_is_row(p, o, ir_op_out(o, k))) a.at.p[k].kind += IR_PLACE_WS_ROW - IR_PLACE_WS;
         a.at.p[k].at = is_out ? (ir_dim)block->out : block->at;
     }
     for (uint32_t k = 0; k < o->nin; k++) in[k] = map[ir_op_in(f, o, k).i];
@@ -335,7 +426,8 @@ static ig_status plan_func(const ir_func *f, ir_module *out) {
     p.base = rt_alloc(a, n * sizeof *p.base);
     p.block = rt_alloc_zero(a, n * sizeof *p.block);
     p.last = rt_alloc_zero(a, n * sizeof *p.last);
-    if (!p.base || !p.block || !p.last) plan_fail(&p, rt_fail_memory());
+    p.role = rt_alloc_zero(a, n * sizeof *p.role);
+    if (!p.base || !p.block || !p.last || !p.role) plan_fail(&p, rt_fail_memory());
     if (!p.error) plan_fill_lives(&p);
     if (!p.error) plan_fill_blocks(&p);
     ir_dim end = p.error ? 0 : plan_place_static(&p);
@@ -348,6 +440,7 @@ static ig_status plan_func(const ir_func *f, ir_module *out) {
     rt_free(a, p.base, n * sizeof *p.base);
     rt_free(a, p.block, n * sizeof *p.block);
     rt_free(a, p.last, n * sizeof *p.last);
+    rt_free(a, p.role, n * sizeof *p.role);
     return s;
 }
 
@@ -359,6 +452,13 @@ ig_status pass_run_memplan(const ir_module *in, ir_module *out) {
     return NULL;
 }
 
+/* The steps of the scan that a call stands in. */
+static ir_dim plan_steps(const ir_func *f, const ir_op *call) {
+    const ir_op *o = &f->ops.data[f->regions.data[call->parent].op];
+    bool scan = call->parent && o->code == OP_scan;
+    return scan ? ((const ir_attr_scan *)ir_attr_get(f->module, o->attr))->n : 1;
+}
+
 ir_dim pass_workspace(const ir_func *f) {
     ir_dim total = 0;
     for (uint32_t i = 0; i < f->ops.n; i++) {
@@ -366,8 +466,10 @@ ir_dim pass_workspace(const ir_func *f) {
         if (o->code != OP_call) continue;
         const ir_attr_call *a = ir_attr_get(f->module, o->attr);
         for (uint32_t k = 0; k < a->at.n && k < o->nout; k++) {
-            if (a->at.p[k].kind != IR_PLACE_WS) continue;
-            ir_dim bytes = plan_bytes(f->module, ir_val_type(f, ir_op_out(o, k)));
+            bool row = a->at.p[k].kind == IR_PLACE_WS_ROW;
+            if (a->at.p[k].kind != IR_PLACE_WS && !row) continue;
+            ir_dim steps = row ? plan_steps(f, o) : 1;
+            ir_dim bytes = plan_stacked(f->module, ir_val_type(f, ir_op_out(o, k)), steps);
             total = ir_dim_max(f->module, total, ir_dim_add(f->module, a->at.p[k].at, bytes));
         }
     }

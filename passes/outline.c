@@ -18,7 +18,8 @@ typedef struct outline {
     ir_ref *map;     /* value of f -> value of the entry */
     ir_ref *inner;   /* value of f -> value of the cluster being built */
     uint32_t *stamp; /* value -> cluster + 1 that `inner` is about */
-    bool *claimed;   /* value -> its memory is an output already */
+    bool *claimed;   /* value -> its memory is an output already, or a loop's */
+    uint32_t region; /* open */
     uint32_t *next_name;
     uint32_t name_before; /* the number to go back to when a cluster is dropped */
 } outline;
@@ -240,6 +241,34 @@ static void outline_wide(outline *l, const fuse_cluster *c) {
     rt_free(l->out->alloc, list, root->nin * sizeof *list);
 }
 
+/* A cluster of one op with all its results.  They are returned twice: nobody reads the second
+ * ones, whose memory is room for the kernel to work in (codegen/sort.c). */
+static void outline_whole(outline *l, uint32_t op) {
+    const ir_func *f = l->p->f;
+    const ir_op *o = &f->ops.data[op];
+    ir_ref in[IG_MAX_RANK], param[IG_MAX_RANK], result[2 * IG_MAX_RANK];
+    ir_type type[IG_MAX_RANK];
+    ir_attr_call call;
+    ir_builder b;
+    ir_func *made = NULL;
+    memset(&call, 0, sizeof call);
+    outline_set_loc(l, o);
+    for (uint32_t k = 0; k < o->nin; k++) {
+        in[k] = l->map[l->p->alias[ir_op_in(f, o, k).i].i];
+        type[k] = ir_type_of(&l->top, in[k]);
+    }
+    outline_begin(l, &b, ir_op_tab[o->code].name, o->nin, type, param);
+    ir_attr_any attr;
+    ir_import_attr(l->out, f->module, o->attr, &attr);
+    ir_ref r = ir_emit(&b, (ir_opcode)o->code, &attr, o->nin, param);
+    for (uint32_t k = 0; k < o->nout; k++) result[k] = result[o->nout + k] = ir_result(r, k);
+    ir_build_error(&l->top, ir_build_end(&b, 2 * o->nout, result, &made));
+    if (l->top.error) return;
+    call.callee = made->name;
+    r = ir_emit(&l->top, OP_call, &call, o->nin, in);
+    for (uint32_t k = 0; k < o->nout; k++) l->map[o->out0 + k] = ir_result(r, k);
+}
+
 /* --- The entry ------------------------------------------------------------------------------ */
 
 /* Copy an op into the entry with its operands looked up through copies. */
@@ -264,11 +293,154 @@ static void outline_call_op(outline *l, uint32_t op) {
     outline_keep(l, op);
 }
 
+/* Whether the memory of a value may be that of a result of the open region: it is computed there,
+ * by a kernel, or it is an op's result that lies in one place (not so what a loop carries, which
+ * lies in two by turns). */
+static bool outline_is_own(const outline *l, ir_ref base, bool kernel) {
+    const ir_func *f = l->p->f;
+    const ir_op *o = ir_def_op(f, base);
+    if (!o || o->code == OP_const || o->code == OP_weight || l->claimed[base.i]) return false;
+    if (o->parent != l->region) return false;
+    if (!o->nregion || l->p->whole[o - f->ops.data]) return true;
+    if (kernel || o->code == OP_while) return false;
+    const ir_attr_scan *a = ir_attr_get(f->module, o->attr);
+    return o->code == OP_if || base.i - o->out0 >= (uint32_t)a->carries;
+}
+
+static ir_ref outline_copy(outline *l, ir_ref v) {
+    ir_ref in = l->map[v.i], param;
+    ir_type type = ir_type_of(&l->top, in);
+    ir_builder b;
+    outline_begin(l, &b, "copy", 1, &type, &param);
+    return outline_call(l, &b, ir_emit1(&b, OP_detach, NULL, param), 1, &in);
+}
+
+/* The value to return or yield for v: itself when it owns its memory, else a copy. */
+static ir_ref outline_result(outline *l, ir_ref v, bool kernel) {
+    const ir_func *f = l->p->f;
+    ir_ref base = v = l->p->alias[v.i];
+    const ir_op *o = ir_def_op(f, base);
+    while (o && fuse_kind_of((ir_opcode)o->code) == FUSE_ALIAS && o->parent == l->region) {
+        base = l->p->alias[ir_op_in(f, o, 0).i];
+        o = ir_def_op(f, base);
+    }
+    if (!outline_is_own(l, base, kernel)) return outline_copy(l, v);
+    l->claimed[base.i] = true;
+    return l->map[v.i];
+}
+
+/* A value to be carried into a loop, which writes to its memory: one that nobody else reads. */
+static ir_ref outline_entering(outline *l, ir_ref in) {
+    ir_ref v = l->p->alias[in.i];
+    const ir_op *o = ir_def_op(l->p->f, v);
+    bool alone = v.i == in.i && l->p->uses[v.i] == 1;
+    if (!o || fuse_kind_of((ir_opcode)o->code) == FUSE_ALIAS || !alone) return outline_copy(l, v);
+    return outline_result(l, v, true);
+}
+
+/* The k-th operand of a yield.  What the condition of a while gives is only read, and a carried
+ * value that is handed on as it is stays where it is. */
+static ir_ref outline_yielded(outline *l, const ir_op *owner, const ir_op *yield, uint32_t k) {
+    const ir_func *f = l->p->f;
+    const ir_attr_scan *a = ir_attr_get(f->module, owner->attr);
+    bool scan = owner->code == OP_scan, cond = yield->parent == owner->region0;
+    uint32_t carries = scan ? (uint32_t)a->carries : owner->code == OP_while ? owner->nin : 0;
+    ir_ref v = l->p->alias[ir_op_in(f, yield, k).i];
+    bool kept = k < carries && v.i == f->regions.data[yield->parent].param0 + scan + k;
+    if (kept || (owner->code == OP_while && cond)) return l->map[v.i];
+    return outline_result(l, v, true);
+}
+
+/* Begin an op with regions, or end a region.  What is carried into a loop, and what a region
+ * yields, is memory of its own: the planner gives it to the op (passes/memplan.c). */
+static void outline_flow(outline *l, const ir_op *o) {
+    const ir_func *f = l->p->f;
+    const ir_op *owner = o->nregion ? o : &f->ops.data[f->regions.data[o->parent].op];
+    const ir_attr_scan *a = ir_attr_get(f->module, o->attr);
+    uint32_t carries = o->code == OP_scan ? (uint32_t)a->carries : o->code == OP_while ? o->nin : 0;
+    ir_ref *in = rt_alloc(l->out->alloc, ((size_t)o->nin + 1) * sizeof *in);
+    if (!in) ir_build_error(&l->top, rt_fail_memory());
+    outline_set_loc(l, o);
+    for (uint32_t k = 0; in && k < o->nin; k++) {
+        if (!o->nregion)
+            in[k] = outline_yielded(l, owner, o, k);
+        else if (k < carries)
+            in[k] = outline_entering(l, ir_op_in(f, o, k));
+        else
+            in[k] = l->map[l->p->alias[ir_op_in(f, o, k).i].i];
+    }
+    if (in) ir_copy_op_with(&l->top, f, o, in, l->map);
+    rt_free(l->out->alloc, in, ((size_t)o->nin + 1) * sizeof *in);
+    uint32_t next = o->nregion ? o->region0 : o->parent + 1;
+    l->region = next < owner->region0 + owner->nregion ? next : owner->parent;
+}
+
+/* Add a value that a cluster is to read, once; uniform constants are copied into it instead. */
+static void outline_reads(outline *l, ir_ref in, ir_ref *value, uint32_t *n, uint32_t most) {
+    ir_ref v = l->p->alias[in.i];
+    const ir_op *d = ir_def_op(l->p->f, v);
+    if (d && fuse_is_uniform(l->p->f, d)) return;
+    for (uint32_t i = 0; i < *n; i++)
+        if (value[i].i == v.i) return;
+    if (*n < most) value[(*n)++] = v;
+}
+
+/* A scan as a cluster with all its results. */
+static void outline_loop(outline *l, uint32_t op) {
+    const ir_func *f = l->p->f;
+    const ir_op *o = &f->ops.data[op];
+    ir_ref value[FUSE_OPERANDS], in[FUSE_OPERANDS], param[FUSE_OPERANDS], result[IG_MAX_RANK];
+    ir_type type[FUSE_OPERANDS] = {{0}};
+    ir_attr_call call;
+    ir_builder b;
+    ir_func *made = NULL;
+    uint32_t n = 0, end = ir_op_after(f, op);
+    memset(&call, 0, sizeof call);
+    outline_set_loc(l, o);
+    for (uint32_t i = op; i < end; i++)
+        for (uint32_t k = 0; k < f->ops.data[i].nin; k++) {
+            ir_ref v = ir_op_in(f, &f->ops.data[i], k);
+            if (ir_home(f, l->p->alias[v.i]) != o->region0)
+                outline_reads(l, v, value, &n, FUSE_OPERANDS);
+        }
+    for (uint32_t k = 0; k < n; k++) {
+        in[k] = l->map[value[k].i];
+        type[k] = ir_type_of(&l->top, in[k]);
+    }
+    outline_begin(l, &b, ir_op_tab[o->code].name, n, type, param);
+    for (uint32_t k = 0; k < n; k++) l->inner[value[k].i] = param[k];
+    for (uint32_t i = op; i < end; i++)
+        for (uint32_t k = 0; k < f->ops.data[i].nin; k++) {
+            ir_ref v = ir_op_in(f, &f->ops.data[i], k), from = l->p->alias[v.i];
+            const ir_op *d = ir_def_op(f, from);
+            if (ir_home(f, from) == o->region0 || !d || !fuse_is_uniform(f, d)) continue;
+            l->inner[from.i] = outline_const(&b, f->module, d);
+        }
+    for (uint32_t i = op; i < end; i++) {
+        const ir_op *x = &f->ops.data[i];
+        for (uint32_t k = 0; k < x->nin; k++) {
+            ir_ref v = ir_op_in(f, x, k);
+            if (ir_home(f, v) != o->region0) l->inner[v.i] = l->inner[l->p->alias[v.i].i];
+        }
+        ir_copy_op(&b, f, i, l->inner);
+    }
+    for (uint32_t k = 0; k < o->nout; k++) result[k] = l->inner[o->out0 + k];
+    ir_build_error(&l->top, ir_build_end(&b, o->nout, result, &made));
+    if (l->top.error) return;
+    call.callee = made->name;
+    ir_ref r = ir_emit(&l->top, OP_call, &call, (int)n, in);
+    for (uint32_t k = 0; k < o->nout; k++) l->map[o->out0 + k] = ir_result(r, k);
+}
+
 static void outline_op(outline *l, uint32_t op) {
     const fuse_plan *p = l->p;
     const ir_op *o = &p->f->ops.data[op];
-    bool needed = o->nout && (p->must[o->out0] || p->need[o->out0]);
+    bool needed = fuse_is_used(p, o);
     uint32_t id = p->root_of[op];
+    if (p->whole[op]) {
+        if (o->nregion) outline_loop(l, op);
+        return;
+    }
     switch (fuse_kind_of((ir_opcode)o->code)) {
     case FUSE_WEIGHT:
     case FUSE_CONST:
@@ -277,6 +449,10 @@ static void outline_op(outline *l, uint32_t op) {
         break;
     case FUSE_CALL:
         if (o->code == OP_call) outline_call_op(l, op);
+        if (o->nregion || o->code == OP_yield) outline_flow(l, o);
+        break;
+    case FUSE_WHOLE:
+        if (needed) outline_whole(l, op);
         break;
     default:
         if (id && p->clusters.data[id - 1].wide)
@@ -286,27 +462,6 @@ static void outline_op(outline *l, uint32_t op) {
     }
 }
 
-/* The value to return for v: itself when it owns its memory, else a copy. */
-static ir_ref outline_result(outline *l, ir_ref v) {
-    const ir_func *f = l->p->f;
-    ir_ref base = v = l->p->alias[v.i];
-    const ir_op *o = ir_def_op(f, base);
-    while (o && fuse_kind_of((ir_opcode)o->code) == FUSE_ALIAS) {
-        base = l->p->alias[ir_op_in(f, o, 0).i];
-        o = ir_def_op(f, base);
-    }
-    bool computed = o && o->code != OP_const && o->code != OP_weight;
-    if (computed && !l->claimed[base.i]) {
-        l->claimed[base.i] = true;
-        return l->map[v.i];
-    }
-    ir_ref in = l->map[v.i], param;
-    ir_type type = ir_type_of(&l->top, in);
-    ir_builder b;
-    outline_begin(l, &b, "copy", 1, &type, &param);
-    return outline_call(l, &b, ir_emit1(&b, OP_detach, NULL, param), 1, &in);
-}
-
 static ig_status outline_return(outline *l) {
     const ir_op *ret = ir_return_op(l->p->f);
     const ig_allocator *a = l->out->alloc;
@@ -314,7 +469,7 @@ static ig_status outline_return(outline *l) {
     if (!results) ir_build_error(&l->top, rt_fail_memory());
     outline_set_loc(l, ret);
     for (uint32_t k = 0; k < ret->nin && !l->top.error; k++)
-        results[k] = outline_result(l, ir_op_in(l->p->f, ret, k));
+        results[k] = outline_result(l, ir_op_in(l->p->f, ret, k), false);
     ig_status s = ir_build_end(&l->top, ret->nin, results, NULL);
     rt_free(a, results, ((size_t)ret->nin + 1) * sizeof *results);
     return s;

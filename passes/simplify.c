@@ -175,9 +175,9 @@ static ig_status simplify_func(simplify *s, ir_module *out, const ir_func *f) {
     uint32_t end = f->regions.data[0].end - 1;
     for (uint32_t o = 0; map && !s->b.error && o < end; o++) {
         const ir_op *op = &f->ops.data[o];
-        if (op->parent) continue;
         simplify_source_op(s, f, o, map, in);
-        for (uint32_t k = 0; k < op->nout; k++)
+        if (op->code == OP_yield) op = &f->ops.data[f->regions.data[op->parent].op];
+        for (uint32_t k = 0; k < op->nout; k++) /* those of a region op exist when it has ended */
             simplify_add_uses(s, map[op->out0 + k], uses[op->out0 + k]);
     }
     rt_free(a, uses, (size_t)f->values.n * sizeof *uses);

@@ -9,7 +9,7 @@
  * Reductions that a transpose needs have the canonical orders of reduce and ein; the variables that
  * a contraction sums over are listed in the order of their first appearance among its operands,
  * the cotangent standing in the place of the operand (numerics rule 6). */
-#include "passes/walk.h"
+#include "passes/tr.h"
 #include <string.h>
 
 #define B(op, ...)     EMIT(c->b, op, __VA_ARGS__)
@@ -163,6 +163,30 @@ static void tr_dupdate(tr_call *c) {
     TR(1, tr_window(c, OP_dslice, &window, 1, c->ct, 2));
 }
 
+/* What was read at indices goes back there; what was read out of range goes nowhere. */
+static void tr_gather(tr_call *c) {
+    const ir_attr_gather *a = c->attr;
+    ir_attr_scatter add = {.op = IR_putop_add,
+                           .axes = a->axes,
+                           .batch = a->batch,
+                           .oob = a->oob == IR_oob_fill ? IR_oob_drop : IR_oob_clamp};
+    ir_ref in[IG_MAX_RANK + 2] = {emit_fill(c->b, &c->type[0], 0), c->ct[0]};
+    memcpy(in + 2, c->x + 1, (size_t)(c->nin - 1) * sizeof *in);
+    c->dx[0] = ir_emit(c->b, OP_scatter, &add, c->nin + 1, in);
+}
+
+/* Of what derivatives emit: updates that are added. */
+static void tr_scatter(tr_call *c) {
+    const ir_attr_scatter *a = c->attr;
+    ir_attr_gather get = {.axes = a->axes,
+                          .batch = a->batch,
+                          .oob = a->oob == IR_oob_drop ? IR_oob_fill : IR_oob_clamp};
+    ir_ref in[IG_MAX_RANK + 1] = {c->ct[0]};
+    memcpy(in + 1, c->x + 2, (size_t)(c->nin - 2) * sizeof *in);
+    TR(0, c->ct[0]);
+    TR(1, ir_emit(c->b, OP_gather, &get, c->nin - 1, in));
+}
+
 /* --- Reductions and contractions, all of them sums ------------------------------------------ */
 
 static void tr_reduce(tr_call *c) {
@@ -199,6 +223,11 @@ static void tr_ein(tr_call *c) {
     c->dx[k] = emit_repeat(c->b, emit_contract(c->b, &out, c->nin, in, x), &c->type[k], &alone);
 }
 
+/* --- Control flow: tr_flow.c ---------------------------------------------------------------- */
+
+static void tr_if(tr_call *c) { pass_tr_begin(c->walk, c->o); }
+static void tr_scan(tr_call *c) { pass_tr_begin(c->walk, c->o); }
+
 /* --- The table ------------------------------------------------------------------------------ */
 
 typedef void (*tr_rule)(tr_call *c);
@@ -215,22 +244,12 @@ static const tr_rule tr_tab[OP_END] = {
 
 /* --- The walker ----------------------------------------------------------------------------- */
 
-typedef struct tr_walk {
-    ir_builder *b;
-    const ir_func *f;
-    const ir_ref *outer;
-    ir_ref *ct;
-    RT_VEC(ir_type) types;
-    RT_VEC(ir_ref) room; /* operands, then what reaches them */
-} tr_walk;
-
 /* Add what reached the operands to what did before. */
 static void tr_accumulate(tr_walk *w, const ir_op *o, const ir_ref *dx) {
     for (uint32_t k = 0; k < o->nin; k++) {
-        ir_ref *ct = &w->ct[ir_op_in(w->f, o, k).i], d = dx[k];
-        if (!d.i) continue;
-        if (PASS_PLANTED(tr, o->code)) d = EMIT(w->b, neg, d);
-        *ct = ct->i ? EMIT(w->b, add, *ct, d) : d;
+        ir_ref d = dx[k];
+        if (PASS_PLANTED(tr, o->code) && d.i) d = EMIT(w->b, neg, d);
+        pass_tr_add(w, ir_op_in(w->f, o, k), d);
     }
 }
 
@@ -249,11 +268,12 @@ static void tr_op(tr_walk *w, const ir_op *o) {
     ir_ref *x = w->room.data, *dx = x + o->nin;
     for (uint32_t k = 0; k < o->nin; k++) {
         ir_ref in = ir_op_in(w->f, o, k);
-        x[k] = w->outer[in.i];
+        x[k] = w->of[in.i].i ? w->again[w->of[in.i].i] : (ir_ref){0};
         dx[k] = (ir_ref){0};
         w->types.data[k] = *ir_val_type(w->f, in);
     }
-    tr_call c = {.b = w->b,
+    tr_call c = {.walk = w,
+                 .b = w->b,
                  .f = w->f,
                  .o = o,
                  .attr = ir_attr_get(w->f->module, o->attr),
@@ -264,12 +284,86 @@ static void tr_op(tr_walk *w, const ir_op *o) {
                  .dx = dx};
     w->b->loc = o->loc;
     tr_tab[o->code](&c);
-    tr_accumulate(w, o, dx);
+    if (!o->nregion) tr_accumulate(w, o, dx);
 }
 
-void pass_transpose(ir_builder *b, const ir_func *t, const ir_ref *outer, ir_ref *ct) {
-    tr_walk w = {.b = b, .f = t, .outer = outer, .ct = ct};
-    for (uint32_t i = t->ops.n; i-- > 0 && !b->error;) tr_op(&w, &t->ops.data[i]);
-    rt_vec_free(b->m->alloc, &w.types);
-    rt_vec_free(b->m->alloc, &w.room);
+/* Regions are met at their ends: op number i - 1 is next.  Gives the number of ops still to walk.
+ */
+static uint32_t tr_step(tr_walk *w, uint32_t i) {
+    const ir_op *o = &w->f->ops.data[--i];
+    if (o->code == OP_yield) {
+        uint32_t owner = w->f->regions.data[o->parent].op, open = w->open.n;
+        tr_op(w, &w->f->ops.data[owner]);
+        if (w->open.n == open) return owner; /* nothing reaches it */
+        i = w->f->regions.data[w->open.data[open].region].end - 1;
+    } else {
+        tr_op(w, o);
+    }
+    while (w->open.n && !w->b->error) {
+        const tr_open *top = &w->open.data[w->open.n - 1];
+        uint32_t depth = w->open.n;
+        if (i != w->f->regions.data[top->region].first) break;
+        uint32_t owner = w->f->regions.data[top->region].op;
+        pass_tr_leave(w);
+        i = w->open.n < depth ? owner : w->f->regions.data[w->open.data[depth - 1].region].end - 1;
+    }
+    return i;
+}
+
+/* A list of P, which goes on growing, as it is now. */
+#define TR_COPY(field)                                                                             \
+    (w->primal.field.cap = w->primal.field.n, w->primal.field.data = NULL,                         \
+     (w->primal.field.data = rt_alloc(a, (size_t)p->field.n * sizeof *p->field.data)) != NULL &&   \
+         (memcpy(w->primal.field.data, p->field.data, (size_t)p->field.n * sizeof *p->field.data), \
+          true))
+
+static bool tr_copy_primal(tr_walk *w, const ir_func *p) {
+    const ig_allocator *a = w->b->m->alloc;
+    w->primal = *p;
+    bool ok = TR_COPY(values) & TR_COPY(regions);
+    w->primal.ops.data = NULL;
+    w->primal.operands.data = NULL;
+    if (p->ops.n) ok &= TR_COPY(ops);
+    if (p->operands.n) ok &= TR_COPY(operands);
+    return ok;
+}
+
+static bool tr_begin(tr_walk *w) {
+    const ig_allocator *a = w->b->m->alloc;
+    size_t n = w->f->values.n;
+    bool ok = tr_copy_primal(w, w->b->f);
+    w->reached = rt_alloc_zero(a, n);
+    w->of = rt_alloc_zero(a, n * sizeof *w->of);
+    w->again = rt_alloc_zero(a, w->primal.values.n * sizeof *w->again);
+    if (!ok || !w->reached || !w->of || !w->again) return false;
+    for (uint32_t i = 0; i < w->tape->pairs.n; i++)
+        w->of[w->tape->pairs.data[i].t.i] = w->tape->pairs.data[i].p;
+    for (uint32_t v = 1; v < w->primal.values.n; v++)
+        if (!ir_home(&w->primal, (ir_ref){v})) w->again[v] = (ir_ref){v};
+    pass_tr_reach(w);
+    return true;
+}
+
+static void tr_free(tr_walk *w) {
+    const ig_allocator *a = w->b->m->alloc;
+    size_t n = w->f->values.n;
+    rt_free(a, w->reached, n);
+    rt_free(a, w->of, n * sizeof *w->of);
+    rt_free(a, w->again, w->primal.values.n * sizeof *w->again);
+    rt_vec_free(a, &w->primal.ops);
+    rt_vec_free(a, &w->primal.values);
+    rt_vec_free(a, &w->primal.operands);
+    rt_vec_free(a, &w->primal.regions);
+    rt_vec_free(a, &w->types);
+    rt_vec_free(a, &w->room);
+    rt_vec_free(a, &w->outer);
+    rt_vec_free(a, &w->open);
+    rt_vec_free(a, &w->list);
+}
+
+void pass_transpose(ir_builder *b, const ir_func *t, const lin_tape *tape, ir_ref *ct) {
+    tr_walk w = {.b = b, .f = t, .tape = tape, .ct = ct};
+    if (!tr_begin(&w)) ir_build_error(b, rt_fail_memory());
+    for (uint32_t i = t->ops.n; i > 0 && !b->error;) i = tr_step(&w, i);
+    tr_free(&w);
 }

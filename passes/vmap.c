@@ -8,8 +8,8 @@
  * other axes and a contraction with one more variable in result and operands keep the bits.
  * Windows at places that differ by lane are rolled there: for every bit of the place all lanes
  * that have it move by that power of two. */
+#include "passes/batch.h"
 #include "passes/derive.h"
-#include "passes/walk.h"
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,10 +23,7 @@
 static ir_type batch_type(const batch_call *c, ir_ref x) { return ir_type_of(c->b, x); }
 
 /* A value that all lanes share, once a lane. */
-static ir_ref batch_repeat(const batch_call *c, ir_ref x) {
-    ir_type t = emit_longer(batch_type(c, x), 0, c->n);
-    return emit_repeat(c->b, x, &t, &(ir_axes){.n = 1});
-}
+static ir_ref batch_repeat(const batch_call *c, ir_ref x) { return emit_lanes(c->b, x, c->n); }
 
 /* Operand k in every lane. */
 static ir_ref batch_in(const batch_call *c, int k) {
@@ -35,14 +32,19 @@ static ir_ref batch_in(const batch_call *c, int k) {
 
 /* A value of one element a lane, repeated over the other axes of a batched type. */
 static ir_ref batch_over(const batch_call *c, ir_ref x, const ir_type *full) {
-    ir_axes rest = emit_other_axes(&(ir_axes){.n = 1}, full->rank);
-    return emit_repeat(c->b, x, full, &rest);
+    return emit_over_lanes(c->b, x, full);
 }
 
 /* One more axis or variable is too many: n of them, where there may be `limit`. */
 static void batch_no_room(batch_call *c, const char *what, int n, int limit) {
     ir_build_error(c->b, rt_status_op(rt_fail(c->b->m->alloc, IG_SHAPE, what, n, limit),
                                       ir_op_tab[c->o->code].name));
+}
+
+void pass_batch_check_rank(batch_call *c, const ir_type *t) {
+    if (t->rank == IG_MAX_RANK)
+        batch_no_room(c, "a batched value of rank %d; the limit is %d", IG_MAX_RANK + 1,
+                      IG_MAX_RANK);
 }
 
 /* The lists of an attribute with the axis of lanes. */
@@ -172,6 +174,28 @@ static ir_ref batch_roll(batch_call *c, ir_ref x, int axis, ir_ref by, ir_dim ro
         if (bit > INT64_MAX / 2) break;
     }
     return x;
+}
+
+/* The lanes are one more batch axis. */
+static void batch_gather(batch_call *c) {
+    ir_attr_gather a = *(const ir_attr_gather *)c->attr;
+    a.axes = batch_axes(&a.axes);
+    a.batch++;
+    batch_as(c, &a);
+}
+
+static void batch_scatter(batch_call *c) {
+    ir_attr_scatter a = *(const ir_attr_scatter *)c->attr;
+    a.axes = batch_axes(&a.axes);
+    a.batch++;
+    batch_as(c, &a);
+}
+
+static void batch_sort(batch_call *c) {
+    ir_attr_sort a = *(const ir_attr_sort *)c->attr;
+    a.axis++;
+    batch_as(c, &a);
+    for (int k = 1; k < c->nin; k++) c->y[k] = ir_result(c->y[0], (uint32_t)k);
 }
 
 /* dslice and dupdate in all lanes with the starts that they share; axes whose starts differ (or
@@ -324,6 +348,12 @@ static void batch_rng(batch_call *c) {
     c->y[0] = BA(reshape, &shape, y);
 }
 
+/* --- Control flow: batch_flow.c ------------------------------------------------------------- */
+
+static void batch_if(batch_call *c) { pass_batch_begin(c->walk, c->o); }
+static void batch_scan(batch_call *c) { pass_batch_begin(c->walk, c->o); }
+static void batch_while(batch_call *c) { pass_batch_begin(c->walk, c->o); }
+
 /* --- The table ------------------------------------------------------------------------------ */
 
 typedef void (*batch_rule)(batch_call *c);
@@ -341,7 +371,7 @@ static const batch_rule batch_tab[OP_END] = {
 /* --- The walker ----------------------------------------------------------------------------- */
 
 /* Give the results of o, which has a batched operand. */
-static void batch_op(batch_call *c, const ir_op *o, ir_ref *map, bool *lanes) {
+static void batch_op(batch_call *c, const ir_op *o, ir_ref *map) {
     ir_attr_any attr;
     ir_ref y[IR_MAX_RESULTS] = {{0}};
     ir_import_attr(c->b->m, c->f->module, o->attr, &attr);
@@ -350,15 +380,12 @@ static void batch_op(batch_call *c, const ir_op *o, ir_ref *map, bool *lanes) {
     c->nin = o->nin;
     c->y = y;
     c->b->loc = emit_loc(c->b->m, c->f, o);
-    bool room = true;
     for (uint32_t k = 0; k < o->nin; k++)
-        room &= ir_val_type(c->f, ir_op_in(c->f, o, k))->rank < IG_MAX_RANK;
+        pass_batch_check_rank(c, ir_val_type(c->f, ir_op_in(c->f, o, k)));
     for (uint32_t k = 0; k < o->nout; k++)
-        room &= ir_val_type(c->f, ir_op_out(o, k))->rank < IG_MAX_RANK;
-    if (!room)
-        batch_no_room(c, "a batched value of rank %d; the limit is %d", IG_MAX_RANK + 1,
-                      IG_MAX_RANK);
-    else if (batch_tab[o->code])
+        pass_batch_check_rank(c, ir_val_type(c->f, ir_op_out(o, k)));
+    if (c->b->error) return;
+    if (batch_tab[o->code])
         batch_tab[o->code](c);
     else
         ir_build_error(c->b, rt_fail(c->b->m->alloc, IG_INTERNAL, "%s has no batch rule",
@@ -369,35 +396,53 @@ static void batch_op(batch_call *c, const ir_op *o, ir_ref *map, bool *lanes) {
             y[k] = EMIT_AS(c->b, reverse, &first, y[k]);
         }
         map[o->out0 + k] = y[k];
-        lanes[o->out0 + k] = true;
     }
+}
+
+typedef RT_VEC(ir_ref) batch_refs;
+typedef RT_VEC(bool) batch_flags;
+
+/* Walk op number i of f; the one to go on with. */
+static uint32_t batch_step(batch_walk *w, uint32_t i, batch_refs *x, batch_flags *on) {
+    const ir_op *o = &w->c.f->ops.data[i];
+    bool any = false;
+    w->c.b->loc = emit_loc(w->c.b->m, w->c.f, o);
+    w->c.o = o;
+    if (o->code == OP_yield) return pass_batch_yield(w, i);
+    for (uint32_t k = 0; k < o->nin && !o->nregion; k++) {
+        ir_ref in = ir_op_in(w->c.f, o, k);
+        x->data[k] = w->map[in.i];
+        on->data[k] = w->lanes[in.i];
+        any |= w->lanes[in.i];
+    }
+    w->c.x = x->data;
+    w->c.lanes = on->data;
+    if (o->nregion)
+        batch_tab[o->code](&w->c);
+    else if (any)
+        batch_op(&w->c, o, w->map);
+    else
+        ir_copy_op(w->c.b, w->c.f, i, w->map);
+    return i + 1;
 }
 
 void pass_batch(ir_builder *b, const ir_func *f, ir_dim n, ir_ref *map, bool *lanes) {
     const ig_allocator *a = b->m->alloc;
-    RT_VEC(ir_ref) x = {0};
-    RT_VEC(bool) on = {0};
-    for (uint32_t i = 0; i + 1 < f->ops.n && !b->error; i++) {
-        const ir_op *o = &f->ops.data[i];
-        bool any = false;
-        if (!rt_vec_reserve(a, &x, (uint32_t)o->nin) || !rt_vec_reserve(a, &on, (uint32_t)o->nin)) {
-            ir_build_error(b, rt_fail_memory());
-            break;
-        }
-        for (uint32_t k = 0; k < o->nin; k++) {
-            ir_ref in = ir_op_in(f, o, k);
-            x.data[k] = map[in.i];
-            on.data[k] = lanes[in.i];
-            any |= lanes[in.i];
-        }
-        batch_call c = {.b = b, .f = f, .n = n, .x = x.data, .lanes = on.data};
-        if (any)
-            batch_op(&c, o, map, lanes);
-        else
-            ir_copy_op(b, f, i, map);
-    }
+    batch_walk w = {.c = {.b = b, .f = f, .n = n}, .map = map, .lanes = lanes};
+    batch_refs x = {0};
+    batch_flags on = {0};
+    uint32_t widest = 1;
+    w.c.walk = &w;
+    for (uint32_t i = 0; i < f->ops.n; i++)
+        if (f->ops.data[i].nin > widest) widest = f->ops.data[i].nin;
+    if (!rt_vec_reserve(a, &x, widest) || !rt_vec_reserve(a, &on, widest))
+        ir_build_error(b, rt_fail_memory());
+    else
+        pass_batch_spread(&w);
+    for (uint32_t i = 0; i + 1 < f->ops.n && !b->error;) i = batch_step(&w, i, &x, &on);
     rt_vec_free(a, &x);
     rt_vec_free(a, &on);
+    pass_batch_free(&w);
 }
 
 /* --- Modules -------------------------------------------------------------------------------- */

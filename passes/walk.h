@@ -13,7 +13,7 @@
 /* --- What rules see ------------------------------------------------------------------------- */
 
 /* An absent value, {0}, is zero: zeros are never computed with. */
-typedef struct lin_residuals lin_residuals;
+typedef struct lin_walk lin_walk;
 typedef struct lin_call {
     ir_builder *p, *t;
     const ir_func *f; /* the function that is walked */
@@ -23,10 +23,12 @@ typedef struct lin_call {
     const ir_ref *x, *y; /* operands and results, in P */
     const ir_ref *dx;    /* tangents of the operands in T, at least one present */
     ir_ref *dy;          /* to fill: tangents of the results; absent at first */
-    lin_residuals *residuals;
+    lin_walk *walk;
 } lin_call;
 
+typedef struct tr_walk tr_walk;
 typedef struct tr_call {
+    tr_walk *walk;
     ir_builder *b;
     const ir_func *f; /* the linear function, in the same module */
     const ir_op *o;
@@ -38,7 +40,9 @@ typedef struct tr_call {
     ir_ref *dx;          /* to fill: what reaches the linear operands; absent at first */
 } tr_call;
 
+typedef struct batch_walk batch_walk;
 typedef struct batch_call {
+    batch_walk *walk;
     ir_builder *b;
     const ir_func *f;
     const ir_op *o;
@@ -52,22 +56,45 @@ typedef struct batch_call {
 
 /* --- The walkers ---------------------------------------------------------------------------- */
 
-/* Walk f.  primal maps values of f to values of P, tangent to values of T: parameters are entered
- * by the caller, and so may be values of ops, which are then not computed; weight holds tangents by
- * number of weight (NULL: absent).  Where P is not T, *captured_ lists pairs (value of T, value of
- * P), freed by the caller. */
+/* What the linear half T of a function needs of its primal half P.  Values of P that are visible
+ * everywhere in the function are simply there.  A region of T goes with a region of P; where it is
+ * walked backwards, some values of the region of P were stored and the others are computed again:
+ * the ops that `keep` marks. */
 typedef struct lin_pair {
-    ir_ref t, p;
+    ir_ref t, p; /* a residual: its name in T, and the value of P */
 } lin_pair;
-typedef RT_VEC(lin_pair) lin_pairs;
+typedef struct lin_store {
+    uint32_t region; /* of P */
+    ir_ref in, out;  /* a value in it; a value outside that has it for every step */
+    uint32_t at;     /* until there is `out`: its place among the results */
+} lin_store;
+typedef struct lin_region {
+    uint32_t t, p;
+    ir_ref trips;     /* of a while: how many, in P; stride, slots and states follow */
+    uint32_t carries; /* of a while: values of a state */
+} lin_region;
+enum { LIN_SLOTS = 32 }; /* states of a while that are stored */
+enum { LIN_AGAIN = 1, LIN_STORED = 2, LIN_ADVANCE = 4 };
+typedef struct lin_tape {
+    RT_VEC(lin_pair) pairs;
+    RT_VEC(lin_store) stores;
+    RT_VEC(lin_region) regions;
+    RT_VEC(uint8_t)
+    keep; /* by op of P: LIN_AGAIN, for residuals; LIN_ADVANCE, for the next state */
+} lin_tape;
+void pass_free_tape(const ig_allocator *a, lin_tape *tape);
+
+/* Walk f.  primal maps values of f to values of P, tangent to values of T: parameters are entered
+ * by the caller, and so may be values of ops, which are then not computed; weight holds tangents
+ * by number of weight (NULL: absent).  Where P is not T, the
+ * tape is filled; the caller frees it. */
 void pass_linearize(ir_builder *p, ir_builder *t, const ir_func *f, ir_ref *primal, ir_ref *tangent,
-                    const ir_ref *weight, lin_pairs *captured_);
-/* Walk the open function of t backwards, from its last op to the first, emitting into b.  outer
- * maps captured values of t to values of b; ct holds cotangents by value of t: those of results
- * are entered by the caller, those of parameters are there afterwards.  Where several meet they
- * are added in the order in which the walk meets them: the last use first, the operands of one op
- * from left to right. */
-void pass_transpose(ir_builder *b, const ir_func *t, const ir_ref *outer, ir_ref *ct);
+                    const ir_ref *weight, lin_tape *tape);
+/* Walk the open function of t backwards, from its last op to the first, emitting into b, which is
+ * P.  ct holds cotangents by value of t: those of results are entered by the caller, those of
+ * parameters are there afterwards.  Where several meet they are added in the order in which the
+ * walk meets them: the last use first, the operands of one op from left to right. */
+void pass_transpose(ir_builder *b, const ir_func *t, const lin_tape *tape, ir_ref *ct);
 /* Walk f with n lanes.  map holds values of f, lanes says which of them are batched: parameters
  * are entered by the caller. */
 void pass_batch(ir_builder *b, const ir_func *f, ir_dim n, ir_ref *map, bool *lanes);

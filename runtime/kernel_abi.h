@@ -19,5 +19,10 @@ typedef int32_t (*rt_host_fn)(const void *const *in, void *const *out, const int
  * overflow-checked. */
 typedef int32_t (*rt_workspace_fn)(const int64_t *dims, uint64_t *bytes_);
 
-enum rt_host_code { RT_HOST_OK = 0, RT_HOST_BAD_DIMS = 1, RT_HOST_OVERFLOW = 2 };
+enum rt_host_code {
+    RT_HOST_OK = 0,
+    RT_HOST_BAD_DIMS = 1,
+    RT_HOST_OVERFLOW = 2,
+    RT_HOST_CAP = 3 /* a loop would have gone round more often than its cap */
+};
 #endif

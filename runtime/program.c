@@ -116,6 +116,7 @@ static ig_status program_code(const ig_program *p, int32_t code) {
     if (code == RT_HOST_OK) return NULL;
     return rt_fail(p->alloc, IG_RANGE,
                    code == RT_HOST_BAD_DIMS ? "a dynamic dim is outside its range"
+                   : code == RT_HOST_CAP    ? "a loop would go round more often than its cap"
                                             : "a size overflows for these dynamic dims");
 }
 

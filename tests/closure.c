@@ -456,7 +456,7 @@ static bool closure_instance(gen *g, ir_opcode op, gen_op *o) {
     return false;
 }
 
-static bool closure_program(closure *c, const gen_op *o, ir_module **out_) {
+static bool closure_op_program(closure *c, const gen_op *o, ir_module **out_) {
     ir_builder b;
     ir_ref in[GEN_OPERANDS], out[IR_MAX_RESULTS + 1], s;
     if (!closure_status(c, ir_module_new(A(), "f", out_))) return false;
@@ -511,7 +511,7 @@ static bool closure_draw_op(closure *c, ir_opcode op) {
     gen_op o;
     ir_module *m = NULL;
     if (!closure_instance(&c->g, op, &o)) return closure_fail(c, "no small instance is found");
-    if (!closure_program(c, &o, &m)) return false;
+    if (!closure_op_program(c, &o, &m)) return false;
     bool ok = closure_tree(c, m, !strcmp(ir_op_tab[op].domain, "positive"));
     ir_module_free(m);
     return ok;

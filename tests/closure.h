@@ -16,4 +16,10 @@ bool closure_check(ir_opcode op, uint64_t seed, int depth, closure_count *count,
 /* The same for the entry of a program in text, with its dim symbols at their middle. */
 bool closure_check_text(const char *text, uint64_t seed, int depth, closure_count *count,
                         char what[1024]);
+
+/* Programs in text, ended by a NULL name. */
+typedef struct closure_program {
+    const char *name, *text;
+} closure_program;
+extern const closure_program closure_programs[];
 #endif

@@ -288,6 +288,59 @@ static bool gen_in_dupdate(gen *g, gen_op *o) {
     return true;
 }
 
+/* Batch axes, indexed axes among the others, a shape of positions; indices from operand `first` on.
+ */
+static bool gen_indices(gen *g, gen_op *o, int first, ir_axes *axes_, int64_t *batch_) {
+    const ir_type *x = &o->in[0];
+    ir_type at = {.dtype = gen_below(g, 2) ? IG_i32 : IG_i64};
+    if (!x->rank) return false;
+    *batch_ = gen_below(g, 2) ? 0 : (int64_t)gen_below(g, x->rank);
+    *axes_ = (ir_axes){0};
+    for (int i = (int)*batch_; i < x->rank; i++)
+        if (gen_below(g, 2)) axes_->a[axes_->n++] = (uint8_t)i;
+    if (!axes_->n) axes_->a[axes_->n++] = (uint8_t)(x->rank - 1);
+    for (int i = 0; i < *batch_; i++) at.dim[at.rank++] = x->dim[i];
+    for (uint64_t i = gen_below(g, 3); i > 0; i--) at.dim[at.rank++] = gen_extent(g) % 20;
+    o->nin = first + axes_->n;
+    for (int k = first; k < o->nin; k++) o->in[k] = at;
+    return true;
+}
+
+static bool gen_in_gather(gen *g, gen_op *o) {
+    ir_attr_gather *a = (ir_attr_gather *)&o->attr;
+    a->oob = gen_below(g, 2) ? IR_oob_clamp : IR_oob_fill;
+    return gen_indices(g, o, 1, &a->axes, &a->batch);
+}
+
+static bool gen_in_scatter(gen *g, gen_op *o) {
+    ir_attr_scatter *a = (ir_attr_scatter *)&o->attr;
+    ir_type *u = &o->in[1];
+    a->oob = gen_below(g, 2) ? IR_oob_clamp : IR_oob_drop;
+    if (!gen_indices(g, o, 2, &a->axes, &a->batch)) return false;
+    *u = o->in[2];
+    u->dtype = o->in[0].dtype;
+    for (int i = (int)a->batch, k = 0; i < o->in[0].rank; i++) {
+        bool indexed = k < a->axes.n && a->axes.a[k] == i;
+        k += indexed;
+        if (!indexed && u->rank < IG_MAX_RANK) u->dim[u->rank++] = o->in[0].dim[i];
+    }
+    int64_t n;
+    return rt_numel_checked(u->dim, u->rank, &n) && n <= 40000;
+}
+
+static bool gen_in_sort(gen *g, gen_op *o) {
+    ir_attr_sort *a = (ir_attr_sort *)&o->attr;
+    if (!o->in[0].rank) return false;
+    a->axis = (int64_t)gen_below(g, o->in[0].rank);
+    o->nin = 1 + (int)gen_below(g, 3);
+    a->keys = 1 + (int64_t)gen_below(g, (uint64_t)o->nin);
+    for (int k = 1; k < o->nin; k++) {
+        o->in[k] = o->in[0];
+        o->in[k].dtype = (uint8_t)gen_dtype(g);
+    }
+    return true;
+}
+
 static bool gen_in_reduce(gen *g, gen_op *o) {
     ir_attr_reduce *a = (ir_attr_reduce *)&o->attr;
     bool one = a->op == IR_redop_argmax || a->op == IR_redop_argmin;

@@ -5,10 +5,14 @@
  * Prints for every op how many sequences of transformations were compared.  The standard run takes
  * a few instances of every op to depth 3, --exhaustive ten times as many. */
 #include "tests/closure.h"
+#include "passes/transform.h"
 #include "tests/gen.h"
+#include "tests/ways.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { CLOSURE_PORTS = 64 };
 
 /* How many ways the enumerated fields of an attribute can be set. */
 static int closure_variants(ir_opcode op) {
@@ -23,74 +27,115 @@ static int closure_variants(ir_opcode op) {
     return n;
 }
 
-/* What generators do not make: relations of one, three and four operands, dims that are symbols,
- * values used many times, conversions back and forth. */
-static const struct {
-    const char *name, *text;
-} programs[] = {
-#define PROGRAM(name, body) \
-    { name, "module m {\n" body "\n}\n" }
-    PROGRAM("three", "fn @f(%a: f64[2,3], %b: f64[3,2], %c: f64[2]) -> (f64[2]) {\n"
-                     "%0 = ein %a, %b, %c rel=\"y[i] += a[i,j]*b[j,k]*c[k] over (k,j)\"\n"
-                     "return %0\n}"),
-    PROGRAM("four", "fn @f(%a: f64[2], %b: f64[3], %c: f64[2,3]) -> (f64[]) {\n"
-                    "%0 = ein %a, %b, %c, %a rel=\"y[] += a[i]*b[j]*c[k,j]*d[k]\"\n"
-                    "return %0\n}"),
-    PROGRAM("product", "fn @f(%a: f64[2,3], %b: f64[3]) -> (f64[2], f64[3]) {\n"
-                       "%0 = ein %a, %b rel=\"y[i] *= a[i,j]*b[j]\"\n"
-                       "%1 = ein %a rel=\"y[j] *= a[i,j]\"\n"
-                       "return %0, %1\n}"),
-    PROGRAM("largest", "fn @f(%a: f64[2,3]) -> (f64[3,2], f64[]) {\n"
-                       "%0 = ein %a, %a, %a rel=\"y[j,i] max= a[i,j]*b[k,j]*c[i,l]\"\n"
-                       "%1 = ein %a rel=\"y[] min= a[i,j] over (j,i)\"\n"
-                       "return %0, %1\n}"),
-    PROGRAM("symbols", "dim N in 2..6\ndim M in 1..5\n"
-                       "fn @f(%x: f64[N,M], %s: f64[]) -> (f64[N], f64[N+1,2*M]) {\n"
-                       "%0 = cumred %x op=prod axis=1 reverse=true\n"
-                       "%1 = cumred %0 op=max axis=0 exclusive=false\n"
-                       "%2 = slice %1 lo=[0,0] hi=[N,M] step=[2,1]\n"
-                       "%3 = reduce %2 op=prod axes=[0,1]\n"
-                       "%4 = broadcast %3 dims=[N] axes=[]\n"
-                       "%5 = pad %0, %s lo=[1,M] hi=[0,0] interior=[0,0]\n"
-                       "return %4, %5\n}"),
-    PROGRAM("windows", "dim N in 2..6\n"
-                       "fn @f(%x: f64[N], %u: f64[2], %i: i64[]) -> (f64[2], f64[N]) {\n"
-                       "%0 = dslice %x, %i dims=[2]\n"
-                       "%1 = mul %0, %u\n"
-                       "%2 = dupdate %x, %1, %i op=add\n"
-                       "%3 = dupdate %2, %u, %i op=set\n"
-                       "%4 = mul %3, %2\n"
-                       "return %0, %4\n}"),
-    PROGRAM("softmax", "fn @f(%x: f64[2,3], %w: f64[3,3]) -> (f64[]) {\n"
-                       "%0 = ein %x, %w rel=\"y[b,o] += x[b,i]*w[i,o]\"\n"
-                       "%1 = reduce %0 op=max axes=[1]\n"
-                       "%2 = broadcast %1 dims=[2,3] axes=[0]\n"
-                       "%3 = sub %0, %2\n"
-                       "%4 = exp %3\n"
-                       "%5 = reduce %4 op=sum axes=[1]\n"
-                       "%6 = log %5\n"
-                       "%7 = mul %6, %6\n"
-                       "%8 = reduce %7 op=sum axes=[0]\n"
-                       "return %8\n}"),
-    PROGRAM("powers", "fn @f(%x: f64[3], %y: f64[3]) -> (f64[3], f64[3]) {\n"
-                      "%0 = abs %x\n%1 = pow %0, %y\n%2 = pow %1, %y\n%3 = atan2 %2, %x\n"
-                      "%4 = rem %3, %y\n%5 = fma %1, %3, %4\nreturn %5, %2\n}"),
-};
-
-static int run_programs(uint64_t seed, int n, int depth, int *passed, int *redrawn) {
+static int run_programs(const char *only, uint64_t seed, int n, int depth, int *passed,
+                        int *redrawn) {
     int failed = 0;
-    for (size_t k = 0; k < sizeof programs / sizeof *programs; k++) {
+    for (const closure_program *p = closure_programs; p->name; p++) {
         closure_count count = {0};
         char what[1024];
+        if (only && strcmp(only, p->name)) continue;
         for (int i = 0; i < n; i++)
-            if (!closure_check_text(programs[k].text, seed + (uint64_t)i, depth, &count, what)) {
-                printf("FAIL program %s, draw %d: %s\n", programs[k].name, i, what);
+            if (!closure_check_text(p->text, seed + (uint64_t)i, depth, &count, what)) {
+                printf("FAIL program %s, draw %d: %s\n", p->name, i, what);
                 failed++;
             }
-        printf("%-10s %9d %9d\n", programs[k].name, n, count.checked);
+        printf("%-10s %9d %9d\n", p->name, n, count.checked);
         *passed += count.checked;
         *redrawn += count.redrawn;
     }
+    return failed;
+}
+
+/* --- Every way to run what transformations make of the programs --------------------------------
+ */
+
+static const ig_allocator *A(void) { return ig_allocator_default(); }
+
+static bool status_is_ok(ig_status s, const char *name, const char *words) {
+    if (s) printf("FAIL program %s, %s: %s\n", name, words, ig_status_text(s));
+    ig_status_free(s);
+    return !s;
+}
+
+/* Random inputs, special values included. */
+static void draw_inputs(const ir_func *f, const int64_t *symbols, uint64_t seed, ir_tensor *in) {
+    gen g = {seed};
+    for (uint32_t k = 0; k < ir_nparam(f); k++) {
+        const ir_type *t = ir_val_type(f, ir_param_ref(f, k));
+        int64_t n = 1;
+        in[k] = (ir_tensor){.dtype = t->dtype, .rank = t->rank};
+        for (int i = 0; i < t->rank; i++) ir_dim_eval(f->module, t->dim[i], symbols, &in[k].dim[i]);
+        for (int i = 0; i < t->rank; i++) n *= in[k].dim[i];
+        in[k].data = rt_alloc_buffer(A(), way_bytes(&in[k]) + 64);
+        gen_data(&g, (ig_dtype)t->dtype, n, false, in[k].data);
+    }
+}
+
+/* The first way whose bytes are not the reference's, or NULL. */
+static const char *wrong_way(const way_case *c) {
+    ir_tensor want[CLOSURE_PORTS], got[CLOSURE_PORTS];
+    const char *wrong = NULL;
+    int64_t at;
+    if (!way_alloc_outputs(c, want)) return "memory";
+    ig_status s = way_tab[0].run(c, want);
+    if (s) wrong = "reference";
+    ig_status_free(s);
+    for (const way *w = way_tab + 1; w->name && !wrong; w++) {
+        const cg_cpu *cpu = cg_cpu_find(w->name);
+        if (!w->available() || way_repeats(w, c->module->class) ||
+            (cpu && !cg_cpu_serves(cpu, c->module->class)) ||
+            (c->module->symbols.n && !strcmp(w->name, "eager"))) /* it has no dims to bind */
+            continue;
+        if (!way_alloc_outputs(c, got)) return "memory";
+        s = w->run(c, got);
+        if (s) printf("%s: %s\n", w->name, ig_status_text(s));
+        if (s || way_compare(c->nout, want, got, &at) >= 0) wrong = w->name;
+        ig_status_free(s);
+        way_free_outputs(c->nout, got);
+    }
+    way_free_outputs(c->nout, want);
+    return wrong;
+}
+
+static bool run_ways(const closure_program *p, const char *words, uint64_t seed) {
+    ir_module *m = NULL, *made = NULL;
+    ir_tensor in[CLOSURE_PORTS];
+    int64_t symbols[8] = {0};
+    if (!status_is_ok(ir_parse(A(), "text", p->text, strlen(p->text), &m), p->name, words))
+        return false;
+    bool ok = status_is_ok(pass_transform(words, m, &made), p->name, words);
+    if (ok) {
+        const ir_func *f = ir_entry(made);
+        made->class = seed % 2 ? IR_CLASS_FMA : IR_CLASS_NOFMA;
+        for (uint32_t i = 0; i < made->symbols.n; i++)
+            symbols[i] = (made->symbols.data[i].lo + made->symbols.data[i].hi) / 2;
+        way_case c = {.module = made, .f = f, .in = in, .symbols = symbols};
+        c.nin = (int)ir_nparam(f);
+        c.nout = (int)f->results.n;
+        draw_inputs(f, symbols, seed, in);
+        const char *wrong = wrong_way(&c);
+        if (wrong) printf("FAIL program %s, %s: %s has other bits\n", p->name, words, wrong);
+        ok = !wrong;
+        way_free_outputs(c.nin, in);
+    }
+    ir_module_free(made);
+    ir_module_free(m);
+    return ok;
+}
+
+static int run_all_ways(const char *only, uint64_t seed, int *passed) {
+    static const char *const words[] = {"jvp",      "vjp",         "vmap 3",     "vjp; vjp",
+                                        "vjp; jvp", "vmap 2; vjp", "vjp; vmap 2"};
+    const int n = (int)(sizeof words / sizeof *words), before = *passed;
+    int failed = 0;
+    for (const closure_program *p = closure_programs; p->name; p++)
+        for (int i = 0; i < n; i++) {
+            if (only && strcmp(only, p->name)) continue;
+            bool ok = run_ways(p, words[i], seed + (uint64_t)i);
+            failed += !ok;
+            *passed += ok;
+        }
+    printf("%d derived programs are the same every way\n", *passed - before);
     return failed;
 }
 
@@ -126,7 +171,8 @@ int main(int argc, char **argv) {
         skipped += count.skipped;
         redrawn += count.redrawn;
     }
-    if (!only) failed += run_programs(seed, quick ? 1 : factor, quick ? 2 : 3, &passed, &redrawn);
+    failed += run_programs(only, seed, quick ? 1 : factor, quick ? 2 : 3, &passed, &redrawn);
+    if (!quick || only) failed += run_all_ways(only, seed, &passed);
     printf("%d instances were drawn again near a tie\n", redrawn);
     printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
     return failed != 0;

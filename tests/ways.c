@@ -102,7 +102,8 @@ static ig_status ways_lanes(const way_case *c, ir_tensor *out) {
     ir_module *m;
     if (ir_entry(c->module) != c->f) return ways_reference(c, out);
     ig_status s = pass_vmap(c->module, "2", NULL, NULL, &m);
-    if (ig_status_code(s) == IG_SHAPE) { /* there is no room for one more axis */
+    int code = ig_status_code(s);
+    if (code == IG_SHAPE || code == IG_UNSUPPORTED) { /* no room for an axis; no rule (if, scan) */
         ig_status_free(s);
         return ways_reference(c, out);
     }
@@ -120,22 +121,84 @@ static ig_dims ways_dims(int rank, const int64_t *dim) {
     return d;
 }
 
-static ig_tensor *ways_eager_op(const way_case *c, const ir_op *op, ig_tensor **value) {
-    ig_tensor *in[64];
+static void ways_eager_op(const way_case *c, const ir_op *op, ig_tensor **value) {
+    ig_tensor *in[64], *out[FE_RESULTS] = {NULL};
+    const void *attr = ir_attr_get(c->module, op->attr);
     fe_call call;
     for (uint32_t k = 0; k < op->nin; k++) in[k] = value[ir_op_in(c->f, op, k).i];
-    if (!fe_enter(&call, NULL, ir_op_tab[op->code].name)) return NULL;
-    return fe_leave(&call, fe_op(&call, op->code, ir_attr_get(c->module, op->attr), op->nin, in));
+    if (!fe_enter(&call, NULL, ir_op_tab[op->code].name)) return;
+    if (op->nout == 1)
+        out[0] = fe_op(&call, op->code, attr, op->nin, in);
+    else
+        fe_ops(&call, op->code, attr, op->nin, in, op->nout, out);
+    for (uint32_t k = 0; k < op->nout; k++) value[op->out0 + k] = fe_hand_out(&call, out[k]);
+    fe_exit(&call);
+}
+
+static void ways_range(const way_case *c, uint32_t first, uint32_t end, ig_tensor **value);
+
+/* An op with regions, for the C functions that stand for these. */
+typedef struct ways_flow {
+    const way_case *c;
+    const ir_op *op;
+    ig_tensor **value;
+} ways_flow;
+
+static void ways_region(const ways_flow *w, uint32_t k, ig_tensor *const *in, ig_tensor **out) {
+    const ir_func *f = w->c->f;
+    const ir_region *r = &f->regions.data[w->op->region0 + k];
+    const ir_op *yield = &f->ops.data[r->end - 1];
+    bool scan = w->op->code == OP_scan; /* its region has the step first */
+    for (uint32_t i = 0; i < r->nparam; i++)
+        w->value[r->param0 + i] = in[scan ? (i ? i - 1 : r->nparam - 1) : i];
+    ways_range(w->c, r->first, r->end - 1, w->value);
+    for (uint32_t i = 0; i < yield->nin; i++) out[i] = w->value[ir_op_in(f, yield, i).i];
+}
+
+#define WAYS_REGION(k)                                                              \
+    static void ways_region##k(void *user, ig_tensor *const *in, ig_tensor **out) { \
+        ways_region(user, k, in, out);                                              \
+    }
+WAYS_REGION(0)
+WAYS_REGION(1)
+WAYS_REGION(2)
+WAYS_REGION(3)
+
+static void ways_flow_op(const way_case *c, const ir_op *op, ig_tensor **value) {
+    static const ig_body_fn region[4] = {ways_region0, ways_region1, ways_region2, ways_region3};
+    const void *attr = ir_attr_get(c->module, op->attr);
+    const ir_attr_scan *scan = attr;
+    ways_flow w = {c, op, value};
+    ig_tensor *in[IR_MAX_RESULTS], **out = value + op->out0;
+    for (uint32_t k = 0; k < op->nin; k++) in[k] = value[ir_op_in(c->f, op, k).i];
+    if (op->code == OP_while) {
+        ig_while(region[0], region[1], &w, op->nin, in, ((const ir_attr_while *)attr)->cap, out);
+    } else if (op->code == OP_scan) {
+        int n = (int)scan->carries, ny = op->nout - n;
+        ig_scan_options opt = {.steps = scan->n, .reverse = scan->reverse};
+        ig_scan(region[0], &w, n, in, op->nin - n, in + n, ny, &opt, out);
+    } else if (ig_dtype_of(in[0]) == IG_bool) {
+        ig_if(in[0], region[0], region[1], &w, 0, NULL, op->nout, out);
+    } else {
+        ig_switch(in[0], op->nregion, region, &w, 0, NULL, op->nout, out);
+    }
+}
+
+static void ways_range(const way_case *c, uint32_t first, uint32_t end, ig_tensor **value) {
+    for (uint32_t o = first; o < end; o = ir_op_after(c->f, o)) {
+        const ir_op *op = &c->f->ops.data[o];
+        if (op->nregion)
+            ways_flow_op(c, op, value);
+        else
+            ways_eager_op(c, op, value);
+    }
 }
 
 static ig_status ways_eager_run(const way_case *c, ig_tensor **value, ir_tensor *out) {
     for (int k = 0; k < c->nin; k++)
         value[ir_param_ref(c->f, (uint32_t)k).i] = ig_tensor_from_at(
             NULL, c->in[k].dtype, ways_dims(c->in[k].rank, c->in[k].dim), c->in[k].data);
-    for (uint32_t o = 0; o + 1 < c->f->ops.n; o++) {
-        const ir_op *op = &c->f->ops.data[o];
-        value[op->out0] = ways_eager_op(c, op, value);
-    }
+    ways_range(c, 0, c->f->ops.n - 1, value);
     const ir_op *ret = ir_return_op(c->f);
     for (int k = 0; k < c->nout; k++) {
         ig_status s =

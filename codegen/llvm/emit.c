@@ -237,7 +237,43 @@ static void emit_loop_end(emit *e, emit_frame *fr, LLVMValueRef *next) {
     LLVMPositionBuilderAtEnd(e->b, fr->exit);
 }
 
-/* Open a `for` or a `kif`; gives the number of the op to go on with. */
+/* Open a `while`: the carried values are phis of the block that the condition begins. */
+static uint32_t emit_while_begin(emit *e, emit_frame *fr) {
+    const ir_region *cond = &e->f->regions.data[fr->op->region0], *body = cond + 1;
+    LLVMBasicBlockRef before = LLVMGetInsertBlock(e->b);
+    fr->carried = emit_operands(e, fr->op, 0);
+    if (!fr->carried) return 0;
+    fr->body = emit_block(e, "while");
+    LLVMBuildBr(e->b, fr->body);
+    LLVMPositionBuilderAtEnd(e->b, fr->body);
+    for (uint32_t k = 0; k < fr->op->nin; k++) {
+        LLVMValueRef phi = LLVMBuildPhi(e->b, LLVMTypeOf(fr->carried[k]), "");
+        LLVMAddIncoming(phi, &fr->carried[k], &before, 1);
+        e->val[cond->param0 + k] = e->val[body->param0 + k] = fr->carried[k] = phi;
+    }
+    return cond->first;
+}
+
+/* A region of a `while` ends; gives the number of the op to go on with. */
+static uint32_t emit_while_end(emit *e, emit_frame *fr, LLVMValueRef *yield) {
+    LLVMBasicBlockRef here = LLVMGetInsertBlock(e->b);
+    if (fr->region == fr->op->region0) {
+        LLVMBasicBlockRef go = emit_block(e, "do");
+        fr->exit = emit_block(e, "done");
+        LLVMBuildCondBr(e->b, yield[0], go, fr->exit);
+        LLVMPositionBuilderAtEnd(e->b, go);
+        for (uint32_t k = 0; k < fr->op->nout; k++) e->val[fr->op->out0 + k] = fr->carried[k];
+        return e->f->regions.data[++fr->region].first;
+    }
+    LLVMBuildBr(e->b, fr->body);
+    for (uint32_t k = 0; k < fr->op->nin; k++) LLVMAddIncoming(fr->carried[k], &yield[k], &here, 1);
+    LLVMMoveBasicBlockAfter(fr->exit, here);
+    LLVMPositionBuilderAtEnd(e->b, fr->exit);
+    e->frame = fr->up;
+    return emit_region(e, fr)->end;
+}
+
+/* Open a `for`, `kif` or `while`; gives the number of the op to go on with. */
 static uint32_t emit_region_begin(emit *e, uint32_t o) {
     emit_frame *fr = emit_alloc(e, 1, sizeof *fr);
     if (!fr) return o;
@@ -252,6 +288,7 @@ static uint32_t emit_region_begin(emit *e, uint32_t o) {
         LLVMPositionBuilderAtEnd(e->b, yes);
         return emit_region(e, fr)->first;
     }
+    if (op->code == OP_while) return emit_while_begin(e, fr);
     fr->carried = emit_operands(e, op, 2);
     if (!fr->carried) return o;
     fr->trips = emit_unroll_trips(e, op, e->host->attr_get(e->m, op->attr));
@@ -291,6 +328,7 @@ static uint32_t emit_region_end(emit *e, const ir_op *op) {
     LLVMValueRef *yield = emit_operands(e, op, 0);
     if (!yield) return 0;
     if (fr->op->code == OP_kif) return emit_branch_end(e, fr, yield);
+    if (fr->op->code == OP_while) return emit_while_end(e, fr, yield);
     if (fr->trips) {
         fr->carried = yield;
         if (++fr->trip < fr->trips) {
@@ -334,7 +372,7 @@ static void emit_body(emit *e, emit_env *env) {
     const ir_func *f = e->f;
     for (uint32_t o = f->regions.data[0].first; o < f->ops.n && !e->code;) {
         const ir_op *op = e->op = &f->ops.data[o];
-        if (op->code == OP_for || op->code == OP_kif)
+        if (op->nregion)
             o = emit_region_begin(e, o);
         else if (op->code == OP_yield)
             o = emit_region_end(e, op);
@@ -387,7 +425,7 @@ static bool emit_fill_live(emit *e) {
     if (!used || !e->live) return false;
     for (uint32_t o = f->ops.n; o-- > 0;) {
         const ir_op *op = &f->ops.data[o];
-        bool live = !op->nout || op->code == OP_for || op->code == OP_kif;
+        bool live = !op->nout || op->nregion;
         for (uint32_t k = 0; k < op->nout; k++) live |= used[ir_op_out(op, k).i];
         e->live[o] = live;
         for (uint32_t k = 0; live && k < op->nin; k++) used[ir_op_in(f, op, k).i] = true;

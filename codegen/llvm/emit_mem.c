@@ -226,6 +226,8 @@ LLVMValueRef emit_memory(emit *e, const ir_op *op, const LLVMValueRef *x) {
     case OP_stream: mem_stream(e, op, x); return NULL;
     case OP_aligned: return mem_aligned(e, x);
     case OP_prefetch: mem_prefetch(e, op, x); return NULL;
+    case OP_view:
+        return mem_address(e, mem_dtype(e, ir_op_in(e->f, op, 0)), x[0], x[1]);
     case OP_alloc: return mem_alloc(e, op);
     case OP_splat: return mem_splat(e, op, x);
     case OP_viota: return mem_viota(e, op);

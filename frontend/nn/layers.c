@@ -26,16 +26,6 @@ ig_tensor *ig_linear_at(const ig_site *site, ig_arg x, ig_arg w, ig_tensor *b) {
     return fe_leave(c, b ? OP2(add, y, b) : y);
 }
 
-ig_tensor *ig_embedding_at(const ig_site *site, ig_arg positions, ig_arg table) {
-    FE_ENTER(site, "embedding");
-    ig_tensor *t = layers_float(c, table);
-    if (fe_is_poison(t)) return fe_leave(c, t);
-    if (t->rank != 2)
-        return fe_leave(c, fe_error(c, IG_SHAPE, "%s: a table has two axes", FE_TYPE(t)));
-    ig_tensor *hot = ig_one_hot_at(site, positions, ig_dim(t, 0), (ig_dtype)t->dtype);
-    return fe_leave(c, OP2(matmul, hot, t));
-}
-
 /* x / sqrt(mean(x x) + eps), times gain, plus bias. */
 static ig_tensor *layers_scale(fe_call *c, ig_tensor *x, ig_tensor *gain, ig_tensor *bias,
                                double eps) {

@@ -5,6 +5,7 @@
 #include "ingot/base.h"
 #include "ingot/tensor.h"
 #include "ingot/ops.h"
+#include "ingot/flow.h"
 #include "ingot/trace.h"
 #include "ingot/module.h"
 #include "ingot/transform.h"

@@ -20,9 +20,6 @@ extern "C" {
 
 /* x[..,i] w[i,o] + b[o]; b may be NULL. */
 IG_API ig_tensor *ig_linear_at(const ig_site *site, ig_arg x, ig_arg w, ig_tensor *b);
-/* Rows of a table f[n,d] at integer positions [..]: f[..,d]; zeros for a position outside of it.  A
- * contraction with the one-hot of the positions, so a row with an infinity spoils its column. */
-IG_API ig_tensor *ig_embedding_at(const ig_site *site, ig_arg positions, ig_arg table);
 /* Over the last axis: o / sqrt(mean(o o) + eps) * gain + bias, o = x - mean(x).  gain and bias may
  * be NULL. */
 IG_API ig_tensor *ig_layer_norm_at(const ig_site *site, ig_arg x, ig_tensor *gain, ig_tensor *bias,
@@ -47,7 +44,6 @@ IG_API ig_tensor *ig_cross_entropy_at(const ig_site *site, ig_arg logits, ig_arg
 IG_API ig_tensor *ig_mse_at(const ig_site *site, ig_arg x, ig_arg y);
 
 #define ig_linear(x, w, b)                ig_linear_at(IG_SITE, IG_ARG(x), IG_ARG(w), b)
-#define ig_embedding(at, table)           ig_embedding_at(IG_SITE, IG_ARG(at), IG_ARG(table))
 #define ig_layer_norm(x, gain, bias, eps) ig_layer_norm_at(IG_SITE, IG_ARG(x), gain, bias, eps)
 #define ig_rms_norm(x, gain, eps)         ig_rms_norm_at(IG_SITE, IG_ARG(x), gain, eps)
 #define ig_dropout(x, rng, p)             ig_dropout_at(IG_SITE, IG_ARG(x), rng, p)

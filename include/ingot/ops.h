@@ -203,11 +203,13 @@ typedef enum ig_index_kind {
     IG_INDEX_AT,
     IG_INDEX_RANGE,
     IG_INDEX_NEW,
-    IG_INDEX_REST
+    IG_INDEX_REST,
+    IG_INDEX_PICK
 } ig_index_kind;
 typedef struct ig_index {
     ig_index_kind kind;
     int64_t lo, hi, step; /* AT: lo */
+    ig_tensor *t;         /* PICK */
 } ig_index;
 #define IG_INDEX_MAX 16
 typedef struct ig_indices {
@@ -215,14 +217,18 @@ typedef struct ig_indices {
     ig_index i[IG_INDEX_MAX];
 } ig_indices;
 
-#define IG_OPEN          INT64_MAX
-#define IG_AT(pos)       IG_MAKE(ig_index, IG_INDEX_AT, pos, 0, 1)    /* x[pos]: drops the axis */
-#define IG_RANGE(lo, hi) IG_MAKE(ig_index, IG_INDEX_RANGE, lo, hi, 1) /* x[lo:hi]               */
+#define IG_OPEN    INT64_MAX
+#define IG_AT(pos) IG_MAKE(ig_index, IG_INDEX_AT, pos, 0, 1, NULL) /* x[pos]: drops the axis */
+#define IG_RANGE(lo, hi) \
+    IG_MAKE(ig_index, IG_INDEX_RANGE, lo, hi, 1, NULL) /* x[lo:hi]               */
 #define IG_STEP(lo, hi, step) \
-    IG_MAKE(ig_index, IG_INDEX_RANGE, lo, hi, step) /* x[lo:hi:step]          */
-#define IG_FULL       IG_MAKE(ig_index, IG_INDEX_RANGE, IG_OPEN, IG_OPEN, 1) /* x[:] */
-#define IG_NEW        IG_MAKE(ig_index, IG_INDEX_NEW, 0, 0, 1)  /* a new axis of extent 1 */
-#define IG_REST       IG_MAKE(ig_index, IG_INDEX_REST, 0, 0, 1) /* x[...]                 */
+    IG_MAKE(ig_index, IG_INDEX_RANGE, lo, hi, step, NULL) /* x[lo:hi:step]          */
+#define IG_FULL IG_MAKE(ig_index, IG_INDEX_RANGE, IG_OPEN, IG_OPEN, 1, NULL) /* x[:] */
+#define IG_NEW  IG_MAKE(ig_index, IG_INDEX_NEW, 0, 0, 1, NULL)  /* a new axis of extent 1 */
+#define IG_REST IG_MAKE(ig_index, IG_INDEX_REST, 0, 0, 1, NULL) /* x[...]                 */
+/* x[t], t a tensor of positions: its axes take the place of x's; several broadcast to one shape and
+ * go together, as in numpy.  A position out of range reads 0 and writes nothing. */
+#define IG_PICK(t)    IG_MAKE(ig_index, IG_INDEX_PICK, 0, 0, 1, t)
 #define IG_INDEX(...) IG_MAKE(ig_indices, IG_NARG(__VA_ARGS__), {__VA_ARGS__})
 
 IG_API ig_tensor *ig_slice_at(const ig_site *site, ig_arg x, ig_indices index);
@@ -235,6 +241,18 @@ IG_API void ig_assign_mask_at(const ig_site *site, ig_tensor *x, ig_arg mask, ig
 /* The elements at n positions of an axis, negative ones from the end. */
 IG_API ig_tensor *ig_take_at(const ig_site *site, ig_arg x, const int64_t *index, int64_t n,
                              int axis);
+/* The elements at the positions that an integer tensor holds: its axes take the place of the axis
+ * (numpy's take).  Negative positions count from the end; 0 is read out of range. */
+IG_API ig_tensor *ig_gather_at(const ig_site *site, ig_arg x, ig_tensor *index, int axis);
+/* x[.., index[.., i, ..], ..]: an index of x's rank, that of argsort for one. */
+IG_API ig_tensor *ig_take_along_at(const ig_site *site, ig_arg x, ig_tensor *index, int axis);
+/* Rows of a table [n, ...] by number: ig_gather along its first axis. */
+IG_API ig_tensor *ig_embedding_at(const ig_site *site, ig_arg table, ig_tensor *index);
+/* x with v, broadcast to the shape of ig_gather(x, index, axis), combined with the elements there,
+ * one position after the other in their order; positions out of range are left out. */
+typedef enum ig_put { IG_PUT_SET, IG_PUT_ADD, IG_PUT_MUL, IG_PUT_MIN, IG_PUT_MAX } ig_put;
+IG_API ig_tensor *ig_scatter_at(const ig_site *site, ig_arg x, ig_tensor *index, ig_arg v, int axis,
+                                ig_put op);
 /* The elements where the mask (of x's shape, or of its first axes) is true.  The shape depends on
  * the mask's data: the mask is read. */
 IG_API ig_tensor *ig_select_mask_at(const ig_site *site, ig_arg x, ig_arg mask);
@@ -250,6 +268,20 @@ IG_API void ig_assign_window_at(const ig_site *site, ig_tensor *x, ig_list start
 #define ig_assign_slice(x, v, ...) ig_assign_slice_at(IG_SITE, x, IG_INDEX(__VA_ARGS__), IG_ARG(v))
 #define ig_assign_mask(x, mask, v) ig_assign_mask_at(IG_SITE, x, IG_ARG(mask), IG_ARG(v))
 #define ig_take(x, ...)            ig_take_at(IG_SITE, IG_ARG(x), __VA_ARGS__)
+
+#define ig_gather(x, index, axis)     ig_gather_at(IG_SITE, IG_ARG(x), index, axis)
+#define ig_take_along(x, index, axis) ig_take_along_at(IG_SITE, IG_ARG(x), index, axis)
+#define ig_embedding(table, index)    ig_embedding_at(IG_SITE, IG_ARG(table), index)
+#define ig_scatter(x, index, v, axis) \
+    ig_scatter_at(IG_SITE, IG_ARG(x), index, IG_ARG(v), axis, IG_PUT_SET)
+#define ig_scatter_add(x, index, v, axis) \
+    ig_scatter_at(IG_SITE, IG_ARG(x), index, IG_ARG(v), axis, IG_PUT_ADD)
+#define ig_scatter_mul(x, index, v, axis) \
+    ig_scatter_at(IG_SITE, IG_ARG(x), index, IG_ARG(v), axis, IG_PUT_MUL)
+#define ig_scatter_min(x, index, v, axis) \
+    ig_scatter_at(IG_SITE, IG_ARG(x), index, IG_ARG(v), axis, IG_PUT_MIN)
+#define ig_scatter_max(x, index, v, axis) \
+    ig_scatter_at(IG_SITE, IG_ARG(x), index, IG_ARG(v), axis, IG_PUT_MAX)
 #define ig_select_mask(x, mask)    ig_select_mask_at(IG_SITE, IG_ARG(x), IG_ARG(mask))
 #define ig_window(x, start, sizes) ig_window_at(IG_SITE, IG_ARG(x), start, sizes)
 #define ig_assign_window(x, at, v) ig_assign_window_at(IG_SITE, x, at, IG_ARG(v), false)
@@ -317,8 +349,7 @@ IG_API ig_tensor *ig_log_softmax_at(const ig_site *site, ig_arg x, int axis);
 /* A new last axis of extent n: 1 where its position equals x, else 0. */
 IG_API ig_tensor *ig_one_hot_at(const ig_site *site, ig_arg x, int64_t n, ig_dtype dtype);
 /* Stable order, -0 before +0, NaN last (descending: first); equal elements keep their order either
- * way.  A network of compare-exchanges over n log2(n)^2 / 2 elements: the extent of the axis must
- * not be dynamic. */
+ * way. */
 IG_API ig_tensor *ig_sort_at(const ig_site *site, ig_arg x, int axis, bool descending);
 IG_API ig_tensor *ig_argsort_at(const ig_site *site, ig_arg x, int axis, bool descending);
 /* The k largest of an axis, largest first (NaN counts as largest), and their positions (i64); ties:

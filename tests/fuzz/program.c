@@ -26,6 +26,12 @@ static ir_ref program_add(program *p, ir_ref r) {
     return r;
 }
 
+/* The results of the op whose first one this is. */
+static void program_add_all(program *p, ir_ref first) {
+    const ir_op *made = first.i ? ir_def_op(p->b.f, first) : NULL;
+    for (uint32_t k = 0; made && k < made->nout; k++) program_add(p, ir_result(first, k));
+}
+
 static ir_ref program_reshape(program *p, ir_ref v, const ir_type *to) {
     ir_attr_dims a;
     memset(&a, 0, sizeof a);
@@ -81,7 +87,17 @@ static ir_ref program_operand(program *p, const ir_type *to) {
     return program_adapt(p, p->value[gen_below(p->g, (uint64_t)p->n)], to);
 }
 
+static void program_scan(program *p);
+static void program_if(program *p);
+
 static void program_step(program *p) {
+    if (gen_one_in(p->g, 12) && !p->b.region) {
+        if (gen_one_in(p->g, 3))
+            program_if(p);
+        else
+            program_scan(p);
+        return;
+    }
     ir_opcode op = (ir_opcode)gen_below(p->g, OP_END);
     gen_op o;
     if (gen_below(p->g, 2)) /* chains of elementwise ops are what fusion is about */
@@ -94,7 +110,63 @@ static void program_step(program *p) {
     if (!gen_instance(p->g, op, &like, &o)) return;
     ir_ref in[GEN_OPERANDS];
     for (int k = 0; k < o.nin; k++) in[k] = program_operand(p, &o.in[k]);
-    program_add(p, ir_emit(&p->b, op, &o.attr, o.nin, in));
+    program_add_all(p, ir_emit(&p->b, op, &o.attr, o.nin, in));
+}
+
+/* --- Regions ---------------------------------------------------------------------------------- */
+
+static ir_ref program_any(program *p) { return p->value[gen_below(p->g, (uint64_t)p->n)]; }
+
+/* A few steps inside of a region; its last value. */
+static ir_ref program_inside(program *p) {
+    for (int k = 0, n = 1 + (int)gen_below(p->g, 4); k < n; k++) program_step(p);
+    return p->value[p->n - 1];
+}
+
+/* A scan over one or two carried values and perhaps a sliced one. */
+static void program_scan(program *p) {
+    ir_ref in[3], param[4], yield[3];
+    ir_type type[4] = {ir_scalar_type(IG_i64)}, x = {0};
+    int carries = 1 + (int)gen_below(p->g, 2), nin = carries, before = p->n;
+    ir_attr_scan a = {.carries = carries, .reverse = gen_one_in(p->g, 2)};
+    for (int k = 0; k < carries; k++) type[1 + k] = ir_type_of(&p->b, in[k] = program_any(p));
+    a.n = (ir_dim)gen_below(p->g, 5);
+    ir_ref last = program_any(p);
+    x = ir_type_of(&p->b, last);
+    if (x.rank && x.dim[0] < 9) {
+        a.n = x.dim[0];
+        type[1 + nin] = ir_tensor_type((ig_dtype)x.dtype, x.rank - 1, x.dim + 1);
+        in[nin++] = last;
+    }
+    uint32_t op = ir_op_begin(&p->b, OP_scan, &a, nin, in, 1);
+    ir_region_begin(&p->b, op, 0, nin + 1, type, param);
+    for (int k = 1; k <= nin; k++) program_add(p, param[k]);
+    if (gen_one_in(p->g, 3)) program_add(p, param[0]);
+    last = program_inside(p);
+    ir_type t = ir_type_of(&p->b, last);
+    for (int k = 0; k < carries; k++) yield[k] = program_operand(p, &type[1 + k]);
+    yield[carries] = last;
+    bool stacks = t.rank < 6 && program_numel(&t) < 4000 && !gen_one_in(p->g, 3);
+    p->n = before; /* values of the region end with it */
+    ir_region_end(&p->b, carries + stacks, yield);
+    program_add_all(p, ir_op_end(&p->b, op));
+}
+
+/* Two branches that give something like a value that is there. */
+static void program_if(program *p) {
+    ir_type type = ir_type_of(&p->b, program_any(p)), truth = ir_scalar_type(IG_bool);
+    ir_attr_regions a = {.n = 2};
+    ir_ref cond = program_operand(p, &truth);
+    int before = p->n;
+    uint32_t op = ir_op_begin(&p->b, OP_if, &a, 1, &cond, 2);
+    for (int k = 0; k < 2; k++) {
+        ir_region_begin(&p->b, op, k, 0, NULL, NULL);
+        program_inside(p);
+        ir_ref yield = program_operand(p, &type);
+        p->n = before;
+        ir_region_end(&p->b, 1, &yield);
+    }
+    program_add_all(p, ir_op_end(&p->b, op));
 }
 
 static bool program_inputs(gen *g, fuzz_case *c) {
@@ -181,14 +253,25 @@ uint32_t fuzz_ops(const fuzz_case *c) {
     return n;
 }
 
-/* Mark what the target needs, stopping at cuts and parameters. */
+/* Whether all results of an op that are needed are inputs. */
+static bool program_is_cut(const ir_op *op, ir_ref target, const bool *cut, const bool *need) {
+    bool cuts = true;
+    for (uint32_t k = 0; k < op->nout; k++)
+        cuts &= !need[op->out0 + k] || (cut && cut[op->out0 + k] && op->out0 + k != target.i);
+    return cuts;
+}
+
+/* Mark what the target needs, stopping at cuts and parameters.  Ops with regions are wholes. */
 static void program_mark(const ir_func *f, ir_ref target, const bool *cut, bool *need) {
     need[target.i] = true;
     for (uint32_t o = f->ops.n; o-- > 0;) {
         const ir_op *op = &f->ops.data[o];
-        if (!op->nout || !need[op->out0] || (cut && cut[op->out0] && op->out0 != target.i))
-            continue;
-        for (uint32_t k = 0; k < op->nin; k++) need[ir_op_in(f, op, k).i] = true;
+        if (op->parent || program_is_cut(op, target, cut, need)) continue;
+        for (uint32_t i = o; i < ir_op_after(f, o); i++)
+            for (uint32_t k = 0; k < f->ops.data[i].nin; k++) {
+                ir_ref v = ir_op_in(f, &f->ops.data[i], k);
+                if (!ir_home(f, v)) need[v.i] = true;
+            }
     }
 }
 
@@ -214,6 +297,11 @@ bool fuzz_extract(const fuzz_case *c, ir_ref target, const bool *cut, fuzz_case 
     ir_ref *map = rt_alloc_zero(A(), n * sizeof *map);
     ir_builder b;
     memset(out_, 0, sizeof *out_);
+    if (ir_home(f, target)) { /* of a region: it has no value outside of it */
+        rt_free(A(), need, n);
+        rt_free(A(), map, n * sizeof *map);
+        return false;
+    }
     ig_status s = need && map ? ir_module_new(A(), "fuzz", &out_->m) : rt_fail_memory();
     if (!s) {
         out_->m->class = c->m->class;
@@ -224,9 +312,12 @@ bool fuzz_extract(const fuzz_case *c, ir_ref target, const bool *cut, fuzz_case 
                 map[v] = ir_param(&b, *ir_val_type(f, (ir_ref){v}), NULL);
                 source[nsource++] = v;
             }
-        for (uint32_t o = 0; o < f->ops.n; o++) {
-            uint32_t v = f->ops.data[o].out0;
-            if (f->ops.data[o].nout && need[v] && !map[v].i) ir_copy_op(&b, f, o, map);
+        for (uint32_t o = 0; o < f->ops.n; o = ir_op_after(f, o)) {
+            const ir_op *op = &f->ops.data[o];
+            bool made = true;
+            for (uint32_t k = 0; k < op->nout; k++)
+                made &= !need[op->out0 + k] || map[op->out0 + k].i;
+            for (uint32_t i = o; !made && i < ir_op_after(f, o); i++) ir_copy_op(&b, f, i, map);
         }
         s = ir_build_end(&b, 1, &map[target.i], NULL);
     }

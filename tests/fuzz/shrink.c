@@ -116,7 +116,7 @@ static bool shrink_cut(fuzz_case *c, const way *w) {
     for (uint32_t v = n; v-- > 1;) {
         memset(cut, 0, sizeof cut);
         const ir_op *def = ir_def_op(c->f, (ir_ref){v});
-        if (!def || v == target.i || def->code == OP_const) continue;
+        if (!def || v == target.i || def->code == OP_const || def->parent) continue;
         cut[v] = true;
         fuzz_case part;
         if (!fuzz_extract(c, target, cut, &part)) continue;

@@ -480,7 +480,7 @@ static ir_func *copy(const ir_func *f, ir_module *to) {
                      f->param_names.data[k]);
     const ir_op *ret = ir_return_op(f);
     for (uint32_t o = 0; o < f->ops.n - 1; o++)
-        if (!f->ops.data[o].parent) ir_copy_op(&b, f, o, map);
+        ir_copy_op(&b, f, o, map);
     ir_loc_rec at = ir_loc_get(f->module, ret->loc);
     b.loc = ir_intern_loc(to, at.file, at.line);
     ir_ref results[8];

@@ -52,6 +52,10 @@
     ROW(ig_ein("o[j] += a[n,j]", x)) ROW(ig_ein("o[n] max= a[n,j]", x)) ROW(ig_softmax(x, -1)) \
     ROW(ig_softmax(x, 0)) ROW(ig_log_softmax(x, 1)) ROW(ig_one_hot(i, 4, IG_f32)) \
     ROW(ig_sort(x, 1)) ROW(ig_argsort(x, -1)) ROW(ig_sort(ig_cast(x, IG_f64), 1)) \
+    ROW(ig_sort_at(NULL, ig_arg_t(x), 0, true)) ROW(ig_gather(x, ig_argsort(y, 0), 0)) \
+    ROW(ig_gather(x, i, 1)) ROW(ig_take_along(x, i, 0)) ROW(ig_embedding(x, ig_argmax(x, 1))) \
+    ROW(ig_scatter_add(x, ig_argmax(x, 1), y4, 0)) ROW(ig_scatter(x, ig_scalar(IG_i32, -1), 7, 1)) \
+    ROW(ig_slice(x, IG_PICK(i), IG_AT(1))) ROW(ig_slice(x, IG_PICK(i), IG_PICK(i))) \
     ROW(ig_zeros_like(x)) ROW(ig_full(IG_i16, IG_DIMS(ig_extent(x, 0), 2), -3)) ROW(ig_copy(x)) \
     ROW(ig_uniform(rng, IG_f32, IG_DIMS(ig_extent(x, 0)), -1, 1)) \
     ROW(ig_normal(rng, IG_f64, IG_DIMS(3, ig_extent(x, 0)), 0, 1)) \

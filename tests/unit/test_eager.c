@@ -461,6 +461,42 @@ START_TEST(sorting) {
 }
 END_TEST
 
+/* --- Index tensors ------------------------------------------------------------------------- */
+
+START_TEST(index_tensors) {
+    ig_tensor *x = ig_reshape(ig_arange(IG_i32, 0, 12, 1), IG_DIMS(3, 4));
+    ig_tensor *i = VECTOR(IG_i64, 2, 0, -1, 3), *j = VECTOR(IG_u8, 1, 1, 0, 0);
+    WANT(ig_gather(x, i, 0), IG_i32, IG_DIMS(4, 4), 8, 9, 10, 11, 0, 1, 2, 3, 8, 9, 10, 11, 0, 0, 0,
+         0);
+    WANT(ig_gather(x, TENSOR(IG_i32, IG_DIMS(2, 1), -5, -4), 1), IG_i32, IG_DIMS(3, 2, 1), 0, 0, 0,
+         4, 0, 8);
+    WANT(ig_embedding(x, ig_scalar(IG_i64, 1)), IG_i32, IG_DIMS(4), 4, 5, 6, 7);
+    WANT(ig_take_along(x, TENSOR(IG_i64, IG_DIMS(3, 2), 3, 0, 1, 1, -1, 9), 1), IG_i32,
+         IG_DIMS(3, 2), 3, 0, 5, 5, 11, 0);
+    WANT(ig_slice(x, IG_PICK(i), IG_PICK(j)), IG_i32, IG_DIMS(4), 9, 1, 8, 0);
+    WANT(ig_slice(x, IG_RANGE(1, 3), IG_PICK(j)), IG_i32, IG_DIMS(2, 4), 5, 5, 4, 4, 9, 9, 8, 8);
+    WANT(ig_slice(x, IG_PICK(VECTOR(IG_i64, 2)), IG_NEW, IG_PICK(VECTOR(IG_i64, 0, 1))), IG_i32,
+         IG_DIMS(2, 1), 8, 9);
+    WANT(ig_scatter(x, VECTOR(IG_i64, 1, 1, 7), TENSOR(IG_i32, IG_DIMS(3, 1), 5, 6, 7), 0), IG_i32,
+         IG_DIMS(3, 4), 0, 1, 2, 3, 6, 6, 6, 6, 8, 9, 10, 11);
+    WANT(ig_scatter_add(ig_zeros(IG_f32, IG_DIMS(3)), VECTOR(IG_i64, 0, 2, 0, -4, 2), 1.5, 0),
+         IG_f32, IG_DIMS(3), 3, 0, 3);
+    WANT(ig_scatter_max(VECTOR(IG_f32, 1, 2), VECTOR(IG_i64, 0, 0, 1), VECTOR(IG_f32, 3, 2, NAN_),
+                        0),
+         IG_f32, IG_DIMS(2), 3, NAN_);
+    WANT(ig_scatter_mul(VECTOR(IG_i8, 3, 2), VECTOR(IG_i64, 1, 1), 5, 0), IG_i8, IG_DIMS(2), 3, 50);
+    WANT(ig_scatter_min(VECTOR(IG_i8, 3, 2), VECTOR(IG_i64, 0), 2, 0), IG_i8, IG_DIMS(2), 2, 2);
+    ig_tensor *y = ig_copy(x);
+    ig_assign_slice(y, -1, IG_PICK(i), IG_RANGE(1, 3));
+    WANT(y, IG_i32, IG_DIMS(3, 4), 0, -1, -1, 3, 4, 5, 6, 7, 8, -1, -1, 11);
+    ig_gather(x, VECTOR(IG_f32, 1), 0);
+    WANT_ERROR(IG_DTYPE, "gather", "integers are needed");
+    ig_slice(x, IG_PICK(i), IG_PICK(VECTOR(IG_i64, 1, 2)));
+    WANT_ERROR(IG_SHAPE, "i64[4]", "i64[2]");
+    eager_end();
+}
+END_TEST
+
 /* --- Random -------------------------------------------------------------------------------- */
 
 START_TEST(random_numbers) {
@@ -640,6 +676,7 @@ int main(void) {
     tcase_add_test(t, contractions);
     tcase_add_test(t, composites);
     tcase_add_test(t, sorting);
+    tcase_add_test(t, index_tensors);
     tcase_add_test(t, random_numbers);
     tcase_add_test(t, printing);
     tcase_add_test(t, reading);

@@ -266,6 +266,36 @@ START_TEST(contractions) {
 }
 END_TEST
 
+START_TEST(index_tensors) {
+    const ir_axes one = {1, {1}}, two = {2, {0, 2}};
+    GIVES(OP_gather, A(gather, one, 1, IR_oob_clamp), "f32[B,7,3] i32[B,5]", "f32[B,5,3]");
+    GIVES(OP_gather, A(gather, two, 0, IR_oob_fill), "bool[B,7,3] i64[] i64[]", "bool[7]");
+    SAYS(OP_gather, A(gather, one, 1, IR_oob_drop), "f32[2,7] i32[2]", "clamp or oob=fill");
+    SAYS(OP_gather, A(gather, one, 2, IR_oob_fill), "f32[2,7] i32[2]", "2 batch axes");
+    SAYS(OP_gather, A(gather, one, 1, IR_oob_fill), "f32[2,7] i32[3]", "batch axis 0: 2 and 3");
+    SAYS(OP_gather, A(gather, one, 0, IR_oob_fill), "f32[2,7] u8[3]", "convert them to i32");
+    SAYS(OP_gather, A(gather, two, 0, IR_oob_fill), "f32[2,7,3] i32[3]", "1 index tensors for 2");
+    SAYS(OP_gather, A(gather, two, 0, IR_oob_fill), "f32[2,7,3] i32[3] i64[3]", "one type");
+    SAYS(OP_gather, A(gather, one, 0, IR_oob_clamp), "f32[2,0] i32[3]", "may be empty");
+    SAYS(OP_gather, A(gather, one, 0, IR_oob_fill), "f32[2] i32[3]", "axis 1");
+    SAYS(OP_gather, A(gather, one, 0, IR_oob_fill), "f32[1,1,1,1,1] i32[1,1,1,1,1]", "the limit");
+    GIVES(OP_scatter, A(scatter, IR_putop_add, one, 0, IR_oob_drop), "f32[B,7] f32[4,B] i32[4]",
+          "f32[B,7]");
+    SAYS(OP_scatter, A(scatter, IR_putop_add, one, 0, IR_oob_drop), "f32[B,7] f32[B,4] i32[4]",
+         "these indices take f32[4,B]");
+    SAYS(OP_scatter, A(scatter, IR_putop_add, one, 0, IR_oob_drop), "bool[2,7] bool[4,2] i32[4]",
+         "op=add takes");
+    SAYS(OP_scatter, A(scatter, IR_putop_add, one, 0, IR_oob_fill), "f32[2,7] f32[4,2] i32[4]",
+         "clamp or oob=drop");
+    SAYS(OP_scatter, A(scatter, 9, one, 0, IR_oob_drop), "f32[2,7] f32[4,2] i32[4]", "no such way");
+    GIVES(OP_sort, A(sort, 0, 1, 0), "f32[B] i64[B]", "f32[B] i64[B]");
+    SAYS(OP_sort, A(sort, 1, 1, 0), "f32[B] i64[B]", "axis 1");
+    SAYS(OP_sort, A(sort, 0, 3, 0), "f32[B] i64[B]", "3 keys of 2");
+    SAYS(OP_sort, A(sort, 0, 1, 0), "f32[B] i64[3]", "one shape");
+    SAYS(OP_sort, A(sort, 0, 1, 0), "f32[2] f32[2] f32[2] f32[2] f32[2]", "takes 1 to 4");
+}
+END_TEST
+
 START_TEST(kernel_level) {
     GIVES(OP_load, A(lanes, 0), "mem<f32> i64[]", "f32[]");
     GIVES(OP_load, A(lanes, 16), "mem<bool> i64[]", "vec<16 x bool>");
@@ -413,6 +443,7 @@ int main(void) {
     tcase_add_test(t, windows);
     tcase_add_test(t, reductions);
     tcase_add_test(t, contractions);
+    tcase_add_test(t, index_tensors);
     tcase_add_test(t, kernel_level);
     tcase_add_test(t, calls);
     tcase_add_test(t, sizes_are_checked);

@@ -26,7 +26,7 @@ START_TEST(layers_are_their_formulas) {
     norm = ig_div(x, ig_sqrt(ig_add(ig_mean(ig_mul(x, x), IG_KEEP(1)), 1e-5)));
     ck_assert(ig_equal(ig_rms_norm(x, g, 1e-5), ig_mul(norm, g)));
     ig_tensor *table = TENSOR(IG_f32, IG_DIMS(3, 2), 1, 2, 3, 4, 5, 6);
-    WANT(ig_embedding(TENSOR(IG_i32, IG_DIMS(2, 2), 2, 0, 1, 7), table), IG_f32, IG_DIMS(2, 2, 2),
+    WANT(ig_embedding(table, TENSOR(IG_i32, IG_DIMS(2, 2), 2, 0, 1, 7)), IG_f32, IG_DIMS(2, 2, 2),
          5, 6, 1, 2, 3, 4, 0, 0);
     WANT(ig_mse(VECTOR(IG_f32, 1, 2, 3), VECTOR(IG_f32, 1, 4, 0)), IG_f32, IG_SCALAR, 13.0f / 3);
     eager_end();
@@ -105,7 +105,7 @@ static void everything(void *user, ig_tensor *const *in, ig_tensor **out) {
     ig_tensor *q = ig_layer_norm(x, ig_slice(in[1], IG_AT(1)), NULL, 1e-5);
     ig_tensor *a = ig_attention(q, ig_rms_norm(x, NULL, 1e-5), x, NULL, true, 0);
     out[0] = ig_add(ig_cross_entropy(ig_dropout(a, ig_rng(4), 0.5), VECTOR(IG_i64, 0, 2, 1, 1)),
-                    ig_mse(ig_embedding(VECTOR(IG_i64, 2, 1), in[1]), 1));
+                    ig_mse(ig_embedding(in[1], VECTOR(IG_i64, 2, 1)), 1));
 }
 
 START_TEST(gradients_are_those_of_differences) {

@@ -5,6 +5,7 @@
 #include "frontend/fe.h"
 #include "ir/file.h"
 #include "passes/pass.h"
+#include "passes/transform.h"
 #include "tests/unit/suite.h"
 #include <check.h>
 #include <stdio.h>
@@ -126,6 +127,47 @@ static ig_status scenario_lower(const ig_allocator *a) {
     return s;
 }
 
+/* A loop in a branch in a loop: derivatives and lanes of it, and of these. */
+static const char oom_nested[] =
+    "module m {\n"
+    "  fn @f(%x: f32[3,2], %w: f32[2], %p: bool[3]) -> (f32[2], f32[3]) {\n"
+    "    %big = const type=f32[] data=[3.0]\n"
+    "    %1, %2 = scan %w, %x, %p n=3 carries=1 reverse=false (%t: i64[], %c: f32[2], %s: f32[2], "
+    "%q: bool[]) {\n"
+    "      %3 = if %q n=2 {\n"
+    "        %4 = while %c cap=9 (%a: f32[2]) {\n"
+    "          %5 = reduce %a op=sum axes=[0]\n"
+    "          %6 = cmp %5, %big op=lt\n"
+    "          yield %6\n"
+    "        } (%a: f32[2]) {\n"
+    "          %7 = fma %a, %s, %w\n"
+    "          yield %7\n"
+    "        }\n"
+    "        yield %4\n"
+    "      } {\n"
+    "        yield %s\n"
+    "      }\n"
+    "      %8 = tanh %3\n"
+    "      %9 = reduce %8 op=sum axes=[0]\n"
+    "      yield %8, %9\n"
+    "    }\n"
+    "    return %1, %2\n"
+    "  }\n"
+    "}\n";
+
+static ig_status scenario_transform(const ig_allocator *a) {
+    static const char *const words[] = {"jvp", "vjp", "vmap 3", "vjp; vmap 2"};
+    ir_module *m, *made;
+    RT_TRY(ir_parse(a, "m", oom_nested, sizeof oom_nested - 1, &m));
+    ig_status s = NULL;
+    for (int i = 0; i < 4 && !s; i++) {
+        s = pass_transform(words[i], m, &made);
+        ir_module_free(made);
+    }
+    ir_module_free(m);
+    return s;
+}
+
 static ig_status scenario_reference(const ig_allocator *a) {
     ir_module *m;
     RT_TRY(oom_parse(a, &m));
@@ -148,6 +190,73 @@ static ig_status scenario_compile(const ig_allocator *a) {
     if (!s && cpu) s = rt_image_load(a, image.data, image.n, &loaded);
     rt_image_free(loaded);
     cg_bytes_free(&image);
+    ir_module_free(m);
+    return s;
+}
+
+/* Regions and index tensors: text, file, passes, kernels, the reference. */
+static const char oom_flow_text[] =
+    "module m class fma {\n"
+    "  dim N in 0..64\n"
+    "  fn @f(%x: f32[N,3], %h: f32[3], %i: i64[2]) -> (f32[3], f32[N,3], f32[3], f32[2,3], i64[2]) "
+    "{\n"
+    "    %1, %2 = scan %h, %x n=N carries=1 reverse=true (%t: i64[], %c: f32[3], %s: f32[3]) {\n"
+    "      %3 = add %c, %s\n"
+    "      yield %3, %c\n"
+    "    }\n"
+    "    %4 = while %1 cap=5 (%c: f32[3]) {\n"
+    "      %5 = reduce %c op=sum axes=[0]\n"
+    "      %6 = cmp %5, %5 op=lt\n"
+    "      yield %6\n"
+    "    } (%c: f32[3]) {\n"
+    "      %7 = cumred %c op=sum axis=0 reverse=false exclusive=false\n"
+    "      %8 = reduce %c op=max axes=[0]\n"
+    "      %9 = cmp %8, %8 op=le\n"
+    "      %10 = if %9 n=2 {\n"
+    "        yield %7\n"
+    "      } {\n"
+    "        yield %h\n"
+    "      }\n"
+    "      yield %10\n"
+    "    }\n"
+    "    %11 = gather %x, %i axes=[0] batch=0 oob=fill\n"
+    "    %12 = scatter %11, %11, %i op=add axes=[0] batch=0 oob=drop\n"
+    "    %13, %14 = sort %i, %i axis=0 keys=1 descending=false\n"
+    "    return %1, %2, %4, %12, %13\n"
+    "  }\n"
+    "}\n";
+
+static ig_status oom_flow_run(const ig_allocator *a, const ir_module *m) {
+    float x[6] = {1, 2, 3, 4, 5, 6}, h[3] = {0}, y[5][8];
+    int64_t at[2] = {1, 7}, sorted[2], n = 2;
+    ir_tensor in[3] = {{IG_f32, 2, {2, 3}, x}, {IG_f32, 1, {3}, h}, {IG_i64, 1, {2}, at}};
+    ir_tensor out[5] = {{IG_f32, 1, {3}, y[0]},
+                        {IG_f32, 2, {2, 3}, y[1]},
+                        {IG_f32, 1, {3}, y[2]},
+                        {IG_f32, 2, {2, 3}, y[3]},
+                        {IG_i64, 1, {2}, sorted}};
+    return ir_ref_run(ir_find_func(m, "f"), a, &n, 3, in, 5, out);
+}
+
+static ig_status scenario_flow(const ig_allocator *a) {
+    ir_module *m, *back = NULL, *planned = NULL, *kernels = NULL;
+    rt_str text, file;
+    rt_str_init(&text, a);
+    rt_str_init(&file, a);
+    RT_TRY(ir_parse(a, "m", oom_flow_text, sizeof oom_flow_text - 1, &m));
+    ig_status s = ir_verify(m);
+    ir_print(m, &text, 0);
+    if (!s && text.failed) s = rt_fail_memory();
+    if (!s) s = ir_save(m, NULL, 0, &file);
+    if (!s) s = ir_load(a, file.data, file.n, &back);
+    if (!s) s = oom_flow_run(a, back);
+    if (!s) s = pass_pipeline(m, &planned);
+    if (!s) s = cg_lower(planned, "f", cg_cpu_tab + 1, &kernels);
+    ir_module_free(kernels);
+    ir_module_free(planned);
+    ir_module_free(back);
+    rt_str_free(&text);
+    rt_str_free(&file);
     ir_module_free(m);
     return s;
 }
@@ -208,6 +317,37 @@ static ig_status oom_trace_body(void) {
 }
 static ig_status scenario_trace(const ig_allocator *a) { return oom_session(a, oom_trace_body); }
 
+static void oom_step(void *user, ig_tensor *const *in, ig_tensor **out) {
+    (void)user;
+    out[0] = out[1] = ig_add(in[0], in[1]);
+}
+static void oom_more(void *user, ig_tensor *const *in, ig_tensor **out) {
+    (void)user;
+    out[0] = ig_lt(ig_sum(in[0], IG_ALL_AXES), 9);
+}
+static void oom_twice(void *user, ig_tensor *const *in, ig_tensor **out) {
+    (void)user;
+    out[0] = ig_add(in[0], in[0]);
+}
+static void oom_loops(void *user, ig_tensor *const *in, ig_tensor **out) {
+    ig_scan(oom_step, user, 1, &in[1], 1, &in[0], 1, NULL, out);
+    ig_while(oom_more, oom_twice, user, 1, &in[1], 7, &out[2]);
+    ig_if(ig_lt(ig_sum(in[1], IG_ALL_AXES), 9), oom_twice, oom_more, user, 1, in, 0, NULL);
+    ig_tensor *picked = ig_gather(in[0], ig_argsort(in[1], 0), 1);
+    out[3] = ig_scatter_add(picked, ig_scalar(IG_i32, 1), 2, 0);
+}
+
+static ig_status oom_loops_body(void) {
+    ig_tensor *in[2] = {ig_ones(IG_f32, IG_DIMS(2, 3)), ig_ones(IG_f32, IG_DIMS(3))}, *out[4];
+    ig_module *m = NULL;
+    oom_loops(NULL, in, out);
+    RT_TRY(ig_trace(oom_loops, NULL, 2, in, 4, NULL, &m));
+    ig_status s = ig_module_run(m, 2, in, 4, out);
+    ig_module_free(m);
+    return s;
+}
+static ig_status scenario_loops(const ig_allocator *a) { return oom_session(a, oom_loops_body); }
+
 #define SWEEP(name)                                                 \
     START_TEST(sweep_##name) { oom_sweep(#name, scenario_##name); } \
     END_TEST
@@ -215,10 +355,13 @@ SWEEP(text)
 SWEEP(file)
 SWEEP(passes)
 SWEEP(lower)
+SWEEP(transform)
 SWEEP(reference)
 SWEEP(compile)
 SWEEP(eager)
 SWEEP(trace)
+SWEEP(flow)
+SWEEP(loops)
 
 int main(void) {
     Suite *s = suite_create("oom");
@@ -228,10 +371,13 @@ int main(void) {
     tcase_add_test(t, sweep_file);
     tcase_add_test(t, sweep_passes);
     tcase_add_test(t, sweep_lower);
+    tcase_add_test(t, sweep_transform);
     tcase_add_test(t, sweep_reference);
     tcase_add_test(t, sweep_compile);
     tcase_add_test(t, sweep_eager);
     tcase_add_test(t, sweep_trace);
+    tcase_add_test(t, sweep_flow);
+    tcase_add_test(t, sweep_loops);
     suite_add_tcase(s, t);
     return suite_run(s);
 }

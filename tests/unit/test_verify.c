@@ -470,6 +470,114 @@ START_TEST(the_place_is_named) {
 }
 END_TEST
 
+/* --- I11 -------------------------------------------------------------------------------------- */
+
+static const char flow_text[] =
+    "module m {\n"
+    "  fn @f(%p: bool[], %h: f32[2], %x: f32[4,3], %z: f64[2]) -> (f32[2], f32[4,3]) {\n"
+    "    %1, %2 = scan %h, %x n=4 carries=1 reverse=false (%t: i64[], %c: f32[2], %s: f32[3]) {\n"
+    "      yield %c, %s\n" /* op 1, region 1 */
+    "    }\n"
+    "    %3 = while %1 cap=9 (%c: f32[2]) {\n" /* op 2, regions 2 and 3 */
+    "      yield %p\n"                         /* op 3 */
+    "    } (%c: f32[2]) {\n"
+    "      yield %c\n" /* op 4 */
+    "    }\n"
+    "    %4 = if %p n=2 {\n" /* op 5, regions 4 and 5 */
+    "      yield %h\n"       /* op 6 */
+    "    } {\n"
+    "      yield %3\n" /* op 7 */
+    "    }\n"
+    "    return %4, %2\n"
+    "  }\n"
+    "}\n";
+
+static void flow_setup(void) {
+    ig_status s = ir_parse(ig_allocator_default(), "t", flow_text, strlen(flow_text), &m);
+    ck_assert_msg(!s, "%s", ig_status_text(s));
+    f = ir_find_func(m, "f");
+    s = ir_verify(m);
+    ck_assert_msg(!s, "%s", ig_status_text(s));
+}
+
+static ir_ref *flow_operand(uint32_t op, uint32_t k) {
+    return &f->operands.data[f->ops.data[op].in0 + k];
+}
+
+START_TEST(flow_scan_carry) {
+    *flow_operand(1, 0) = (ir_ref){f->regions.data[1].param0}; /* the step */
+    expect(11, "carried value 0 is i64[], not f32[2]");
+}
+END_TEST
+START_TEST(flow_scan_element) {
+    *flow_operand(1, 1) = *flow_operand(1, 0);
+    expect(11, "a result is f32[4,3], not f32[4,2]");
+}
+END_TEST
+START_TEST(flow_scan_slice) {
+    *flow_operand(0, 1) = ir_param_ref(f, 1);
+    expect(2, "operand 1 is f32[2]");
+}
+END_TEST
+START_TEST(flow_scan_parameter) {
+    f->values.data[f->regions.data[1].param0 + 2].type = f->values.data[ir_param_ref(f, 1).i].type;
+    expect(11, "region parameter 2 is f32[2], not f32[3]");
+}
+END_TEST
+START_TEST(flow_while_condition) {
+    *flow_operand(3, 0) = (ir_ref){f->regions.data[2].param0};
+    expect(11, "the condition's value 0 is f32[2], not bool[]");
+}
+END_TEST
+START_TEST(flow_while_carry) {
+    *flow_operand(4, 0) = ir_param_ref(f, 3);
+    expect(11, "carried value 0 is f64[2], not f32[2]");
+}
+END_TEST
+START_TEST(flow_if_branch) {
+    *flow_operand(7, 0) = ir_param_ref(f, 3);
+    expect(11, "a later region's value 0 is f64[2], not f32[2]");
+}
+END_TEST
+START_TEST(flow_if_result) {
+    f->values.data[f->ops.data[5].out0].type = f->values.data[ir_param_ref(f, 3).i].type;
+    expect(11, "a result is f64[2], not f32[2]");
+}
+END_TEST
+START_TEST(flow_operand_out_of_range) {
+    *flow_operand(7, 0) = (ir_ref){9999};
+    expect(1, "%9999");
+}
+END_TEST
+
+/* Regions nest as deep as they may, and no deeper; what nests so deep is too deep to compile, and
+ * says so. */
+START_TEST(flow_nests) {
+    for (int depth = IR_MAX_NEST; depth <= IR_MAX_NEST + 1; depth++) {
+        rt_str s;
+        ir_module *deep;
+        rt_str_init(&s, ig_allocator_default());
+        rt_str_puts(&s, "module m {\n  fn @f(%p: bool[], %x: f32[]) -> (f32[]) {\n");
+        for (int i = 0; i < depth; i++) rt_str_printf(&s, "%%r%d = if %%p n=2 {\n", i);
+        for (int i = depth; i-- > 0;) {
+            rt_str_puts(&s, "yield %");
+            if (i + 1 < depth)
+                rt_str_printf(&s, "r%d", i + 1);
+            else
+                rt_str_puts(&s, "x");
+            rt_str_puts(&s, "\n} {\nyield %x\n}\n");
+        }
+        rt_str_puts(&s, "return %r0\n}\n}\n");
+        ig_status e = ir_parse(ig_allocator_default(), "deep", rt_str_text(&s), s.n, &deep);
+        ck_assert_int_eq(e != NULL, depth > IR_MAX_NEST);
+        if (!e) e = ir_verify(deep), ck_assert(!e);
+        ig_status_free(e);
+        ir_module_free(deep);
+        rt_str_free(&s);
+    }
+}
+END_TEST
+
 int main(void) {
     const TTest *const tests[] = {i1_use_before_definition,
                                   i1_use_of_itself,
@@ -538,6 +646,19 @@ int main(void) {
     TCase *t = tcase_create("verify");
     tcase_add_checked_fixture(t, setup, teardown);
     for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) tcase_add_test(t, tests[i]);
+    suite_add_tcase(s, t);
+    t = tcase_create("flow");
+    tcase_add_checked_fixture(t, flow_setup, teardown);
+    tcase_add_test(t, flow_scan_carry);
+    tcase_add_test(t, flow_scan_element);
+    tcase_add_test(t, flow_scan_slice);
+    tcase_add_test(t, flow_scan_parameter);
+    tcase_add_test(t, flow_while_condition);
+    tcase_add_test(t, flow_while_carry);
+    tcase_add_test(t, flow_if_branch);
+    tcase_add_test(t, flow_if_result);
+    tcase_add_test(t, flow_operand_out_of_range);
+    tcase_add_test(t, flow_nests);
     suite_add_tcase(s, t);
     return suite_run(s);
 }

@@ -1,0 +1,396 @@
+/* flow.c - ig_if, ig_switch, ig_while, ig_scan: C functions as bodies, run or recorded.
+ *
+ * Eagerly a body runs in a call of its own, so that its temporaries go after every turn.  In a
+ * trace it runs once, on the values at hand, between the marks that make a region of it
+ * (record.c); its results stand for those of the loop, and are never read. */
+#include "frontend/fe.h"
+#include "ir/text.h"
+
+#include <string.h>
+
+enum { FLOW_MOST = IR_MAX_RESULTS };
+
+/* Results of a body, moved to c: nres of them, usable; false after an error. */
+static bool flow_body(fe_call *c, ig_body_fn fn, void *user, ig_tensor *const *in, int nres,
+                      ig_tensor **out_) {
+    ig_tensor *out[FLOW_MOST] = {NULL};
+    fe_call turn;
+    bool ok = true;
+    if (!fe_enter(&turn, c->site, c->op)) return false;
+    fe_call_user(&turn, fn, user, in, out);
+    for (int k = 0; k < nres; k++) {
+        if (ok && !out[k] && !turn.s->error)
+            fe_error(&turn, IG_INVALID, "a body left result %d NULL", k);
+        ok = ok && out[k] && fe_is_usable(&turn, out[k], k);
+        out_[k] = ok ? fe_hand_out(&turn, out[k]) : NULL;
+        ok = ok && !fe_is_poison(out_[k]);
+    }
+    fe_exit(&turn);
+    return ok;
+}
+
+static bool flow_misfit(fe_call *c, const char *what, int k, ig_tensor *now, ig_tensor *before) {
+    ig_status e = rt_fail(fe_alloc(c), now->dtype == before->dtype ? IG_SHAPE : IG_DTYPE,
+                          "%s %d is %s, not %s", what, k, FE_TYPE(now), FE_TYPE(before));
+    if (now->site) e = rt_status_note(e, "it is made at %s:%d", now->site->file, now->site->line);
+    fe_error_status(c, e);
+    return false;
+}
+
+/* Whether a value may take the place of another: one element type and shape. */
+static bool flow_fits(fe_call *c, const char *what, int k, ig_tensor *now, ig_tensor *before) {
+    bool same = now->dtype == before->dtype && fe_same_shape(now, before);
+    if (same && fe_is_traced(c)) {
+        ir_dims a = fe_dims(c, now), b = fe_dims(c, before);
+        for (int i = 0; i < a.n; i++) same = same && a.d[i] == b.d[i];
+    }
+    return same || flow_misfit(c, what, k, now, before);
+}
+
+static bool flow_usable(fe_call *c, int n, ig_tensor *const *t) {
+    for (int k = 0; k < n; k++)
+        if (!fe_is_usable(c, t[k], k)) return false;
+    return true;
+}
+
+static bool flow_counts(fe_call *c, int nin, int nout) {
+    if (nin >= 0 && nout >= 0 && nin < FLOW_MOST && nout < FLOW_MOST) return true;
+    fe_error(c, IG_INVALID, "%d values in and %d out; up to %d each", nin, nout, FLOW_MOST - 1);
+    return false;
+}
+
+/* End a call with n results. */
+static bool flow_leave(fe_call *c, bool ok, int n, ig_tensor **out_) {
+    for (int k = 0; k < n; k++) out_[k] = fe_hand_out(c, ok ? out_[k] : NULL);
+    for (int k = 0; k < n; k++) ok = ok && !fe_is_poison(out_[k]);
+    fe_exit(c);
+    return ok;
+}
+
+/* The results of a recorded op: handles with the values of its body. */
+static bool flow_record_end(fe_call *c, int n, const ir_type *type, ig_tensor **out_) {
+    for (int k = 0; k < n; k++) {
+        out_[k] = fe_alias(c, out_[k], out_[k]->rank, out_[k]->dim);
+        if (fe_is_poison(out_[k])) return false;
+    }
+    return fe_rec_end(c, n, type, out_);
+}
+
+/* --- Branches ------------------------------------------------------------------------------ */
+
+static bool flow_if_record(fe_call *c, ig_tensor *index, int n, const ig_body_fn *body, void *user,
+                           ig_tensor *const *in, int nout, ig_tensor **out_) {
+    ir_attr_regions attr = {.n = n};
+    ir_type type[FLOW_MOST];
+    ig_tensor *out[FLOW_MOST];
+    if (!fe_rec_begin(c, OP_if, &attr, 1, &index)) return false;
+    for (int k = 0; k < n; k++) {
+        if (!fe_rec_enter(c, 0, NULL, NULL)) return false;
+        bool ok = flow_body(c, body[k], user, in, nout, k ? out : out_);
+        for (int i = 0; ok && i < nout; i++) {
+            ok = !k || flow_fits(c, "another branch's result", i, out[i], out_[i]);
+            ok = ok && fe_rec_type(c, (k ? out : out_)[i], &type[i]);
+        }
+        if (!fe_rec_yield(c, ok ? nout : 0, k ? out : out_) || !ok) return false;
+    }
+    return flow_record_end(c, nout, type, out_);
+}
+
+static bool flow_if_run(fe_call *c, ig_tensor *index, int n, const ig_body_fn *body, void *user,
+                        ig_tensor *const *in, int nout, ig_tensor **out_) {
+    int64_t k = fe_get_i64(index, 0);
+    if (index->dtype == IG_bool) k = !k;
+    return flow_body(c, body[k < 0 ? 0 : k >= n ? n - 1 : k], user, in, nout, out_);
+}
+
+static bool flow_choose(fe_call *c, ig_tensor *index, int n, const ig_body_fn *body, void *user,
+                        int nin, ig_tensor *const *in, int nout, ig_tensor **out_) {
+    if (fe_is_poison(index) || !flow_counts(c, nin, nout) || !flow_usable(c, nin, in)) return false;
+    if (index->rank) {
+        fe_error(c, IG_SHAPE, "what chooses the branch is %s: a scalar is needed", FE_TYPE(index));
+        return false;
+    }
+    return fe_is_traced(c) ? flow_if_record(c, index, n, body, user, in, nout, out_)
+                     : flow_if_run(c, index, n, body, user, in, nout, out_);
+}
+
+bool ig_if_at(const ig_site *site, ig_arg cond, ig_body_fn then, ig_body_fn otherwise, void *user,
+              int nin, ig_tensor *const *in, int nout, ig_tensor **out_) {
+    const ig_body_fn body[2] = {then, otherwise};
+    for (int k = 0; k < nout; k++) out_[k] = fe_poison_none();
+    FE_ENTER_OR(site, "if", false);
+    ig_tensor *p = cond.kind == IG_ARG_TENSOR ? fe_arg(c, cond) : fe_number(c, IG_bool, cond);
+    if (!fe_is_poison(p) && p->dtype != IG_bool)
+        p = fe_error(c, IG_DTYPE, "the condition is %s: compare to make it bool", FE_TYPE(p));
+    return flow_leave(c, flow_choose(c, p, 2, body, user, nin, in, nout, out_), nout, out_);
+}
+
+bool ig_switch_at(const ig_site *site, ig_arg index, int n, const ig_body_fn *body, void *user,
+                  int nin, ig_tensor *const *in, int nout, ig_tensor **out_) {
+    for (int k = 0; k < nout; k++) out_[k] = fe_poison_none();
+    FE_ENTER_OR(site, "switch", false);
+    ig_tensor *i = fe_arg(c, index);
+    if (n < 1 || n > IR_MAX_BRANCHES)
+        i = fe_error(c, IG_INVALID, "%d bodies; a switch has 1 to %d", n, IR_MAX_BRANCHES);
+    else if (!fe_is_poison(i) && !rt_is_int((ig_dtype)i->dtype))
+        i = fe_error(c, IG_DTYPE, "the index is %s: an integer is needed", FE_TYPE(i));
+    if (!fe_is_poison(i) && i->dtype != IG_i32) { /* clamped first: it may not fit */
+        i = fe_convert(c, i, IG_i64);
+        i = fe_ew2(c, OP_min, NULL, i, fe_int(c, IG_i64, n - 1));
+        i = fe_convert(c, fe_ew2(c, OP_max, NULL, i, fe_int(c, IG_i64, 0)), IG_i32);
+    }
+    return flow_leave(c, flow_choose(c, i, n, body, user, nin, in, nout, out_), nout, out_);
+}
+
+/* --- While --------------------------------------------------------------------------------- */
+
+typedef struct flow_loop {
+    ig_body_fn cond, body;
+    void *user;
+    int n, nx, ny; /* carried values, sliced ones, elements given */
+    int64_t cap;
+    bool reverse;
+    ig_tensor *const *xs;
+} flow_loop;
+
+static bool flow_truth(fe_call *c, const flow_loop *l, ig_tensor *const *in, ig_tensor **cond_) {
+    if (!flow_body(c, l->cond, l->user, in, 1, cond_)) return false;
+    if ((*cond_)->dtype == IG_bool && !(*cond_)->rank) return true;
+    fe_error(c, IG_DTYPE, "the condition is %s: a bool scalar is needed", FE_TYPE(*cond_));
+    return false;
+}
+
+/* The next carried values take the place of those before. */
+static bool flow_replace(fe_call *c, const flow_loop *l, ig_tensor **now, ig_tensor **next,
+                         bool first) {
+    for (int k = 0; k < l->n; k++)
+        if (!flow_fits(c, "carried value", k, next[k], now[k])) return false;
+    for (int k = 0; k < l->n; k++) {
+        if (!first) fe_release(now[k]);
+        now[k] = next[k];
+    }
+    return true;
+}
+
+static bool flow_while_run(fe_call *c, const flow_loop *l, ig_tensor **now) {
+    ig_tensor *cond, *next[FLOW_MOST];
+    for (int64_t trip = 0;; trip++) {
+        if (!flow_truth(c, l, now, &cond)) return false;
+        bool more = fe_get_i64(cond, 0);
+        fe_release(cond);
+        if (!more) return true;
+        if (l->cap && trip == l->cap) {
+            fe_error(c, IG_RANGE, "the loop would go round more than %lld times, its cap",
+                     (long long)l->cap);
+            return false;
+        }
+        if (!flow_body(c, l->body, l->user, now, l->n, next) ||
+            !flow_replace(c, l, now, next, !trip))
+            return false;
+    }
+}
+
+/* Parameters of a region: handles with the values at hand. */
+static bool flow_enter(fe_call *c, int n, ig_tensor *const *value, const ir_type *type,
+                       ig_tensor **param_) {
+    for (int k = 0; k < n; k++)
+        if (fe_is_poison(param_[k] = fe_alias(c, value[k], value[k]->rank, value[k]->dim)))
+            return false;
+    return fe_rec_enter(c, n, type, param_);
+}
+
+static bool flow_while_record(fe_call *c, const flow_loop *l, ig_tensor **now) {
+    ir_attr_while attr = {.cap = l->cap};
+    ir_type type[FLOW_MOST];
+    ig_tensor *param[FLOW_MOST], *cond, *next[FLOW_MOST];
+    for (int k = 0; k < l->n; k++)
+        if (!fe_rec_type(c, now[k], &type[k])) return false;
+    if (!fe_rec_begin(c, OP_while, &attr, l->n, now) || !flow_enter(c, l->n, now, type, param))
+        return false;
+    bool ok = flow_truth(c, l, param, &cond);
+    if (!fe_rec_yield(c, ok, &cond) || !ok || !flow_enter(c, l->n, now, type, param)) return false;
+    ok = flow_body(c, l->body, l->user, param, l->n, next);
+    for (int k = 0; k < l->n && ok; k++) ok = flow_fits(c, "carried value", k, next[k], param[k]);
+    if (!fe_rec_yield(c, ok ? l->n : 0, next) || !ok) return false;
+    for (int k = 0; k < l->n; k++) now[k] = next[k];
+    return flow_record_end(c, l->n, type, now);
+}
+
+bool ig_while_at(const ig_site *site, ig_body_fn cond, ig_body_fn body, void *user, int n,
+                 ig_tensor *const *init, int64_t cap, ig_tensor **out_) {
+    flow_loop l = {.cond = cond, .body = body, .user = user, .n = n, .cap = cap};
+    for (int k = 0; k < n; k++) out_[k] = fe_poison_none();
+    FE_ENTER_OR(site, "while", false);
+    bool ok = flow_counts(c, n, n) && flow_usable(c, n, init);
+    if (ok && cap < 0) ok = (fe_error(c, IG_RANGE, "a cap of %lld", (long long)cap), false);
+    for (int k = 0; ok && k < n; k++) out_[k] = init[k];
+    ok = ok && (fe_is_traced(c) ? flow_while_record(c, &l, out_) : flow_while_run(c, &l, out_));
+    return flow_leave(c, ok, n, out_);
+}
+
+/* --- Scan ---------------------------------------------------------------------------------- */
+
+/* Slice i of x along its first axis; zeros when it has none. */
+static ig_tensor *flow_slice(fe_call *c, const ig_tensor *x, int64_t i) {
+    ig_tensor *t = fe_new(c, (ig_dtype)x->dtype, x->rank - 1, x->dim + 1);
+    if (fe_is_poison(t) || !t->buf->bytes) return t;
+    if (i < x->dim[0])
+        memcpy(t->buf->data, (const char *)x->buf->data + (size_t)i * t->buf->bytes, t->buf->bytes);
+    else
+        memset(t->buf->data, 0, t->buf->bytes);
+    return t;
+}
+
+/* Results n, like element y, for every step. */
+static ig_tensor *flow_stack(fe_call *c, const ig_tensor *y, int64_t n) {
+    int64_t dim[IG_MAX_RANK] = {n};
+    if (y->rank == IG_MAX_RANK)
+        return fe_error(c, IG_SHAPE, "%s has %d axes already", FE_TYPE(y), IG_MAX_RANK);
+    memcpy(dim + 1, y->dim, y->rank * sizeof *dim);
+    return fe_new(c, (ig_dtype)y->dtype, y->rank + 1, dim);
+}
+
+static void flow_put(ig_tensor *all, const ig_tensor *y, int64_t i) {
+    if (y->buf->bytes)
+        memcpy((char *)all->buf->data + (size_t)i * y->buf->bytes, y->buf->data, y->buf->bytes);
+}
+
+/* Arguments of a body at step i: carried values, slices, the step. */
+static bool flow_arguments(fe_call *c, const flow_loop *l, ig_tensor *const *now, int64_t i,
+                           ig_tensor **in) {
+    for (int k = 0; k < l->n; k++) in[k] = now[k];
+    for (int k = 0; k < l->nx; k++)
+        if (fe_is_poison(in[l->n + k] = flow_slice(c, l->xs[k], i))) return false;
+    return !fe_is_poison(in[l->n + l->nx] = fe_int(c, IG_i64, i));
+}
+
+/* One step at i; out holds the carried values, then the stacks, made at the first step. */
+static bool flow_step(fe_call *c, const flow_loop *l, int64_t steps, int64_t i, bool first,
+                      ig_tensor **out) {
+    ig_tensor *in[FLOW_MOST], *next[FLOW_MOST];
+    if (!flow_arguments(c, l, out, i, in) ||
+        !flow_body(c, l->body, l->user, in, l->n + l->ny, next))
+        return false;
+    for (int k = l->n; k < l->n + l->nx + 1; k++) fe_release(in[k]);
+    for (int k = l->n; k < l->n + l->ny; k++) {
+        if (first && fe_is_poison(out[k] = flow_stack(c, next[k], steps))) return false;
+        bool same = out[k]->rank == next[k]->rank + 1 && out[k]->dtype == next[k]->dtype &&
+                    !memcmp(out[k]->dim + 1, next[k]->dim, next[k]->rank * sizeof *next[k]->dim);
+        if (!same) {
+            fe_error(c, IG_SHAPE, "element %d is %s, which does not fit %s of the steps before",
+                     k - l->n, FE_TYPE(next[k]), FE_TYPE(out[k]));
+            return false;
+        }
+        if (i < steps) flow_put(out[k], next[k], i);
+        fe_release(next[k]);
+    }
+    return steps == 0 || flow_replace(c, l, out, next, first);
+}
+
+static bool flow_scan_run(fe_call *c, const flow_loop *l, int64_t steps, ig_tensor **out) {
+    if (!steps) return !l->ny || flow_step(c, l, 0, 0, true, out); /* what would its elements be? */
+    for (int64_t i = 0; i < steps; i++)
+        if (!flow_step(c, l, steps, l->reverse ? steps - 1 - i : i, !i, out)) return false;
+    return true;
+}
+
+/* The types of a region's parameters; operands are the carried values and xs. */
+static bool flow_scan_types(fe_call *c, const flow_loop *l, ig_tensor *const *operand,
+                            ir_type *type_) {
+    for (int k = 0; k < l->n + l->nx; k++) {
+        ir_type t;
+        if (!fe_rec_type(c, operand[k], &t)) return false;
+        if (k >= l->n) t = ir_tensor_type((ig_dtype)t.dtype, t.rank - 1, t.dim + 1);
+        type_[1 + k] = t;
+    }
+    type_[0] = ir_scalar_type(IG_i64);
+    return true;
+}
+
+/* Record one step on the first slices; the stacks are filled with its elements. */
+static bool flow_scan_record(fe_call *c, const flow_loop *l, ir_dim n, int64_t steps,
+                             ig_tensor **out) {
+    ir_attr_scan attr = {.n = n, .carries = l->n, .reverse = l->reverse};
+    ir_type type[FLOW_MOST + 1];
+    ig_tensor *operand[FLOW_MOST], *in[FLOW_MOST], *region[FLOW_MOST], *next[FLOW_MOST];
+    for (int k = 0; k < l->n; k++) operand[k] = out[k];
+    for (int k = 0; k < l->nx; k++) operand[l->n + k] = l->xs[k];
+    int nin = l->n + l->nx, nout = l->n + l->ny;
+    if (!flow_scan_types(c, l, operand, type) || !flow_arguments(c, l, out, 0, in) ||
+        !fe_rec_begin(c, OP_scan, &attr, nin, operand))
+        return false;
+    for (int k = 0; k <= nin; k++) { /* the region has the step first */
+        ig_tensor *x = in[k];
+        region[k < nin ? k + 1 : 0] = x = fe_alias(c, x, x->rank, x->dim);
+        if (fe_is_poison(x)) return false;
+        in[k] = x;
+    }
+    if (!fe_rec_enter(c, nin + 1, type, region)) return false;
+    bool ok = flow_body(c, l->body, l->user, in, nout, next);
+    for (int k = 0; k < l->n && ok; k++) ok = flow_fits(c, "carried value", k, next[k], in[k]);
+    for (int k = 0; k < nout && ok; k++) ok = fe_rec_type(c, next[k], &type[k]);
+    if (!fe_rec_yield(c, ok ? nout : 0, next) || !ok) return false;
+    for (int k = 0; k < nout; k++) {
+        out[k] = k < l->n ? next[k] : flow_stack(c, next[k], steps);
+        if (fe_is_poison(out[k])) return false;
+        for (int64_t i = 0; k >= l->n && i < steps; i++) flow_put(out[k], next[k], i);
+        if (k < l->n) continue;
+        memmove(type[k].dim + 1, type[k].dim, type[k].rank * sizeof *type[k].dim);
+        type[k].dim[0] = n;
+        type[k].rank++;
+    }
+    return flow_record_end(c, nout, type, out);
+}
+
+/* How many steps: the extent that all xs share, or what the options say. */
+static bool flow_steps(fe_call *c, const flow_loop *l, const ig_scan_options *opt, ir_dim *n_) {
+    ir_dims d;
+    if (!l->nx) {
+        ig_dims one = {1, {opt ? opt->steps : 0}};
+        if (!fe_user_dims(c, one, false, &d)) return false;
+        *n_ = d.d[0];
+        return true;
+    }
+    for (int k = 0; k < l->nx; k++) {
+        d = fe_dims(c, l->xs[k]);
+        if (d.n && (!k || d.d[0] == *n_)) {
+            *n_ = d.d[0];
+            continue;
+        }
+        fe_error(c, IG_SHAPE, "sliced tensor %d is %s: all have one extent in their first axis", k,
+                 FE_TYPE(l->xs[k]));
+        return false;
+    }
+    return true;
+}
+
+static bool flow_scan(fe_call *c, const flow_loop *l, ig_tensor *const *init,
+                      const ig_scan_options *opt, ig_tensor **out_) {
+    ir_dim n = 0;
+    int64_t steps;
+    if (!flow_usable(c, l->n, init) || !flow_usable(c, l->nx, l->xs) || !flow_steps(c, l, opt, &n))
+        return false;
+    for (int k = 0; k < l->n; k++) out_[k] = init[k];
+    if (!fe_is_traced(c)) return flow_scan_run(c, l, n, out_);
+    if (fe_rec_eval(c->s->rec, n, &steps)) return flow_scan_record(c, l, n, steps, out_);
+    fe_error(c, IG_RANGE, "the number of steps is out of range for the example's sizes");
+    return false;
+}
+
+bool ig_scan_at(const ig_site *site, ig_body_fn body, void *user, int ncarry,
+                ig_tensor *const *init, int nx, ig_tensor *const *xs, int ny,
+                const ig_scan_options *opt, ig_tensor **out_) {
+    flow_loop l = {.body = body,
+                   .user = user,
+                   .n = ncarry,
+                   .nx = nx,
+                   .ny = ny,
+                   .xs = xs,
+                   .reverse = opt && opt->reverse};
+    bool some = ncarry >= 0 && nx >= 0 && ny >= 0;
+    int nout = some ? ncarry + ny : 0;
+    for (int k = 0; k < nout; k++) out_[k] = fe_poison_none();
+    FE_ENTER_OR(site, "scan", false);
+    bool ok = flow_counts(c, some ? ncarry + nx : -1, nout) && flow_scan(c, &l, init, opt, out_);
+    return flow_leave(c, ok, nout, out_);
+}

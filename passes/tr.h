@@ -1,0 +1,44 @@
+/* tr.h - what transpose.c and tr_flow.c share: the walker backwards. */
+#ifndef PASS_TR_H
+#define PASS_TR_H
+#include "passes/walk.h"
+
+/* A value of T that something reaches in a region inside of its own, and what reached it before. */
+typedef struct tr_outer {
+    ir_ref v, ct;
+} tr_outer;
+
+/* An op with regions that is being walked. */
+typedef struct tr_open {
+    const ir_op *o;          /* of T */
+    uint32_t region;         /* the region of T that is open */
+    uint32_t b;              /* the op in b */
+    const lin_region *made;  /* where the region comes from */
+    uint32_t outer0, nouter; /* in w->outer */
+} tr_open;
+
+struct tr_walk {
+    ir_builder *b;
+    const ir_func *f; /* T */
+    const lin_tape *tape;
+    ir_ref *ct;     /* by value of T */
+    bool *reached;  /* by value of T: whether there will be a cotangent */
+    ir_ref *of;     /* by value of T: the value of P that it stands for */
+    ir_func primal; /* P as it was when T was complete: owned copies of its lists */
+    ir_ref *again;  /* by value of P: where it is now */
+    RT_VEC(ir_type) types;
+    RT_VEC(ir_ref) room;    /* operands, then what reaches them */
+    RT_VEC(tr_outer) outer; /* of all that is open */
+    RT_VEC(tr_open) open;
+    RT_VEC(ir_ref) list;
+};
+
+/* Fill w->reached: results have their cotangents. */
+void pass_tr_reach(tr_walk *w);
+/* What reaches a value, unless it is a residual. */
+void pass_tr_add(tr_walk *w, ir_ref v, ir_ref d);
+/* Begin the transpose of an op with regions, with its first region. */
+void pass_tr_begin(tr_walk *w, const ir_op *o);
+/* The region that is open has been walked: begin the next one, or end the op. */
+void pass_tr_leave(tr_walk *w);
+#endif

@@ -1,0 +1,126 @@
+/* closure_programs.c - programs for the closure test, as text. */
+#include "tests/closure.h"
+
+/* What generators do not make: relations of one, three and four operands, dims that are symbols,
+ * values used many times, loops and branches. */
+const closure_program closure_programs[] = {
+#define PROGRAM(name, body) \
+    { name, "module m {\n" body "\n}\n" }
+    PROGRAM("three", "fn @f(%a: f64[2,3], %b: f64[3,2], %c: f64[2]) -> (f64[2]) {\n"
+                     "%0 = ein %a, %b, %c rel=\"y[i] += a[i,j]*b[j,k]*c[k] over (k,j)\"\n"
+                     "return %0\n}"),
+    PROGRAM("four", "fn @f(%a: f64[2], %b: f64[3], %c: f64[2,3]) -> (f64[]) {\n"
+                    "%0 = ein %a, %b, %c, %a rel=\"y[] += a[i]*b[j]*c[k,j]*d[k]\"\n"
+                    "return %0\n}"),
+    PROGRAM("product", "fn @f(%a: f64[2,3], %b: f64[3]) -> (f64[2], f64[3]) {\n"
+                       "%0 = ein %a, %b rel=\"y[i] *= a[i,j]*b[j]\"\n"
+                       "%1 = ein %a rel=\"y[j] *= a[i,j]\"\n"
+                       "return %0, %1\n}"),
+    PROGRAM("largest", "fn @f(%a: f64[2,3]) -> (f64[3,2], f64[]) {\n"
+                       "%0 = ein %a, %a, %a rel=\"y[j,i] max= a[i,j]*b[k,j]*c[i,l]\"\n"
+                       "%1 = ein %a rel=\"y[] min= a[i,j] over (j,i)\"\n"
+                       "return %0, %1\n}"),
+    PROGRAM("symbols", "dim N in 2..6\ndim M in 1..5\n"
+                       "fn @f(%x: f64[N,M], %s: f64[]) -> (f64[N], f64[N+1,2*M]) {\n"
+                       "%0 = cumred %x op=prod axis=1 reverse=true\n"
+                       "%1 = cumred %0 op=max axis=0 exclusive=false\n"
+                       "%2 = slice %1 lo=[0,0] hi=[N,M] step=[2,1]\n"
+                       "%3 = reduce %2 op=prod axes=[0,1]\n"
+                       "%4 = broadcast %3 dims=[N] axes=[]\n"
+                       "%5 = pad %0, %s lo=[1,M] hi=[0,0] interior=[0,0]\n"
+                       "return %4, %5\n}"),
+    PROGRAM("windows", "dim N in 2..6\n"
+                       "fn @f(%x: f64[N], %u: f64[2], %i: i64[]) -> (f64[2], f64[N]) {\n"
+                       "%0 = dslice %x, %i dims=[2]\n"
+                       "%1 = mul %0, %u\n"
+                       "%2 = dupdate %x, %1, %i op=add\n"
+                       "%3 = dupdate %2, %u, %i op=set\n"
+                       "%4 = mul %3, %2\n"
+                       "return %0, %4\n}"),
+    PROGRAM("softmax", "fn @f(%x: f64[2,3], %w: f64[3,3]) -> (f64[]) {\n"
+                       "%0 = ein %x, %w rel=\"y[b,o] += x[b,i]*w[i,o]\"\n"
+                       "%1 = reduce %0 op=max axes=[1]\n"
+                       "%2 = broadcast %1 dims=[2,3] axes=[0]\n"
+                       "%3 = sub %0, %2\n"
+                       "%4 = exp %3\n"
+                       "%5 = reduce %4 op=sum axes=[1]\n"
+                       "%6 = log %5\n"
+                       "%7 = mul %6, %6\n"
+                       "%8 = reduce %7 op=sum axes=[0]\n"
+                       "return %8\n}"),
+    PROGRAM("scan", "dim N in 1..5\n"
+                    "fn @f(%x: f64[N,2], %w: f64[2], %h: f64[2], %k: f64[]) -> (f64[2], f64[N,2], "
+                    "f64[N], f64[2]) {\n"
+                    "%1, %d, %2, %3 = scan %h, %h, %x n=N carries=2 reverse=false (%t: i64[], %c: "
+                    "f64[2], %e: f64[2], %s: f64[2]) {\n"
+                    "%4 = mul %c, %w\n%5 = add %4, %s\n%6 = sin %5\n%7 = mul %6, %s\n"
+                    "%8 = reduce %7 op=sum axes=[0]\n%9 = mul %8, %k\n"
+                    "%10 = convert %t dtype=f64\n%11 = broadcast %10 dims=[2] axes=[]\n"
+                    "%12 = mul %6, %11\n%13 = add %e, %w\n"
+                    "yield %12, %13, %6, %9\n}\n"
+                    "return %1, %2, %3, %d\n}"),
+    PROGRAM("swap", "fn @f(%a: f64[], %b: f64[], %c: f64[]) -> (f64[], f64[], f64[]) {\n"
+                    "%1, %2, %3 = scan %a, %b, %c n=3 carries=3 reverse=true (%t: i64[], %x: "
+                    "f64[], %y: f64[], %z: f64[]) {\n"
+                    "%4 = mul %x, %c\nyield %y, %4, %b\n}\n"
+                    "%5 = mul %1, %a\n"
+                    "return %5, %2, %3\n}"),
+    PROGRAM("while", "fn @f(%x: f64[], %w: f64[], %n: i64[]) -> (f64[], f64[], i64[]) {\n"
+                     "%z = const type=i64[] data=[0]\n%one = const type=i64[] data=[1]\n"
+                     "%three = const type=i64[] data=[3]\n"
+                     "%m = bit %n, %three op=band\n"
+                     "%i, %1, %2 = while %z, %x, %w cap=0 (%a: i64[], %b: f64[], %c: f64[]) {\n"
+                     "%3 = cmp %a, %m op=lt\nyield %3\n} (%a: i64[], %b: f64[], %c: f64[]) {\n"
+                     "%4 = add %a, %one\n%5 = sin %b\n%6 = mul %5, %w\n%7 = add %6, %x\n"
+                     "%8 = mul %c, %b\nyield %4, %7, %8\n}\n"
+                     "return %1, %2, %i\n}"),
+    PROGRAM(
+        "capped",
+        "fn @f(%x: f64[2], %w: f64[], %n: i64[]) -> (f64[2], i64[]) {\n"
+        "%z = const type=i64[] data=[0]\n%one = const type=i64[] data=[1]\n"
+        "%three = const type=i64[] data=[3]\n"
+        "%m = bit %n, %three op=band\n"
+        "%i, %1 = while %z, %x cap=5 (%a: i64[], %b: f64[2]) {\n"
+        "%3 = cmp %a, %m op=lt\nyield %3\n} (%a: i64[], %b: f64[2]) {\n"
+        "%4 = add %a, %one\n%5 = sin %b\n%6 = broadcast %w dims=[2] axes=[]\n%7 = fma %5, %6, %x\n"
+        "yield %4, %7\n}\n"
+        "return %1, %i\n}"),
+    PROGRAM("long", "fn @f(%x: f64[], %w: f64[], %n: i64[]) -> (f64[], i64[]) {\n"
+                    "%z = const type=i64[] data=[0]\n%one = const type=i64[] data=[1]\n"
+                    "%many = const type=i64[] data=[63]\n%least = const type=i64[] data=[60]\n"
+                    "%b0 = bit %n, %many op=band\n%m = add %b0, %least\n"
+                    "%i, %1 = while %z, %x cap=0 (%a: i64[], %b: f64[]) {\n"
+                    "%3 = cmp %a, %m op=lt\nyield %3\n} (%a: i64[], %b: f64[]) {\n"
+                    "%4 = add %a, %one\n%5 = mul %b, %w\n%6 = sin %5\n%7 = cos %6\n%8 = add %7, "
+                    "%b\n%9 = sin %8\n"
+                    "yield %4, %9\n}\n"
+                    "return %1, %i\n}"),
+    PROGRAM("if",
+            "fn @f(%x: f64[2], %w: f64[], %n: i32[], %p: bool[]) -> (f64[2], f64[], f64[2]) {\n"
+            "%1, %2 = if %n n=3 {\n%3 = sin %x\nyield %3, %w\n} {\n%4 = mul %x, %x\n"
+            "%5 = reduce %4 op=sum axes=[0]\nyield %x, %5\n} {\n%6 = mul %w, %w\n"
+            "%7 = const type=f64[2] data=[1.5,2.5]\nyield %7, %6\n}\n"
+            "%8 = if %p n=2 {\n%9 = mul %1, %x\n%10 = log %9\nyield %9\n} {\nyield %1\n}\n"
+            "return %1, %2, %8\n}"),
+    PROGRAM("nested",
+            "fn @f(%x: f64[3,2], %w: f64[2], %p: bool[3], %n: i64[]) -> (f64[2], f64[3]) {\n"
+            "%two = const type=i64[] data=[2]\n%zero = const type=i64[] data=[0]\n%one = const "
+            "type=i64[] data=[1]\n"
+            "%1, %2 = scan %w, %x, %p n=3 carries=1 reverse=false (%t: i64[], %c: f64[2], %s: "
+            "f64[2], %q: bool[]) {\n"
+            "%3 = if %q n=2 {\n"
+            "%4, %i = while %c, %zero cap=9 (%a: f64[2], %k: i64[]) {\n"
+            "%5 = cmp %k, %two op=lt\nyield %5\n} (%a: f64[2], %k: i64[]) {\n"
+            "%6 = mul %a, %s\n%7 = sin %6\n%8 = add %k, %one\nyield %7, %8\n}\n"
+            "yield %4\n} {\n"
+            "%9 = scan %c n=2 carries=1 reverse=true (%u: i64[], %a: f64[2]) {\n"
+            "%10 = mul %a, %w\n%11 = cos %10\n%12 = add %11, %s\nyield %12\n}\n"
+            "yield %9\n}\n"
+            "%13 = mul %3, %s\n%14 = reduce %13 op=sum axes=[0]\n"
+            "yield %3, %14\n}\n"
+            "return %1, %2\n}"),
+    PROGRAM("powers", "fn @f(%x: f64[3], %y: f64[3]) -> (f64[3], f64[3]) {\n"
+                      "%0 = abs %x\n%1 = pow %0, %y\n%2 = pow %1, %y\n%3 = atan2 %2, %x\n"
+                      "%4 = rem %3, %y\n%5 = fma %1, %3, %4\nreturn %5, %2\n}"),
+    {NULL, NULL},
+};
