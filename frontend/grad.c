@@ -267,14 +267,30 @@ static bool grad_memory(grad_cut *k, bool ok) {
     return ok;
 }
 
-/* Everything the loss depends on. */
-static void grad_fill_live(grad_cut *k) {
+/* Whether the loss depends on a node of the scope. */
+static bool grad_needs(const grad_cut *k, const rec_node *n) {
+    bool live = false;
+    for (uint32_t j = 0; j < n->nout; j++) live |= k->live[n->out + j];
+    return live && grad_is_inside(k->g, n->out);
+}
+
+/* Everything the loss depends on.  A loop or branch is a region in a trace only; eagerly its turns
+ * are ops like all others. */
+static bool grad_fill_live(grad_cut *k) {
     k->live[k->loss] = true;
     for (uint32_t i = k->r->nodes.n; i-- > k->g->first;) {
         const rec_node *n = &k->r->nodes.data[i];
-        if (!k->live[n->out] || !grad_is_inside(k->g, n->out)) continue;
+        if (!grad_needs(k, n)) continue;
+        if (n->part != REC_WHOLE) {
+            fe_error(k->c, IG_UNSUPPORTED,
+                     "the loss depends on %s at %s:%d: in a trace gradients go through loops and "
+                     "branches of a module only (trace the loss by itself, and ig_value_and_grad)",
+                     n->api, grad_file(n->site), grad_line(n->site));
+            return false;
+        }
         for (uint32_t j = 0; j < n->nin; j++) k->live[k->r->operands.data[n->in0 + j]] = true;
     }
+    return true;
 }
 
 static bool grad_number(grad_cut *k, uint32_t val) {
@@ -288,7 +304,7 @@ static bool grad_fill_values(grad_cut *k) {
     bool ok = rt_vec_push(fe_alloc(k->c), &k->value, 0);
     for (uint32_t i = k->g->first; ok && i < k->r->nodes.n; i++) {
         const rec_node *n = &k->r->nodes.data[i];
-        if (!k->live[n->out] || !grad_is_inside(k->g, n->out)) continue;
+        if (!grad_needs(k, n)) continue;
         ok = rt_vec_push(fe_alloc(k->c), &k->nodes, i);
         for (uint32_t j = 0; ok && j < n->nin; j++) {
             uint32_t val = k->r->operands.data[n->in0 + j];
@@ -296,8 +312,10 @@ static bool grad_fill_values(grad_cut *k) {
         }
     }
     k->nleaf = k->value.n - 1;
-    for (uint32_t i = 0; ok && i < k->nodes.n; i++)
-        ok = grad_number(k, k->r->nodes.data[k->nodes.data[i]].out);
+    for (uint32_t i = 0; ok && i < k->nodes.n; i++) {
+        const rec_node *n = &k->r->nodes.data[k->nodes.data[i]];
+        for (uint32_t j = 0; ok && j < n->nout; j++) ok = grad_number(k, n->out + j);
+    }
     return grad_memory(k, ok);
 }
 
@@ -356,8 +374,7 @@ static bool grad_fill(grad_cut *k, const ig_tensor *loss) {
     k->live = rt_alloc_zero(a, k->nvalue + 1u);
     k->number = rt_alloc_zero(a, (k->nvalue + 1u) * sizeof *k->number);
     if (!k->live || !k->number) return grad_memory(k, false);
-    grad_fill_live(k);
-    return grad_fill_values(k) && grad_fill_wrt(k, loss);
+    return grad_fill_live(k) && grad_fill_values(k) && grad_fill_wrt(k, loss);
 }
 
 static void grad_cut_free(grad_cut *k) {
@@ -424,7 +441,7 @@ static bool grad_fill_key(grad_cut *k) {
     for (uint32_t i = 0; ok && i < k->nodes.n; i++) {
         const rec_node *n = &k->r->nodes.data[k->nodes.data[i]];
         ok = rt_vec_push(a, &k->key, n->op) && rt_vec_push(a, &k->key, n->attr.i) &&
-             rt_vec_push(a, &k->key, n->nin);
+             rt_vec_push(a, &k->key, n->nin) && rt_vec_push(a, &k->key, n->nout);
         for (uint32_t j = 0; ok && j < n->nin; j++)
             ok = rt_vec_push(a, &k->key, k->number[k->r->operands.data[n->in0 + j]]);
     }

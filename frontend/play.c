@@ -27,21 +27,26 @@ static ig_tensor *play_weight(play *p, const char *name) {
     return fe_is_poison(t) ? t : ig_name(t, name);
 }
 
-static ig_tensor *play_op(play *p, const ir_op *o) {
+/* Run an op; false after an error. */
+static bool play_op(play *p, const ir_op *o) {
     fe_call *c = p->c;
     const ir_module *m = p->f->module;
     const void *plain = ir_attr_get(m, o->attr);
     ir_attr_any attr = {{0}};
-    if (o->code == OP_weight) return play_weight(p, ((const ir_attr_sym *)plain)->name);
-    if (o->nout != 1 || o->nregion)
+    ig_tensor **out = &p->value[o->out0];
+    if (o->code == OP_weight)
+        return !fe_is_poison(*out = play_weight(p, ((const ir_attr_sym *)plain)->name));
+    if (o->nregion)
         return fe_error(c, IG_UNSUPPORTED, "the op %s cannot run op by op",
-                        ir_op_tab[o->code].name);
+                        ir_op_tab[o->code].name),
+               false;
     if (c->s->rec)
         ir_import_attr_by(fe_module(c), m, o->attr, p->dims, &attr);
     else if (!fe_eval_attr(m, p->symbols, (ir_attr_kind)ir_op_tab[o->code].attr, plain, &attr))
-        return fe_error(c, IG_RANGE, "a dim is too large or negative for these sizes");
+        return fe_error(c, IG_RANGE, "a dim is too large or negative for these sizes"), false;
     for (uint32_t k = 0; k < o->nin; k++) p->in[k] = p->value[ir_op_in(p->f, o, k).i];
-    return fe_op(c, (ir_opcode)o->code, &attr, o->nin, p->in);
+    if (o->nout != 1) return fe_ops(c, (ir_opcode)o->code, &attr, o->nin, p->in, o->nout, out);
+    return !fe_is_poison(*out = fe_op(c, (ir_opcode)o->code, &attr, o->nin, p->in));
 }
 
 /* One reader of the operands is done. */
@@ -58,9 +63,7 @@ static bool play_all(play *p, ig_tensor **out_) {
     const ir_func *f = p->f;
     const ir_op *ret = ir_return_op(f);
     for (const ir_op *o = f->ops.data; o != ret; o++) {
-        ig_tensor *t = play_op(p, o);
-        if (fe_is_poison(t)) return false;
-        p->value[o->out0] = t;
+        if (!play_op(p, o)) return false;
         play_consume(p, o);
     }
     for (uint32_t k = 0; k < ret->nin; k++) out_[k] = p->value[ir_op_in(f, ret, k).i];

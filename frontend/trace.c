@@ -234,6 +234,7 @@ static ig_tensor *trace_other_example(trace_job *j, fe_call *c, int arg) {
 void fe_call_user(fe_call *c, ig_trace_fn fn, void *user, ig_tensor *const *in, ig_tensor **out) {
     fe_stream *s = c->s;
     uint32_t missing = s->missing;
+    const fe_grad *open = s->grad;
     rt_fp_leave(c->fp);
     fn(user, in, out);
     c->fp = rt_fp_enter();
@@ -244,7 +245,7 @@ void fe_call_user(fe_call *c, ig_trace_fn fn, void *user, ig_tensor *const *in, 
         rt_free(s->session->alloc, left, sizeof *left);
     }
     s->missing = missing;
-    fe_grad_close(s);
+    if (s->grad != open) fe_grad_close(s); /* left open by the function */
 }
 
 /* A result is missing: for an error of the run, for an earlier one (what the function captured is

@@ -300,6 +300,63 @@ static const char *line_text(int line) {
     return s;
 }
 
+/* x squared until it is 10 or more. */
+static void is_small(void *user, ig_tensor *const *in, ig_tensor **out) {
+    (void)user;
+    out[0] = ig_lt(in[0], 10.0);
+}
+
+static void squared(void *user, ig_tensor *const *in, ig_tensor **out) {
+    (void)user;
+    out[0] = ig_mul(in[0], in[0]);
+}
+
+static void grown(void *user, ig_tensor *const *in, ig_tensor **out) {
+    (void)user;
+    ig_while(is_small, squared, NULL, 1, in, 100, out);
+}
+
+static void grown_gradient(void *user, ig_tensor *const *in, ig_tensor **out) {
+    ig_tensor *x = ig_add(in[0], 0.0), *y;
+    IG_GRAD_SCOPE {
+        ig_watch(x);
+        grown(user, &x, &y);
+        ig_backward(y);
+    }
+    out[0] = ig_grad_of(x);
+}
+
+START_TEST(loops_and_ops_with_several_results) {
+    ig_tensor *x = ig_scalar(IG_f64, 1.5), *y, *g;
+    ig_module *m = NULL, *d = NULL, *none = NULL;
+    ig_status s = ig_trace(grown, NULL, 1, &x, 1, NULL, &m);
+    if (!s) s = ig_grad(m, NULL, &d);
+    if (!s) s = ig_module_run(d, 1, &x, 1, &g);
+    ck_assert_msg(!s, "%s", s ? ig_status_text(s) : "");
+    WANT(g, IG_f64, IG_SCALAR, 136.6875); /* of x^8 */
+    for (int i = 0; i < 3; i++) {
+        grown_gradient(NULL, &x, &y);
+        ck_assert(ig_equal(y, g));
+    }
+    s = ig_trace(grown_gradient, NULL, 1, &x, 1, NULL, &none);
+    ck_assert(s && ig_status_code(s) == IG_UNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(ig_status_text(s), "loss depends on while"));
+    ig_status_free(s);
+    ig_module_free(m);
+    ig_module_free(d);
+
+    x = VECTOR(IG_f64, 3, 1, 5, 2, 4);
+    IG_GRAD_SCOPE {
+        ig_watch(x);
+        ig_tensor *at = ig_argsort(x, 0);
+        y = ig_add(ig_mul(ig_sort(x, 0), VECTOR(IG_f64, 1, 2, 3, 4, 5)), ig_take_along(x, at, 0));
+        ig_backward(ig_sum(y, 0));
+    }
+    WANT(ig_grad_of(x), IG_f64, IG_DIMS(5), 4, 2, 6, 3, 5);
+    eager_end();
+}
+END_TEST
+
 START_TEST(errors_name_both_lines) {
     ig_tensor *x = VECTOR(IG_f32, 1, 2), *k = VECTOR(IG_i32, 1, 2), *loss = NULL, *y;
     int at[4];
@@ -390,6 +447,7 @@ int main(void) {
     tcase_add_loop_test(t, an_eager_step_traces_into_one_module, 0, 2);
     tcase_add_test(t, gradients_are_constants_in_a_trace_too);
     tcase_add_test(t, backward_goes_through_modules);
+    tcase_add_test(t, loops_and_ops_with_several_results);
     tcase_add_test(t, errors_name_both_lines);
     tcase_add_test(t, every_allocation_fails_once);
     suite_add_tcase(s, t);
