@@ -43,6 +43,7 @@ static void gemm_alloc(cg_low *l, gemm *g) {
     if (g->open) {
         g->b = l->packed;
         if (!g->inside) g->total = cg_alloc(&l->k, r, g->height * g->col.width);
+        if (g->turned) g->a = cg_alloc(&l->k, r, g->height * g->col.width);
         return;
     }
     g->b = g->constant ? l->packed : cg_alloc(&l->k, r, gemm_depth(g) * line);
@@ -58,19 +59,26 @@ void gemm_line(cg_low *l, const gemm *g, const gemm_side *s, cg_ix line, cg_ix *
     if (n > 0) cg_ix_split(l, line, n, g->e.type->dim + s->first, ix_ + s->first);
 }
 
-ir_ref gemm_element(cg_low *l, const gemm *g, const gemm_side *s, cg_ix k, const cg_ix *ix) {
+/* The subscripts of element k of a line of an operand. */
+static void gemm_subscripts(cg_low *l, const gemm *g, const gemm_side *s, cg_ix k, const cg_ix *ix,
+                            cg_ix *sub_) {
     const cg_ein *e = &g->e;
     ir_dim dim[IR_EIN_VARS];
-    cg_ix part[IR_EIN_VARS] = {{0}}, sub[IG_MAX_RANK] = {{0}};
+    cg_ix part[IR_EIN_VARS] = {{0}};
     for (int v = 0; v < e->rel->norder; v++) dim[v] = e->extent[e->rel->order[v]];
     cg_ix_split(l, k, e->rel->norder, dim, part);
     for (int j = 0; j < e->rel->in[s->operand].n; j++) {
         int var = e->rel->in[s->operand].a[j];
-        if (e->axis[var] >= 0) sub[j] = ix[e->axis[var]];
+        if (e->axis[var] >= 0) sub_[j] = ix[e->axis[var]];
         for (int v = 0; v < e->rel->norder; v++)
-            if (e->rel->order[v] == var) sub[j] = part[v];
+            if (e->rel->order[v] == var) sub_[j] = part[v];
     }
-    return cg_pull(l, ir_op_in(l->f, e->o, (uint32_t)s->operand), sub);
+}
+
+ir_ref gemm_element(cg_low *l, const gemm *g, const gemm_side *s, cg_ix k, const cg_ix *ix) {
+    cg_ix sub[IG_MAX_RANK] = {{0}};
+    gemm_subscripts(l, g, s, k, ix, sub);
+    return cg_pull(l, ir_op_in(l->f, g->e.o, (uint32_t)s->operand), sub);
 }
 
 void gemm_turn(cg_low *l, const gemm *g, ir_ref line, ir_ref at, ir_ref *x_) {
@@ -84,6 +92,20 @@ void gemm_turn(cg_low *l, const gemm *g, ir_ref line, ir_ref at, ir_ref *x_) {
         k->lanes = 0;
     }
     if (!cg_lower_failed(l)) cg_turn(k, g->lanes, x_);
+}
+
+void gemm_fetch(cg_low *l, const gemm *g, ir_ref line, ir_ref at) {
+    cg_kernel *k = &l->k;
+    ir_ref v = ir_op_in(l->f, g->e.o, (uint32_t)g->col.operand);
+    cg_ein_ix ix;
+    for (int i = 0; i < g->lanes; i++) {
+        cg_ix sub[IG_MAX_RANK] = {{0}};
+        memcpy(ix, g->ix, sizeof ix);
+        gemm_line(l, g, &g->col, cg_ix_uniform(cg_bin(k, OP_add, line, cg_i64(k, i))), ix);
+        gemm_subscripts(l, g, &g->col, cg_ix_uniform(at), ix, sub);
+        cg_ix flat = cg_ix_flat(l, cg_type(l, v)->rank, cg_type(l, v)->dim, sub);
+        cg_prefetch(k, l->mem[v.i], cg_ix_value(l, flat));
+    }
 }
 
 ir_ref gemm_panel(cg_low *l, const gemm *g, ir_ref p) {

@@ -54,6 +54,7 @@ typedef struct gemm {
     int64_t rows;       /* of a chunk, at most */
     bool turned;        /* K is contiguous along the columns, in memory */
     bool far;           /* columns, read where they lie, do not stay in a cache */
+    bool fetch;         /* turned: they are larger than all caches */
     bool open;          /* nothing is packed here: gemm_open.c */
     bool home;          /* totals wait where the result goes: gemm_home.c */
     bool inside;        /* open: the epilogue runs on the registers of the tile */
@@ -62,7 +63,7 @@ typedef struct gemm {
     bool pack_rows;
     bool direct;              /* whole panels of columns are read where they lie */
     bool constant;            /* the columns were packed when the program was compiled */
-    ir_ref a, b, total;       /* memory: packed rows, packed columns, totals */
+    ir_ref a, b, total;       /* memory: packed rows (open: chains), packed columns, totals */
     int n, axis[IG_MAX_RANK]; /* the other axes of the result */
     cg_ein_ix ix;             /* subscripts; those of the other axes are set */
     ir_ref row0, row1, col0, cols, npanel; /* the chunk */
@@ -92,6 +93,8 @@ ir_ref gemm_panel(cg_low *l, const gemm *g, ir_ref p);
 /* Lines [line, line + lanes) of such columns, transposed: vectors of consecutive columns at
  * `lanes` consecutive k from `at` on. */
 void gemm_turn(cg_low *l, const gemm *g, ir_ref line, ir_ref at, ir_ref *x_);
+/* Fetch what lies at k = `at` of the same columns. */
+void gemm_fetch(cg_low *l, const gemm *g, ir_ref line, ir_ref at);
 
 /* gemm_pack.c: copy the block of K into panels. */
 void gemm_pack_columns(cg_low *l, const gemm *g);

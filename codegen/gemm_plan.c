@@ -34,7 +34,10 @@
 #define GEMM_NARROW    4    /* columns: fewer are filled up with zeros */
 #define GEMM_THIN      48   /* rows: as many read the columns where they lie */
 #define GEMM_TURNED    4    /* rows: as many transpose columns in registers */
-#define GEMM_INSIDE    96   /* ops of an epilogue that may be written into a tile */
+#define GEMM_LINES     32   /* that are transposed in turns, at most: half as many where these */
+#define GEMM_PAGES     (INT64_C(96) << 10) /* bytes do not hold them */
+#define GEMM_OUTER     (INT64_C(16) << 20) /* bytes that no cache keeps */
+#define GEMM_INSIDE    96                  /* ops of an epilogue that may be written into a tile */
 
 /* --- Roles ---------------------------------------------------------------------------------- */
 
@@ -174,6 +177,17 @@ static int64_t gemm_across(const gemm *g, int height, int vectors, int64_t depth
     return narrow;
 }
 
+/* Vectors of columns that lie along K, at most: as many lines as the processor fetches ahead by
+ * itself. */
+static int gemm_turned_most(const gemm *g) {
+    int64_t stride = g->e.k > 0 ? g->e.k : CG_KB;
+    int64_t near = GEMM_PAGES / (stride * (int64_t)rt_dtype_bytes(g->e.d)), most = near / g->lanes;
+    int64_t few = GEMM_LINES / g->lanes;
+    if (most < few / 2) most = few / 2;
+    if (most > few) most = few;
+    return most < 1 ? 1 : (int)most;
+}
+
 /* Choose the tile of an open nest: every one fits the registers with a step's columns and the
  * element (and without fused multiply-add the product). */
 static void gemm_tile_size(const cg_low *l, gemm *g) {
@@ -182,8 +196,8 @@ static void gemm_tile_size(const cg_low *l, gemm *g) {
     if (gemm_lies_along_k(l, g, g->row.operand))
         between = depth * (int64_t)rt_dtype_bytes(g->e.d); /* rows */
     int spare = l->cpu->class == IR_CLASS_FMA ? 1 : 2, most = GEMM_VECTORS;
-    if (g->turned && !g->home) most = 2;
     while (g->lanes > n) g->lanes /= 2;
+    if (g->turned && !g->home) most = gemm_turned_most(g);
     for (int v = 1; v <= most && v * g->lanes <= n; v++)
         for (int h = 1; h <= GEMM_HEIGHT && (m < 0 || h <= m); h++) {
             int columns = g->turned && !g->home ? g->lanes : v;
@@ -280,6 +294,8 @@ static void gemm_plan_open(cg_low *l, gemm *g) {
     int64_t bytes = depth * g->col.lines * (int64_t)rt_dtype_bytes(g->e.d);
     bool once = g->row.lines <= GEMM_HEIGHT && bytes > GEMM_NEAR;
     g->far = g->direct && !g->turned && (once || !gemm_stays(g, depth));
+    g->fetch = g->turned && g->e.k > 0 &&
+               g->e.k * g->col.lines >= GEMM_OUTER / (int64_t)rt_dtype_bytes(g->e.d);
     gemm_tile_size(l, g);
     gemm_open_chunks(g);
     g->inside = !g->blocks && g->height * g->vectors * gemm_epilogue(l, g) <= GEMM_INSIDE;

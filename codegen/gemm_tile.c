@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define TILE_PANELS 4
+#define TILE_AHEAD  128 /* elements, where memory is fetched ahead: more or fewer are slower */
 
 /* Where the elements of a tile's operands are. */
 typedef struct tile {
@@ -90,31 +91,41 @@ static void tile_warm(cg_low *l, const gemm *g, ir_ref row) {
     cg_ix_flat(l, a->n, cg_type(l, ir_op_in(l->f, g->e.o, (uint32_t)g->row.operand))->dim, sub);
 }
 
-/* As many steps of K as a vector has lanes: columns that lie along K are transposed. */
-static void tile_steps_turned(cg_low *l, const gemm *g, const tile *t, ir_ref at, ir_ref *chain) {
+/* As many steps of K as a vector has lanes, from `at` on, for the columns of vector j: lines of K
+ * are transposed.  Their chains wait in memory. */
+static void tile_steps_turned(cg_low *l, const gemm *g, const tile *t, ir_ref at, ir_ref j) {
     cg_kernel *k = &l->k;
-    ir_ref column[CG_LANES];
-    for (int j = 0; j < g->vectors; j++) {
-        gemm_turn(l, g, cg_bin(k, OP_add, t->panel[0], cg_i64(k, j * g->lanes)), at, column);
-        for (int s = 0; s < g->lanes; s++)
-            for (int i = 0; i < t->n; i++) {
-                ir_ref x = tile_row(l, g, t, i, cg_bin(k, OP_add, at, cg_i64(k, s)));
-                ir_ref *sum = &chain[i * g->vectors + j];
-                *sum = tile_product(l, g, cg_splat(k, x, g->lanes), column[s], *sum);
-            }
+    ir_ref column[CG_LANES], place[GEMM_CHAINS], sum[GEMM_CHAINS], lanes = cg_i64(k, g->lanes);
+    ir_ref line = cg_bin(k, OP_add, t->panel[0], cg_bin(k, OP_mul, j, lanes));
+    gemm_turn(l, g, line, at, column);
+    if (g->fetch) gemm_fetch(l, g, line, cg_bin(k, OP_add, at, cg_i64(k, TILE_AHEAD)));
+    for (int i = 0; i < t->n; i++) {
+        place[i] = cg_bin(k, OP_mul, cg_bin(k, OP_add, cg_i64(k, i * g->vectors), j), lanes);
+        sum[i] = cg_load(k, g->a, place[i], g->lanes);
     }
+    for (int s = 0; s < g->lanes; s++)
+        for (int i = 0; i < t->n; i++) {
+            ir_ref x = tile_row(l, g, t, i, cg_bin(k, OP_add, at, cg_i64(k, s)));
+            sum[i] = tile_product(l, g, cg_splat(k, x, g->lanes), column[s], sum[i]);
+        }
+    for (int i = 0; i < t->n; i++) cg_store(k, g->a, place[i], sum[i]);
 }
 
-/* The part of the block of K that is whole vectors; where it ends. */
+/* The part of the block of K that is whole vectors; where it ends.  A transposition fills the
+ * registers, so that the vectors of columns are a loop: they take turns, and while the products of
+ * one wait for each other the next one is transposed. */
 static ir_ref tile_run_turned(cg_low *l, const gemm *g, const tile *t, ir_ref *chain) {
     cg_kernel *k = &l->k;
     int n = t->n * g->vectors;
-    ir_ref in[GEMM_CHAINS], whole = cg_bin(k, OP_sub, g->k1, g->k0);
+    ir_ref zero = cg_i64(k, 0), whole = cg_bin(k, OP_sub, g->k1, g->k0);
     whole = cg_bin(k, OP_add, g->k0, cg_bit(k, IR_bitop_band, whole, cg_i64(k, -g->lanes)));
-    cg_nest nest = cg_open_for(l, g->k0, whole, g->lanes, n, chain, in);
-    tile_steps_turned(l, g, t, nest.loop.index, in);
-    ir_ref r = cg_close_for(l, nest, n, in);
-    for (int i = 0; i < n; i++) chain[i] = ir_result(r, (uint32_t)i);
+    for (int i = 0; i < n; i++) cg_store(k, g->a, cg_i64(k, i * g->lanes), chain[i]);
+    cg_nest nest = cg_open_for(l, g->k0, whole, g->lanes, 0, NULL, NULL);
+    cg_nest turn = cg_open_for(l, zero, cg_i64(k, g->vectors), 1, 0, NULL, NULL);
+    tile_steps_turned(l, g, t, nest.loop.index, turn.loop.index);
+    cg_close_for(l, turn, 0, NULL);
+    cg_close_for(l, nest, 0, NULL);
+    for (int i = 0; i < n; i++) chain[i] = cg_load(k, g->a, cg_i64(k, i * g->lanes), g->lanes);
     return whole;
 }
 
