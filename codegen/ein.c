@@ -24,6 +24,7 @@ typedef struct ein {
     int rows;   /* rows of a tile */
     bool plain; /* the kernel's result is the contraction itself */
     bool dots;  /* rows run along the last axis, in single elements */
+    bool few;   /* elements one by one: ein_deep.c */
 } ein;
 
 cg_ein cg_ein_begin(cg_low *l, const ir_op *o) {
@@ -141,14 +142,22 @@ static void ein_blocks(cg_low *l, const cg_ein *g, int n, const cg_ein_ix *ix, i
                        ir_ref id, ein_at *at, ir_ref *out) {
     cg_kernel *k = &l->k;
     ir_ref size = cg_dim(k, g->k), total = l->scratch[g->v.i], in[IR_EIN_VARS], part[EIN_ROWS_MAX];
-    ir_ref slot[EIN_ROWS_MAX];
+    ir_ref slot[EIN_ROWS_MAX], from = cg_i64(k, 0), sum = id;
     int vars = at->n > 1 ? at->n : 0;
+    if (n == 1 && !lanes && cg_ein_is_deep(l, g)) {
+        sum = cg_ein_deep(l, g, ix[0]);
+        if (g->k >= 0 && g->k % CG_KB == 0) {
+            out[0] = sum;
+            return;
+        }
+        from = cg_bin(k, OP_mul, cg_bin(k, OP_div, size, cg_i64(k, CG_KB)), cg_i64(k, CG_KB));
+    }
     for (int i = 0; i < n; i++) {
         slot[i] = cg_i64(k, i * (lanes ? lanes : 1));
-        cg_store(k, total, slot[i], id);
+        cg_store(k, total, slot[i], sum);
         part[i] = id;
     }
-    cg_nest nest = cg_open_for(l, cg_i64(k, 0), size, CG_KB, vars, at->at, in);
+    cg_nest nest = cg_open_for(l, from, size, CG_KB, vars, at->at, in);
     ir_ref end = cg_bin(k, OP_min, cg_bin(k, OP_add, nest.loop.index, cg_i64(k, CG_KB)), size);
     memcpy(at->at, in, (size_t)vars * sizeof *in);
     ein_run(l, g, n, ix, nest.loop.index, end, at, part);
@@ -184,8 +193,9 @@ void cg_ein_prepare(cg_low *l) {
     for (uint32_t i = 0; i < l->f->ops.n && !cg_lower_failed(l); i++) {
         const ir_op *o = &l->f->ops.data[i];
         if (o->code != OP_ein) continue; /* `return` has no result to look at */
-        ig_dtype d = cg_reg((ig_dtype)ir_val_type(l->f, ir_op_out(o, 0))->dtype);
-        l->scratch[o->out0] = cg_alloc(&l->k, d, EIN_ROWS_MAX * CG_LANES);
+        cg_ein e = cg_ein_begin(l, o);
+        int64_t vectors = cg_ein_is_deep(l, &e) ? CG_DEEP_RUN : EIN_ROWS_MAX;
+        l->scratch[o->out0] = cg_alloc(&l->k, cg_reg(e.d), vectors * CG_LANES);
     }
 }
 
@@ -272,7 +282,7 @@ static ir_ref ein_columns(cg_low *l, const ein *g, int n, cg_ix *ix, ir_ref from
 static void ein_direct(cg_low *l, const ein *g, int n, cg_ix *ix, ir_ref at, ir_ref end,
                        ir_dim extent) {
     int64_t left = extent;
-    for (int64_t lanes = CG_LANES; lanes >= CG_LANES / 4; lanes /= 2) {
+    for (int64_t lanes = CG_LANES; lanes >= CG_LANES / 4 && !g->few; lanes /= 2) {
         if (extent >= 0 ? left < lanes : lanes != CG_LANES) continue;
         at = ein_columns(l, g, n, ix, at, end, lanes);
         if (extent >= 0) left %= lanes;
@@ -375,7 +385,8 @@ static void ein_plan(cg_low *l, ein *g) {
     g->row = ein_row_axis(g);
     g->dots = ein_is_dots(g);
     if (g->dots) g->row = g->e.type->rank - 1;
-    if (g->row >= 0) g->rows = ein_rows(l, g);
+    g->few = cg_ein_is_few(l, &g->e);
+    if (g->row >= 0) g->rows = g->few ? 1 : ein_rows(l, g);
 }
 
 /* How many steps of the outermost loop an axis takes. */

@@ -35,6 +35,16 @@ void cg_ein_store(cg_low *l, const cg_ein *g, const cg_ix *ix, ir_ref r);
 /* The nest that reads the operands where they lie. */
 void cg_ein_nest(cg_low *l, const ir_op *o, ir_dim *n_);
 
+/* ein_deep.c */
+#define CG_DEEP_RUN 128 /* steps that are transposed ahead: 8 KiB of 16 lanes of f32 */
+/* Whether K is so long that blocks of one element should run side by side. */
+bool cg_ein_is_deep(const cg_low *l, const cg_ein *e);
+/* Whether all elements should be computed so, one by one. */
+bool cg_ein_is_few(const cg_low *l, const cg_ein *e);
+/* The total over the whole blocks of K of the element at ix; its scratch holds CG_DEEP_RUN vectors.
+ */
+ir_ref cg_ein_deep(cg_low *l, const cg_ein *e, const cg_ix *ix);
+
 /* gemm.c: one operand as the nest of panels sees it: lines (rows or columns of the result) of K
  * elements each. */
 typedef struct gemm_side {

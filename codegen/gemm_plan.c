@@ -282,9 +282,11 @@ static bool gemm_is_open(const cg_low *l, const gemm *g) {
     return g->row.lines <= GEMM_THIN || depth * g->col.lines * 4 <= GEMM_NEAR;
 }
 
-/* Whether this nest is the way: a product of a matrix with a vector that lies along K is not. */
+/* Whether this nest is the way: a product of a matrix with a vector that lies along K is not, and
+ * few long dots are not. */
 static bool gemm_is_worth(const cg_low *l, const gemm *g) {
     if (!g->e.k || !g->row.lines || !g->col.lines) return false;
+    if (cg_ein_is_few(l, &g->e)) return false;
     return g->open || g->row.first <= g->row.last || gemm_columns_lie_well(l, g);
 }
 

@@ -364,6 +364,34 @@ START_TEST(gemm_batch) {
 }
 END_TEST
 
+/* Blocks of one element side by side: groups that overlap, a last block that is not whole, few
+ * elements, and inside another cluster. */
+START_TEST(gemm_deep) {
+    static const char *const type[] = {"f32", "f64", "bf16"};
+    static const int k[] = {8192, 8704, 17 * 1024 + 77};
+    for (int i = 0; i < 9; i += is_quick() ? 2 : 1) {
+        rt_str s;
+        rt_str_init(&s, A());
+        const char *t = type[i % 3];
+        int n = k[i / 3];
+        rt_str_printf(
+            &s,
+            "module m class fma state 0 {\n"
+            "  fn @f(%%x: %s[%d], %%y: %s[%d], %%z: %s[2,%d], %%w: %s[3,%d], %%v: %s[%d,1]) "
+            "-> (%s[], %s[2,3], %s[2,1]) {\n"
+            "    %%1 = ein %%x, %%y rel=\"y[] += a[k]*b[k] over (k)\"\n"
+            "    %%2 = tanh %%1\n"
+            "    %%3 = ein %%z, %%w rel=\"y[i,j] += a[i,k]*b[j,k] over (k)\"\n"
+            "    %%4 = ein %%z, %%v rel=\"y[i,j] += a[i,k]*b[k,j] over (k)\"\n"
+            "    %%5 = neg %%4\n    return %%2, %%3, %%5\n  }\n}\n",
+            t, n, t, n, t, n, t, n, t, n, t, t, t);
+        run_on("v4", rt_str_text(&s), NULL, (uint64_t)i, false);
+        run_text(rt_str_text(&s), NULL, (uint64_t)i, false);
+        rt_str_free(&s);
+    }
+}
+END_TEST
+
 START_TEST(gemm_types) { /* batches, rows of several axes, every element type */
     static const char *const type[] = {"f64", "f16", "bf16", "i8", "u16", "i32", "i64"};
     for (size_t i = 0; i < sizeof type / sizeof *type; i++) {
@@ -573,6 +601,7 @@ int main(void) {
     tcase_add_test(t, gemm_edges);
     tcase_add_test(t, gemm_static);
     tcase_add_test(t, gemm_batch);
+    tcase_add_test(t, gemm_deep);
     tcase_add_test(t, gemm_types);
     tcase_add_test(t, reductions);
     tcase_add_test(t, middle_axes);
