@@ -389,7 +389,7 @@ static ig_status module_run(ig_module *m, fe_call *c, int nin, ig_tensor *const 
         RT_TRY(ir_result_shape(m->code->entry, m->symbols, i, r));
         m->results[i] = fe_new(c, (ig_dtype)r->dtype, r->rank, r->dim);
         if (fe_is_poison(m->results[i])) return rt_fail_memory();
-        *r = fe_ir_tensor(m->results[i]);
+        r->data = m->results[i]->buf->data;
     }
     if (m->code->run) return module_run_native(m);
     return ir_ref_run(m->code->entry, m->alloc, m->symbols, (int)m->nin, m->args, (int)m->nout,

@@ -29,7 +29,8 @@ IG_API ig_tensor *ig_module_weight_at(const ig_site *site, const ig_module *m, i
 /* Run.  Either nin and nout count the state (arguments and results explicit, nothing else changes),
  * or they do not, and the state lives in the handles the trace found (or ig_module_bind_state set),
  * which are assigned. Results belong to the innermost scope.
- * While a trace is under way the module's ops are recorded as if the caller had written them; its
+ * While a trace is under way, or a gradient scope is open, the module runs op by op and its ops are
+ * recorded as if the caller had written them; its
  * state is state of the traced function, its weights are weights of the new module. */
 IG_API IG_MUST_USE ig_status ig_module_run_at(const ig_site *site, ig_module *m, int nin,
                                               ig_tensor *const *in, int nout, ig_tensor **out_);

@@ -10,5 +10,6 @@ same() { # text, command...
 }
 same examples/06_hvp.txt "$1/examples/hvp"
 same examples/03_per_example.txt "$1/examples/per_example" examples/data
+same examples/09_characters.txt "$1/examples/characters" LICENSE
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]
