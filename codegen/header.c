@@ -1,6 +1,7 @@
 /* header.c - the C header that goes with a deployment object: all that a second program needs to
  * know. */
 #include "codegen/header.h"
+#include "passes/pass.h"
 #include <ctype.h>
 #include <string.h>
 
@@ -27,7 +28,7 @@ static void header_port(const ir_func *f, rt_str *out, const char *what, uint32_
     rt_str_puts(out, "\n");
 }
 
-static void header_ports(const ir_func *f, rt_str *out) {
+static void header_ports(const ir_func *f, const char *prefix, rt_str *out) {
     rt_str_puts(out, " * Buffers are contiguous, row-major, in the machine's byte order; bool is "
                      "one byte, 0 or 1.\n");
     for (uint32_t k = 0; k < ir_nparam(f); k++)
@@ -36,12 +37,16 @@ static void header_ports(const ir_func *f, rt_str *out) {
     for (uint32_t k = 0; k < f->results.n; k++)
         header_port(f, out, "out", k, NULL, ir_result_type(f, k));
     uint32_t state = f->module->nstate;
-    if (state)
-        rt_str_printf(
-            out,
-            " * The last %u inputs and outputs are state: pass what the call before returned.  No\n"
-            " * output may overlap an input: keep two sets of buffers and exchange them.\n",
-            state);
+    if (!state) return;
+    rt_str_printf(
+        out,
+        " * The last %u inputs and outputs are state: pass what the call before returned.  "
+        "An\n * output must not overlap an input, but state that ",
+        state);
+    header_upper(out, prefix);
+    rt_str_puts(out,
+                "_IN_PLACE has a 1\n * for may stay in its buffer (the same pointer in and out); "
+                "of other state there are two\n * buffers, exchanged after every call.\n");
 }
 
 static void header_dims(const ir_module *m, rt_str *out) {
@@ -57,11 +62,6 @@ static void header_dims(const ir_module *m, rt_str *out) {
 
 /* Constants a caller wants: sizes of static buffers, counts. */
 static void header_macros(const ir_func *f, const char *prefix, rt_str *out) {
-    if (f->module->nstate) {
-        rt_str_puts(out, "#define ");
-        header_upper(out, prefix);
-        rt_str_printf(out, "_STATE %u\n", f->module->nstate);
-    }
     for (int side = 0; side < 2; side++) {
         uint32_t n = side ? f->results.n : ir_nparam(f);
         rt_str_puts(out, "#define ");
@@ -77,6 +77,23 @@ static void header_macros(const ir_func *f, const char *prefix, rt_str *out) {
             rt_str_printf(out, "_%s%u_BYTES %zu\n", side ? "OUT" : "IN", k, bytes);
         }
     }
+}
+
+/* How many state tensors there are, and which may stay in their buffers. */
+static ig_status header_state(const ir_module *m, const char *prefix, rt_str *out) {
+    if (!m->nstate) return NULL;
+    bool *in_place = rt_alloc_zero(m->alloc, m->nstate);
+    ig_status s = in_place ? pass_in_place(m, in_place) : rt_fail_memory();
+    rt_str_puts(out, "#define ");
+    header_upper(out, prefix);
+    rt_str_printf(out, "_STATE %u\n#define ", m->nstate);
+    header_upper(out, prefix);
+    rt_str_puts(out, "_IN_PLACE {");
+    for (uint32_t k = 0; !s && k < m->nstate; k++)
+        rt_str_printf(out, "%s%d", k ? ", " : "", in_place[k]);
+    rt_str_puts(out, "}\n");
+    rt_free(m->alloc, in_place, m->nstate);
+    return s;
 }
 
 static const char header_exec[] =
@@ -97,7 +114,7 @@ ig_status cg_header(const ir_module *m, const char *entry, const char *prefix, c
     if (!f) return rt_fail(m->alloc, IG_INVALID, "the module has no function @%s", entry);
     rt_str_printf(out, "/* %s.h - @%s of module %s, compiled for %s (%s) by Ingot %s.\n *\n",
                   prefix, entry, m->name, cpu->name, cpu->triple, IG_VERSION_STRING);
-    header_ports(f, out);
+    header_ports(f, prefix, out);
     header_dims(m, out);
     rt_str_puts(
         out,
@@ -109,6 +126,7 @@ ig_status cg_header(const ir_module *m, const char *entry, const char *prefix, c
     rt_str_puts(out, "_H\n#include <stddef.h>\n#include <stdint.h>\n\n"
                      "#ifdef __cplusplus\nextern \"C\" {\n#endif\n\n");
     header_macros(f, prefix, out);
+    RT_TRY(header_state(m, prefix, out));
     rt_str_puts(out, "\n");
     rt_str_puts(out, header_exec);
     rt_str_printf(

@@ -72,14 +72,31 @@ static ir_ref program_base(const program *p, ir_ref v) {
     return v;
 }
 
+/* Whether a call writes the output that state k comes out in; UINT32_MAX: it is none. */
+static bool program_writes_state(const program *p, const ir_places *to, uint32_t k) {
+    uint32_t out = p->entry->results.n - p->in->nstate + k;
+    for (int i = 0; k != UINT32_MAX && i < to->n; i++)
+        if (to->p[i].kind == IR_PLACE_OUT && to->p[i].at == (ir_dim)out) return true;
+    return false;
+}
+
+/* The number of the state that goes in as v, or UINT32_MAX. */
+static uint32_t program_state_of(const program *p, ir_ref v) {
+    uint32_t first = ir_nparam(p->entry) - p->in->nstate;
+    for (uint32_t k = 0; k < p->in->nstate && p->entry == ir_entry(p->in); k++)
+        if (ir_param_ref(p->entry, first + k).i == v.i) return k;
+    return UINT32_MAX;
+}
+
 /* Whether no result of a call lies in the memory of an operand: where memplan.c places it is the
- * place of an operand that dies there, or nowhere near one. */
+ * place of an operand that dies there, or nowhere near one; state may come out where it went in. */
 static bool program_is_apart(const program *p, const ir_op *call) {
     const ir_places *to = &((const ir_attr_call *)ir_attr_get(p->in, call->attr))->at;
     for (uint32_t i = 0; i < call->nin; i++) {
         ir_ref v = program_base(p, ir_op_in(p->entry, call, i));
         const ir_op *o = ir_def_op(p->entry, v);
         if (o && o->nregion) return false; /* what was yielded, wherever that is */
+        if (!o && program_writes_state(p, to, program_state_of(p, v))) return false;
         if (!o || o->code != OP_call) continue; /* never written */
         const ir_places *from = &((const ir_attr_call *)ir_attr_get(p->in, o->attr))->at;
         uint32_t which = v.i - o->out0;

@@ -7,8 +7,9 @@
  * the rows twice.  The state that comes out - parameters, moments, the count of steps - must have
  * the bytes of end.state, which is what the library made of the same batches.
  *
- * State goes in and comes out; outputs must not overlap inputs, so there are two sets of it, which
- * are exchanged after every step.  Which input is what stands in step.h. */
+ * State goes in and comes out.  What STEP_IN_PLACE has a 1 for stays in its buffer; of other state
+ * there would be two, which are exchanged after every step.  Which input is what stands in step.h.
+ */
 #include "step.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +26,7 @@ static const size_t size[STEP_STATE] = {
 
 static float x[MAX_ROWS * PIXELS];
 static int64_t y[MAX_ROWS];
+static const int in_place[STEP_STATE] = STEP_IN_PLACE;
 static void *state[2][STEP_STATE];
 
 static size_t read_file(const char *dir, const char *name, void *to, size_t room) {
@@ -78,8 +80,10 @@ int main(int argc, char **argv) {
     int64_t rows = (int64_t)(read_file(argv[1], "train_y.i64", y, sizeof y) / sizeof *y);
     read_file(argv[1], "train_x.f32", x, sizeof x);
     for (int k = 0; k < STEP_STATE; k++)
-        for (int set = 0; set < 2; set++)
-            if (!(state[set][k] = malloc(size[k]))) return 1;
+        for (int set = 0; set < 2; set++) {
+            state[set][k] = set && in_place[k] ? state[0][k] : malloc(size[k]);
+            if (!state[set][k]) return 1;
+        }
     void *ws = workspace();
     read_file(argv[1], "begin.state", bytes, sizeof bytes);
     split_state(bytes);

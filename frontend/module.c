@@ -9,6 +9,7 @@
 #include "frontend/fe.h"
 #include "ir/file.h"
 #include "passes/derive.h"
+#include "passes/pass.h"
 #include "runtime/base/container.h"
 #include "runtime/fpenv.h"
 #include <stdatomic.h>
@@ -42,6 +43,7 @@ struct ig_module {
     ir_tensor *args;   /* owned scratch: arguments, then results */
     const void **in;   /* owned scratch: their elements */
     void **out;
+    bool *in_place;      /* owned: by number of state; NULL: not known yet */
     ig_tensor **given;   /* owned scratch: arguments, then state */
     ig_tensor **results; /* owned scratch */
     void *workspace;     /* owned */
@@ -154,6 +156,7 @@ void ig_module_free(ig_module *m) {
     rt_free(a, m->args, m->args ? (m->nin + m->nout + 1u) * sizeof *m->args : 0);
     rt_free(a, m->in, m->in ? (m->nin + 1u) * sizeof *m->in : 0);
     rt_free(a, m->out, m->out ? (m->nout + 1u) * sizeof *m->out : 0);
+    rt_free(a, m->in_place, m->nstate + 1u);
     rt_free(a, m->given, (m->nin + 1u) * sizeof *m->given);
     rt_free(a, m->results, m->results ? (m->nout + 1u) * sizeof *m->results : 0);
     rt_free_buffer(a, m->workspace, m->workspace_bytes);
@@ -374,6 +377,37 @@ static ig_status module_play(ig_module *m, fe_call *c, ig_tensor *const *in) {
 
 /* --- Running ------------------------------------------------------------------------------- */
 
+/* Ask once which state may stay in its buffer. */
+static ig_status module_fill_in_place(ig_module *m) {
+    bool *in_place = rt_alloc_zero(m->alloc, m->nstate + 1u);
+    ig_status s = in_place ? pass_in_place(m->code->ir, in_place) : rt_fail_memory();
+    if (!s)
+        m->in_place = in_place;
+    else
+        rt_free(m->alloc, in_place, m->nstate + 1u);
+    return s;
+}
+
+/* Whether result i may be written over its state: native code, a value that no other handle has and
+ * that is ours, and is no other argument of this run. */
+static bool module_stays(const ig_module *m, uint32_t i) {
+    uint32_t plain = m->nout - m->nstate, k = i - plain;
+    if (i < plain || !m->in_place || !m->in_place[k]) return false;
+    const ig_tensor *t = m->state[k];
+    uint32_t times = 0;
+    for (uint32_t j = 0; j < m->nin; j++) times += m->given[j]->buf == t->buf;
+    return times == 1 && t->buf->refs == 1 && t->buf->owned;
+}
+
+/* The place of result i: a new tensor, or a handle on the state that it replaces. */
+static ig_tensor *module_result(ig_module *m, fe_call *c, uint32_t i, const ir_tensor *r) {
+    if (!module_stays(m, i)) return fe_new(c, (ig_dtype)r->dtype, r->rank, r->dim);
+    fe_buf *buf = m->state[i - (m->nout - m->nstate)]->buf;
+    fe_buf_retain(buf);
+    buf->canon = false;
+    return fe_over(c, (ig_dtype)r->dtype, r->rank, r->dim, buf);
+}
+
 /* Fill in the arguments, bind the dims, make the results, run. */
 static ig_status module_run(ig_module *m, fe_call *c, int nin, ig_tensor *const *in) {
     for (uint32_t i = 0; i < m->nin; i++) {
@@ -384,10 +418,13 @@ static ig_status module_run(ig_module *m, fe_call *c, int nin, ig_tensor *const 
     }
     RT_TRY(ir_bind_dims(m->code->entry, (int)m->nin, m->args, m->symbols));
     if (c->s->rec) return module_play(m, c, m->given);
+    bool handles = nin < (int)m->nin && m->code->run;
+    if (handles && !m->in_place) RT_TRY(module_fill_in_place(m));
     for (uint32_t i = 0; i < m->nout; i++) {
         ir_tensor *r = &m->args[m->nin + i];
         RT_TRY(ir_result_shape(m->code->entry, m->symbols, i, r));
-        m->results[i] = fe_new(c, (ig_dtype)r->dtype, r->rank, r->dim);
+        m->results[i] = handles ? module_result(m, c, i, r)
+                                : fe_new(c, (ig_dtype)r->dtype, r->rank, r->dim);
         if (fe_is_poison(m->results[i])) return rt_fail_memory();
         r->data = m->results[i]->buf->data;
     }

@@ -93,9 +93,10 @@ static ir_dim plan_bytes(ir_module *m, const ir_type *t) { return plan_stacked(m
 
 /* Whether parameter k of a cluster is only read at the index that is written: the cluster has no
  * core, and everything computed from the parameter is elementwise. */
-static bool plan_is_pointwise(plan *p, const ir_func *c, uint32_t k) {
-    bool *from = rt_alloc_zero(p->alloc, c->values.n * sizeof *from), plain = true;
-    if (!from) return plan_fail(p, rt_fail_memory());
+static ig_status plan_fill_pointwise(const ig_allocator *a, const ir_func *c, uint32_t k,
+                                     bool *plain_) {
+    bool *from = rt_alloc_zero(a, c->values.n * sizeof *from), plain = true;
+    if (!from) return rt_fail_memory();
     from[ir_param_ref(c, k).i] = true; /* values computed from the parameter */
     for (uint32_t i = 0; i < c->ops.n && plain; i++) {
         const ir_op *o = &c->ops.data[i];
@@ -105,8 +106,15 @@ static bool plan_is_pointwise(plan *p, const ir_func *c, uint32_t k) {
         if (o->code == OP_reduce || o->code == OP_cumred || o->code == OP_ein) plain = false;
         if (o->nout) from[o->out0] = reads;
     }
-    rt_free(p->alloc, from, c->values.n * sizeof *from);
-    return plain;
+    rt_free(a, from, c->values.n * sizeof *from);
+    *plain_ = plain;
+    return NULL;
+}
+
+static bool plan_is_pointwise(plan *p, const ir_func *c, uint32_t k) {
+    bool plain = false;
+    ig_status s = plan_fill_pointwise(p->alloc, c, k, &plain);
+    return s ? plan_fail(p, s) : plain;
 }
 
 /* The block of an operand that the call may write its result into; 0 when there is none. */
@@ -474,4 +482,53 @@ ir_dim pass_workspace(const ir_func *f) {
         }
     }
     return total;
+}
+
+/* --- State in place ------------------------------------------------------------------------- */
+
+/* The value whose memory v is. */
+static ir_ref state_base(const ir_func *f, ir_ref v) {
+    for (const ir_op *o; (o = ir_def_op(f, v)) && o->code == OP_reshape;) v = ir_op_in(f, o, 0);
+    return v;
+}
+
+/* Whether an argument may be overwritten by the call that op `writer` is. */
+static ig_status state_fill(const ir_func *f, ir_ref argument, uint32_t writer, bool *fits_) {
+    const ir_op *w = &f->ops.data[writer];
+    *fits_ = w->code == OP_call && w->nout == 1 && !w->parent;
+    if (!*fits_) return NULL;
+    const ir_attr_call *a = ir_attr_get(f->module, w->attr);
+    const ir_func *cluster = ir_find_func(f->module, a->callee);
+    const ir_type *result = ir_val_type(f, ir_op_out(w, 0));
+    for (uint32_t i = 0; *fits_ && i < f->ops.n; i++) {
+        const ir_op *o = &f->ops.data[i];
+        if (o->code == OP_reshape) continue;
+        for (uint32_t k = 0; *fits_ && k < o->nin; k++) {
+            ir_ref v = ir_op_in(f, o, k);
+            if (state_base(f, v).i != argument.i) continue;
+            *fits_ = o->code == OP_call && /* what is yielded or carried may be read elsewhere */
+                     (i < writer || (i == writer && ir_same_dims(ir_val_type(f, v), result)));
+            if (*fits_ && i == writer)
+                RT_TRY(plan_fill_pointwise(f->module->alloc, cluster, k, fits_));
+        }
+    }
+    return NULL;
+}
+
+ig_status pass_fill_in_place(const ir_module *planned, bool *in_place_) {
+    const ir_func *f = ir_entry(planned);
+    uint32_t nin = ir_nparam(f) - planned->nstate, nout = f->results.n - planned->nstate;
+    for (uint32_t k = 0; k < planned->nstate; k++) {
+        ir_ref r = state_base(f, ir_op_in(f, ir_return_op(f), nout + k));
+        RT_TRY(state_fill(f, ir_param_ref(f, nin + k), f->values.data[r.i].def, &in_place_[k]));
+    }
+    return NULL;
+}
+
+ig_status pass_in_place(const ir_module *m, bool *in_place_) {
+    ir_module *planned;
+    RT_TRY(pass_pipeline(m, &planned));
+    ig_status s = pass_fill_in_place(planned, in_place_);
+    ir_module_free(planned);
+    return s;
 }

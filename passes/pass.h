@@ -31,6 +31,13 @@ ig_status pass_pipeline(const ir_module *in, ir_module **out_);
 /* After memplan: bytes of workspace of a function, as a dim (0 when none). */
 ir_dim pass_workspace(const ir_func *f);
 
+/* After memplan: which state of the entry function may come out in the memory where it went in, one
+ * flag a state: every other call that reads it runs before the one that writes it, which reads it
+ * only at the index that it writes. */
+ig_status pass_fill_in_place(const ir_module *planned, bool *in_place_);
+/* The same for a recorded module, which is planned for the question. */
+ig_status pass_in_place(const ir_module *m, bool *in_place_);
+
 /* --- For writing passes (copy.c) ------------------------------------------------------------ */
 
 /* Begin a function of `out` with the name, kind and parameters of f.  Gives the map from values of

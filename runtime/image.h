@@ -10,7 +10,7 @@
 #include "runtime/kernel_abi.h"
 
 #define RT_IMAGE_MAGIC   "IGIMAGE"
-#define RT_IMAGE_VERSION 2u
+#define RT_IMAGE_VERSION 3u
 #define RT_IMAGE_PAGE    4096u
 
 enum rt_image_arch { RT_ARCH_X86_64 = 1, RT_ARCH_AARCH64 = 2 };

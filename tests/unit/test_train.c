@@ -165,6 +165,57 @@ START_TEST(a_step_is_one_module) {
 }
 END_TEST
 
+/* --- State that stays in its buffer ----------------------------------------------------------- */
+
+enum { KINDS = 5 };
+static ig_tensor *kind[KINDS];
+
+/* 0: by element; 1: read after 0 is written, by element; 2: another order; 3: read by what is
+ * written later; 4: not read at all. */
+static void kinds(void *user, ig_tensor *const *in, ig_tensor **out) {
+    (void)user;
+    ig_tensor *a = ig_add(ig_mul(kind[0], 2), in[0]);
+    ig_tensor *b = ig_add(kind[1], ig_cumsum(a, 0)), *c = ig_flip(kind[2], 0);
+    ig_tensor *d = ig_add(kind[3], 1), *e = ig_cumsum(ig_exp(ig_mul(kind[3], 0.1f)), 0);
+    out[0] = ig_sum(ig_mul(e, ig_cumsum(d, 0)), IG_ALL_AXES);
+    ig_assign(kind[0], a), ig_assign(kind[1], b), ig_assign(kind[2], c), ig_assign(kind[3], d);
+    ig_assign(kind[4], ig_cumsum(in[0], 0));
+}
+
+static void kinds_new(int64_t n) {
+    static const char *name[KINDS] = {"a", "b", "c", "d", "e"};
+    for (int k = 0; k < KINDS; k++)
+        kind[k] = ig_name(ig_normal(ig_rng((uint64_t)k), IG_f32, IG_DIMS(n), 0, 1), name[k]);
+}
+
+START_TEST(state_stays_in_its_buffer_when_it_may) {
+    const int64_t n[] = {1, 7, 16, 37, 1000};
+    ig_tensor *x = ig_normal(ig_rng(9), IG_f32, IG_DIMS(n[_i]), 0, 1), *out, *want[KINDS], *loss;
+    kinds_new(n[_i]);
+    for (int k = 0; k < 3; k++) kinds(NULL, &x, &loss);
+    memcpy(want, kind, sizeof want);
+    kinds_new(n[_i]);
+    ig_module *m;
+    OK(ig_trace(kinds, NULL, 1, &x, 1, NULL, &m));
+    OK(ig_module_compile(m, NULL));
+    const void *at[KINDS];
+    ig_tensor *alias = ig_copy(kind[0]), *was = ig_add(kind[0], 0);
+    for (int k = 0; k < 3; k++) { /* the first run must leave the value that the alias has */
+        for (int i = 0; i < KINDS; i++) at[i] = ig_data(kind[i]);
+        OK(ig_module_run(m, 1, &x, 1, &out));
+    }
+    ck_assert(ig_equal(alias, was) && ig_equal(out, loss));
+    for (int i = 0; i < KINDS; i++) ck_assert_msg(ig_equal(kind[i], want[i]), "state %d", i);
+    ck_assert(ig_data(kind[0]) == at[0] && ig_data(kind[1]) == at[1]);
+    ck_assert(n[_i] == 1 || ig_data(kind[2]) != at[2]);
+    ig_tensor *self = kind[0], *twice = ig_add(ig_mul(kind[0], 2), kind[0]);
+    OK(ig_module_run(m, 1, &self, 1, &out)); /* the state is an argument, too */
+    ck_assert(ig_equal(kind[0], twice));
+    ig_module_free(m);
+    eager_end();
+}
+END_TEST
+
 /* --- Modules inside a trace ------------------------------------------------------------------ */
 
 static ig_tensor *inner_w;
@@ -239,6 +290,7 @@ int main(void) {
     TCase *t = tcase_create("train");
     tcase_set_timeout(t, 300);
     tcase_add_test(t, a_step_is_one_module);
+    tcase_add_loop_test(t, state_stays_in_its_buffer_when_it_may, 0, 5);
     tcase_add_test(t, a_module_in_a_trace_takes_its_dims);
     tcase_add_test(t, a_module_in_a_trace_that_does_not_fit);
     suite_add_tcase(s, t);
