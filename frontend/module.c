@@ -399,13 +399,12 @@ static bool module_stays(const ig_module *m, uint32_t i) {
     return times == 1 && t->buf->refs == 1 && t->buf->owned;
 }
 
-/* The place of result i: a new tensor, or a handle on the state that it replaces. */
+/* The handle of result i: a new tensor, or the state itself. */
 static ig_tensor *module_result(ig_module *m, fe_call *c, uint32_t i, const ir_tensor *r) {
     if (!module_stays(m, i)) return fe_new(c, (ig_dtype)r->dtype, r->rank, r->dim);
-    fe_buf *buf = m->state[i - (m->nout - m->nstate)]->buf;
-    fe_buf_retain(buf);
-    buf->canon = false;
-    return fe_over(c, (ig_dtype)r->dtype, r->rank, r->dim, buf);
+    ig_tensor *t = m->state[i - (m->nout - m->nstate)];
+    t->buf->canon = false;
+    return t;
 }
 
 /* Fill in the arguments, bind the dims, make the results, run. */
