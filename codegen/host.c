@@ -185,11 +185,15 @@ static ir_ref host_weight(host *h, const char *name, uint8_t dtype) {
                 : (ir_ref){0};
 }
 
+static ir_ref host_in_workspace(host *h, ir_dim at, uint8_t dtype) {
+    return ir_emit1(&h->k.b, OP_kws, &(ir_attr_dtype){.dtype = dtype}, cg_dim(&h->k, at));
+}
+
 /* Where the memory planner put a result; the whole of one that is stacked. */
 ir_ref cg_host_place(host *h, const ir_places *at, uint32_t i, uint8_t dtype) {
     if (at->p[i].kind == IR_PLACE_OUT || at->p[i].kind == IR_PLACE_OUT_ROW)
         return host_port(h, OP_kout, at->p[i].at, dtype);
-    return ir_emit1(&h->k.b, OP_kws, &(ir_attr_dtype){.dtype = dtype}, cg_dim(&h->k, at->p[i].at));
+    return host_in_workspace(h, at->p[i].at, dtype);
 }
 
 /* The memory of a value.  That of a weight is named where it is used: one that is only read packed
@@ -239,7 +243,9 @@ static void host_call(host *h, const ir_op *o, const cg_launch *launch) {
     for (uint32_t i = 0; i < launch->nblob; i++)
         in[n++] =
             host_weight(h, launch->blob[i], ir_find_weight(k->b.m, launch->blob[i])->type.dtype);
-    if (launch->packed >= 0) in[launch->packed] = in[n - 1]; /* not read there */
+    if (launch->packed >= 0) /* not read there: any address of its type will do */
+        in[launch->packed] = host_in_workspace(
+            h, 0, ir_val_type(h->f, ir_op_in(h->f, o, (uint32_t)launch->packed))->dtype);
     in[n++] = cg_dim(k, launch->n);
     in[n++] = cg_dim(k, host_is_small(h, launch) ? 0 : launch->cost);
     k->b.loc = o->loc;

@@ -285,12 +285,36 @@ START_TEST(a_module_in_a_trace_that_does_not_fit) {
 }
 END_TEST
 
+/* x w with w a constant, packed when it is compiled. */
+static void product(void *user, ig_tensor *const *in, ig_tensor **out) {
+    out[0] = ig_matmul(in[0], (ig_tensor *)user);
+}
+
+START_TEST(constant_weights_of_every_float) {
+    const ig_dtype types[] = {IG_f16, IG_bf16, IG_f32, IG_f64};
+    for (int64_t n = 1; n <= 65; n += 16) {
+        ig_tensor *w = ig_normal(ig_rng(1), types[_i], IG_DIMS(5, n), 0, 1), *y, *z;
+        ig_tensor *x = ig_normal(ig_rng(2), types[_i], IG_DIMS(6, 5), 0, 1);
+        ig_module *m;
+        ig_trace_options opt = {.name = "f", .dims = "[B,5]"};
+        OK(ig_trace(product, ig_name(w, "w"), 1, &x, 1, &opt, &m));
+        OK(ig_module_run(m, 1, &x, 1, &y));
+        OK(ig_module_compile(m, NULL));
+        OK(ig_module_run(m, 1, &x, 1, &z));
+        ck_assert(ig_equal(y, z));
+        ig_module_free(m);
+    }
+    eager_end();
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("train");
     TCase *t = tcase_create("train");
     tcase_set_timeout(t, 300);
     tcase_add_test(t, a_step_is_one_module);
     tcase_add_loop_test(t, state_stays_in_its_buffer_when_it_may, 0, 5);
+    tcase_add_loop_test(t, constant_weights_of_every_float, 0, 4);
     tcase_add_test(t, a_module_in_a_trace_takes_its_dims);
     tcase_add_test(t, a_module_in_a_trace_that_does_not_fit);
     suite_add_tcase(s, t);
