@@ -19,8 +19,7 @@
  *
  * Errors: IG_INVALID when wrt names nothing that exists, one thing twice, or nothing;
  * IG_DTYPE when it names integers; IG_UNSUPPORTED for an op that no derivative goes through, with
- * its name and the line where it was called (a bitcast of floats; still a loop or a branch).
- * *out_ is NULL then.
+ * its name and the line where it was called (a bitcast of floats).  *out_ is NULL then.
  * docs/transform.md tells the rules: ties, the order of sums, what batching does to each op. */
 #ifndef INGOT_TRANSFORM_H
 #define INGOT_TRANSFORM_H
