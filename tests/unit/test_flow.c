@@ -244,6 +244,36 @@ START_TEST(memory_is_flat) {
 }
 END_TEST
 
+/* What is differentiated is captured: no operand of the loop shows it. */
+static void captures(void *user, ig_tensor *const *in, ig_tensor **out) {
+    out[0] = ig_add(in[0], *(ig_tensor **)user);
+}
+
+static void thrice(void *user, ig_tensor *const *in, ig_tensor **out) {
+    ig_tensor *x = in[0], *y = ig_zeros(IG_f32, IG_DIMS(2));
+    (void)user;
+    ig_scan(captures, &x, 1, &y, 0, NULL, 0, &(ig_scan_options){.steps = 3}, out);
+    out[0] = ig_sum(out[0], IG_ALL_AXES);
+}
+
+START_TEST(captured_values_have_derivatives_and_lanes) {
+    ig_tensor *x = VECTOR(IG_f32, 2, 5), *y,
+              *lanes = ig_reshape(VECTOR(IG_f32, 1, 2, 3, 4), IG_DIMS(2, 2));
+    ig_module *m, *n;
+    OK(ig_trace(thrice, NULL, 1, &x, 1, NULL, &m));
+    OK(ig_grad(m, NULL, &n));
+    OK(ig_module_run(n, 1, &x, 1, &y));
+    WANT(y, IG_f32, IG_DIMS(2), 3, 3);
+    ig_module_free(n);
+    OK(ig_vmap(m, "2", NULL, NULL, &n));
+    OK(ig_module_run(n, 1, &lanes, 1, &y));
+    WANT(y, IG_f32, IG_DIMS(2), 9, 21);
+    ig_module_free(n);
+    ig_module_free(m);
+    eager_end();
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("flow");
     TCase *t = tcase_create("flow");
@@ -254,6 +284,7 @@ int main(void) {
     tcase_add_test(t, nests);
     tcase_add_test(t, refused);
     tcase_add_test(t, memory_is_flat);
+    tcase_add_test(t, captured_values_have_derivatives_and_lanes);
     suite_add_tcase(s, t);
     return suite_run(s);
 }
