@@ -199,8 +199,9 @@ static ig_status make_rng(maker *k, draft *w) {
 }
 
 static ig_status make_ein(maker *k, draft *w) {
-    enum { BATCH, M, N, K };               /* numbers of the variables, and their dims */
-    if (!rt_is_float(w->key)) return NULL; /* integers are rare */
+    enum { BATCH, M, N, K };                          /* numbers of the variables, and their dims */
+    bool wide = w->key == IG_i32 || w->key == IG_i64; /* products of narrower ones wrap: rare */
+    if (!rt_is_float(w->key) && !wide) return NULL;
     w->nin = 2;
     for (w->form = 0; w->form < 4; w->form++) {
         bool km = w->form & 1, nk = w->form & 2;
