@@ -37,7 +37,8 @@
 #define GEMM_LINES     32   /* that are transposed in turns, at most: half as many where these */
 #define GEMM_PAGES     (INT64_C(96) << 10) /* bytes do not hold them */
 #define GEMM_OUTER     (INT64_C(16) << 20) /* bytes that no cache keeps */
-#define GEMM_INSIDE    96                  /* ops of an epilogue that may be written into a tile */
+#define GEMM_PACKED    64 /* columns of a panel that is packed as it runs: one vector of the IR */
+#define GEMM_INSIDE    96 /* ops of an epilogue that may be written into a tile */
 
 /* --- Roles ---------------------------------------------------------------------------------- */
 
@@ -151,13 +152,6 @@ static bool gemm_stays(const gemm *g, int64_t depth) {
     return gemm_is_spread(stride, GEMM_L2_PERIOD, GEMM_L2_WAYS, depth);
 }
 
-/* Whether IG_TILE=<rows>x<vectors> asks for another tile: measurements only (bench/blocking.py). */
-static bool gemm_is_barred(int height, int vectors) {
-    int h, v;
-    const char *want = getenv("IG_TILE");
-    return want && sscanf(want, "%dx%d", &h, &v) == 2 && (h != height || v != vectors);
-}
-
 /* Twice the cycles of a tile. */
 static int64_t gemm_tile_time(const gemm *g, int height, int vectors, int64_t depth) {
     return gemm_step(g, height, vectors) * depth + 2 * GEMM_ENTER + 2 * height * vectors;
@@ -188,30 +182,39 @@ static int gemm_turned_most(const gemm *g) {
     return most < 1 ? 1 : (int)most;
 }
 
-/* Choose the tile of an open nest: every one fits the registers with a step's columns and the
- * element (and without fused multiply-add the product). */
-static void gemm_tile_size(const cg_low *l, gemm *g) {
+/* Choose among the tiles of so many rows and vectors, 0: any number.  Every one fits the registers
+ * with a step's columns and the element (and without fused multiply-add the product). */
+static bool gemm_search(const cg_low *l, gemm *g, int height, int vectors) {
     int64_t m = g->row.lines, n = g->col.lines, depth = g->e.k > 0 ? g->e.k : CG_KB;
     int64_t best = INT64_MAX, between = sizeof(float);
+    bool turned = g->turned && !g->home;
     if (gemm_lies_along_k(l, g, g->row.operand))
         between = depth * (int64_t)rt_dtype_bytes(g->e.d); /* rows */
-    int spare = l->cpu->class == IR_CLASS_FMA ? 1 : 2, most = GEMM_VECTORS;
-    while (g->lanes > n) g->lanes /= 2;
-    if (g->turned && !g->home) most = gemm_turned_most(g);
+    int spare = l->cpu->class == IR_CLASS_FMA ? 1 : 2;
+    int most = turned ? gemm_turned_most(g) : GEMM_VECTORS;
     for (int v = 1; v <= most && v * g->lanes <= n; v++)
         for (int h = 1; h <= GEMM_HEIGHT && (m < 0 || h <= m); h++) {
-            int columns = g->turned && !g->home ? g->lanes : v;
+            if ((height && h != height) || (vectors && v != vectors)) continue;
             if (m >= 0 && !gemm_is_spread(between, GEMM_L1_PERIOD, GEMM_L1_WAYS, h)) continue;
-            if (g->home && n % (v * g->lanes)) continue;
-            if (h * v + columns + spare > l->cpu->registers) continue;
-            if (m < 0 && h != l->cpu->tile_rows) continue;
+            if (g->home && (n % (v * g->lanes) || v * g->lanes > GEMM_PACKED)) continue;
+            if (h * v + (turned ? g->lanes : v) + spare > l->cpu->registers) continue;
             int rest;
             int64_t all = gemm_times(m, h) * gemm_across(g, h, v, depth, &rest);
-            if (gemm_is_barred(h, v)) all = all / 2 + INT64_MAX / 2; /* only where it is the last */
             if (all >= best) continue;
             best = all;
             g->height = h, g->vectors = v, g->rest = rest;
         }
+    return best < INT64_MAX;
+}
+
+/* Choose the tile of an open nest.  IG_TILE=<rows>x<vectors> asks for one, for measurements
+ * (bench/blocking.py). */
+static void gemm_tile_size(const cg_low *l, gemm *g) {
+    int h, v, height = g->row.lines < 0 ? l->cpu->tile_rows : 0;
+    const char *want = getenv("IG_TILE");
+    while (g->lanes > g->col.lines) g->lanes /= 2;
+    bool found = want && sscanf(want, "%dx%d", &h, &v) == 2 && gemm_search(l, g, h, v);
+    if (!found) gemm_search(l, g, height, 0);
     g->col.width = g->lanes * g->vectors;
 }
 
