@@ -3,19 +3,12 @@
  * The program is traced, built as an object, linked and run on the process's threads (IG_THREADS,
  * see ingot/threads.h), in turn with the C library's memcpy of input to output on the same
  * threads.  Prints the medians in milliseconds and the ratio: 1 is the speed of the copy. */
-#include "ingot/ingot.h"
+#include "bench/contender.h"
+#include "bench/deploy.h"
 #include "ingot/threads.h"
-#include <dlfcn.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { ROUNDS = 31 };
-
-typedef int run_fn(const void *const *in, void *const *out, const int64_t *dims, void *ws,
-                   const ig_exec *exec);
 
 /* --- Programs ------------------------------------------------------------------------------- */
 
@@ -49,43 +42,10 @@ static void record(void *user, ig_tensor *const *in, ig_tensor **out) {
     if (!strcmp(name, "chain")) out[0] = chain(in[0]); /* 20 ops */
 }
 
-/* Trace, build, link, open; NULL after a message. */
-static run_fn *prepare(const char *name, ig_tensor *x, const char *dir) {
-    char object[256], library[256], command[600];
-    ig_module *m = NULL;
-    run_fn *run = NULL;
-    snprintf(object, sizeof object, "%s/f.o", dir);
-    snprintf(library, sizeof library, "%s/f.so", dir);
-    snprintf(command, sizeof command, "cc -shared -o %s %s", library, object);
-    ig_status s =
-        ig_trace(record, (void *)(uintptr_t)name, 1, &x, 1, &(ig_trace_options){.name = "f"}, &m);
-    if (!s) s = ig_module_build(m, "f", NULL, object);
-    ig_module_free(m);
-    if (s) {
-        fprintf(stderr, "%s\n", ig_status_text(s));
-        ig_status_free(s);
-        return NULL;
-    }
-    void *lib = system(command) ? NULL : dlopen(library, RTLD_NOW | RTLD_LOCAL);
-    void *sym = lib ? dlsym(lib, "f_run") : NULL;
-    memcpy(&run, &sym, sizeof sym);
-    remove(object);
-    remove(library);
-    return run;
-}
-
 /* --- Measuring ------------------------------------------------------------------------------ */
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
-}
-
-static int by_size(const void *x, const void *y) {
-    double a = *(const double *)x, b = *(const double *)y;
-    return (a > b) - (a < b);
-}
+/* Milliseconds. */
+static double now(void) { return 1e3 * bench_now(); }
 
 /* Rows [lo, hi) of dims[0] elements. */
 static void copy_rows(void *const *bufs, const int64_t *dims, int64_t lo, int64_t hi) {
@@ -103,7 +63,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     ig_tensor *x = ig_normal(NULL, IG_f32, IG_DIMS(rows, length), 0, 1);
-    run_fn *run = prepare(argv[1], x, dir);
+    run_fn *run = deploy(record, argv[1], 1, &x, 1, dir, NULL);
     size_t bytes = ((size_t)(rows * length) * sizeof(float) + 63) / 64 * 64;
     void *in = aligned_alloc(64, bytes), *out = aligned_alloc(64, bytes);
     void *ws = aligned_alloc(64, 1 << 20);
@@ -121,8 +81,8 @@ int main(int argc, char **argv) {
         run((const void *const[]){in}, (void *const[]){out}, NULL, ws, exec);
         ours[k] = now() - start;
     }
-    qsort(ours, ROUNDS, sizeof *ours, by_size);
-    qsort(copy, ROUNDS, sizeof *copy, by_size);
+    qsort(ours, ROUNDS, sizeof *ours, bench_by_value);
+    qsort(copy, ROUNDS, sizeof *copy, bench_by_value);
     printf("%-16s %8.3f ms  copy %8.3f ms  ratio %.2f\n", argv[1], ours[ROUNDS / 2],
            copy[ROUNDS / 2], copy[ROUNDS / 2] / ours[ROUNDS / 2]);
     free(in), free(out), free(ws);

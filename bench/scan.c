@@ -3,19 +3,13 @@
  * Each cell is traced with ig_scan, built as an object for a CPU level (the best here), linked and
  * run on one thread, in turn with a loop written by hand (this file is compiled with -O3
  * -march=native).  Prints the medians of the time a step and the ratio: 1 is the speed of C. */
-#include "ingot/ingot.h"
-#include <dlfcn.h>
+#include "bench/contender.h"
+#include "bench/deploy.h"
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { ROUNDS = 31, STEPS = 10000 };
 
-typedef int run_fn(const void *const *in, void *const *out, const int64_t *dims, void *ws,
-                   const ig_exec *exec);
 /* x[STEPS, n], h[n], w[n] -> the last h, and all of them. */
 typedef void loop_fn(int n, const float *restrict x, const float *restrict h0,
                      const float *restrict w, float *restrict h, float *restrict ys);
@@ -104,43 +98,10 @@ static void record(void *user, ig_tensor *const *in, ig_tensor **out) {
     ig_scan(*(const ig_body_fn *)user, &w, 1, &in[1], 1, &in[0], 1, NULL, out);
 }
 
-/* Trace, build, link, open; NULL after a message. */
-static run_fn *prepare(ig_trace_fn fn, void *user, int nin, ig_tensor *const *in, size_t number,
-                       const char *dir, const char *level) {
-    char object[256], library[256], command[600];
-    ig_module *m = NULL;
-    run_fn *run = NULL;
-    snprintf(object, sizeof object, "%s/f.o", dir);
-    snprintf(library, sizeof library, "%s/f%zu.so", dir, number);
-    snprintf(command, sizeof command, "cc -shared -o %s %s", library, object);
-    ig_status s = ig_trace(fn, user, nin, in, 2, &(ig_trace_options){.name = "f"}, &m);
-    if (!s) s = ig_module_build(m, "f", level, object);
-    ig_module_free(m);
-    if (s) {
-        fprintf(stderr, "%s\n", ig_status_text(s));
-        ig_status_free(s);
-        return NULL;
-    }
-    void *lib = system(command) ? NULL : dlopen(library, RTLD_NOW | RTLD_LOCAL);
-    void *sym = lib ? dlsym(lib, "f_run") : NULL;
-    memcpy(&run, &sym, sizeof sym);
-    remove(object);
-    remove(library);
-    return run;
-}
-
 /* --- Measuring ------------------------------------------------------------------------------ */
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return 1e9 * (double)t.tv_sec + (double)t.tv_nsec;
-}
-
-static int by_size(const void *x, const void *y) {
-    double a = *(const double *)x, b = *(const double *)y;
-    return (a > b) - (a < b);
-}
+/* Nanoseconds. */
+static double now(void) { return 1e9 * bench_now(); }
 
 static float *room(size_t n, uint32_t seed) {
     float *x = aligned_alloc(64, (n * sizeof *x + 63) / 64 * 64);
@@ -168,8 +129,8 @@ static int measure(const char *name, run_fn *run, loop_fn *loop, int n) {
         ours[k] = now() - start;
     }
     bool same = !memcmp(h, h2, (size_t)n * sizeof *h) && !memcmp(ys, ys2, all * sizeof *ys);
-    qsort(ours, ROUNDS, sizeof *ours, by_size);
-    qsort(theirs, ROUNDS, sizeof *theirs, by_size);
+    qsort(ours, ROUNDS, sizeof *ours, bench_by_value);
+    qsort(theirs, ROUNDS, sizeof *theirs, bench_by_value);
     double a = ours[ROUNDS / 2] / STEPS, b = theirs[ROUNDS / 2] / STEPS;
     printf("%-8s %5d elements  %8.2f ns a step   C %8.2f   ratio %.2f   %s\n", name, n, a, b, a / b,
            same ? "equal bits" : "other bits");
@@ -197,8 +158,8 @@ static int measure_selective(run_fn *run) {
         ours[k] = now() - start;
     }
     for (size_t i = 0; i < size[0]; i++) most = fmax(most, fabs(ys[i] - ys2[i]));
-    qsort(ours, 5, sizeof *ours, by_size);
-    qsort(theirs, 5, sizeof *theirs, by_size);
+    qsort(ours, 5, sizeof *ours, bench_by_value);
+    qsort(theirs, 5, sizeof *theirs, bench_by_value);
     printf(
         "selective scan, %d x %d states: %.2f us a step   C with expf %.2f   ratio %.2f   largest "
         "difference %.1e\n",
@@ -220,14 +181,14 @@ int main(int argc, char **argv) {
         ig_body_fn cell = cases[k].cell;
         ig_tensor *in[3] = {ig_zeros(IG_f32, IG_DIMS(STEPS, n)), ig_zeros(IG_f32, IG_DIMS(n)),
                             ig_zeros(IG_f32, IG_DIMS(n))};
-        run_fn *run = prepare(record, &cell, 3, in, k, dir, level);
+        run_fn *run = deploy(record, &cell, 3, in, 2, dir, level);
         failed |= run ? measure(cases[k].name, run, cases[k].loop, n) : 1;
     }
     ig_tensor *x = ig_zeros(IG_f32, IG_DIMS(STEPS, CHANNELS));
     ig_tensor *b = ig_zeros(IG_f32, IG_DIMS(STEPS, STATES));
     ig_tensor *h = ig_zeros(IG_f32, IG_DIMS(CHANNELS, STATES));
     run_fn *run =
-        prepare(selective_record, NULL, 6, (ig_tensor *[]){x, x, b, b, h, h}, ncase, dir, level);
+        deploy(selective_record, NULL, 6, (ig_tensor *[]){x, x, b, b, h, h}, 2, dir, level);
     failed |= run ? measure_selective(run) : 1;
     rmdir(dir);
     return failed;
