@@ -172,7 +172,8 @@ static ig_status compile_target(const ir_module *m, const cg_cpu **cpu) {
 /* Not when the user asked to see a compile, or to change it. */
 static bool compile_may_cache(void) {
     const char *log = getenv("IG_LOG");
-    bool watched = getenv("IG_DUMP") || getenv("IG_FUEL") || getenv("IG_LLVM_FATAL") ||
+    bool watched = getenv("IG_DUMP") || getenv("IG_FUEL") || getenv("IG_TILE") ||
+                   getenv("IG_LLVM_FATAL") ||
                    (log && strcmp(log, "cache") != 0);
     if (watched) rt_log("cache", "off: the compile is watched");
     return !watched && rt_cache_on();

@@ -266,6 +266,7 @@ static bool closure_check_vjp(closure *c, const ir_module *m, const ir_module *v
     double forward = closure_dot(dy, ct, 0, &size);
     double backward = closure_dot(dir, &y, (int)ir_entry(m)->results.n, &size);
     values_free(&y);
+    /* 1e-12: the two sums have other orders; size bounds their terms */
     if (fabs(forward - backward) <= 1e-12 * (1 + size)) return true;
     if (isnan(forward) && isnan(backward)) return true;
     return closure_fail(c, "vjp: %.17g forward, %.17g backward", forward, backward);

@@ -36,6 +36,7 @@ END_TEST
 START_TEST(cross_entropy_of_integer_labels) {
     ig_tensor *z = TENSOR(IG_f64, IG_DIMS(2, 3), 1, 2, 3, 0, (double)-INFINITY, 0);
     const double a = log(exp(-2) + exp(-1) + 1), b = log(2);
+    /* 1e-14 here: want is of the C library's exp and log, 2 ulp apart from ours. */
     WANT_NEAR(1e-14, ig_cross_entropy(z, VECTOR(IG_u8, 2, 0)), IG_f64, IG_SCALAR, (a + b) / 2);
     WANT_NEAR(1e-14, ig_cross_entropy(z, VECTOR(IG_i64, -1, 2)), IG_f64, IG_SCALAR, b / 2);
     IG_GRAD_SCOPE {
@@ -129,6 +130,7 @@ START_TEST(gradients_are_those_of_differences) {
             }
             double want = (f[1] - f[0]) / (2 * h);
             double got = ((const double *)ig_data(ig_grad_of(in[k])))[i];
+            /* 1e-7: the error of a central difference with this h, and its rounding */
             ck_assert_msg(fabs(got - want) < 1e-7, "argument %d, element %lld: %g, not %g", k,
                           (long long)i, got, want);
         }
@@ -141,8 +143,8 @@ START_TEST(initial_values_have_their_spread) {
     for (int k = 0; k < 4; k++) {
         ig_tensor *w = ig_weights(init[k], ig_rng(1), IG_f32, IG_DIMS(200, 300));
         double want = sqrt(2.0 / (k < 2 ? 500 : 200));
-        ck_assert(fabs(ig_item_f64(ig_std(w, IG_ALL_AXES)) / want - 1) < 0.01);
-        ck_assert(fabs(ig_item_f64(ig_mean(w, IG_ALL_AXES)) / want) < 0.01);
+        ck_assert(fabs(ig_item_f64(ig_std(w, IG_ALL_AXES)) / want - 1) < 0.01); /* chance */
+        ck_assert(fabs(ig_item_f64(ig_mean(w, IG_ALL_AXES)) / want) < 0.01); /* chance */
         double far = ig_item_f64(ig_max(ig_abs(w), IG_ALL_AXES)) / want;
         ck_assert(k % 2 ? far > 3 : far <= sqrt(3.0) * 1.0001);
     }
@@ -241,6 +243,7 @@ START_TEST(clipping_and_rates) {
     const ig_rate_options r = {.base = 2, .last = 1, .warmup = 4, .total = 12};
     const double want[][2] = {{0, 0.5}, {1, 1}, {3, 2}, {4, 2}, {8, 1.5}, {12, 1}, {99, 1}};
     for (int k = 0; k < 7; k++)
+        /* 1e-15: an ulp or two of cos and of the division */
         WANT_NEAR(1e-15, ig_rate(ig_scalar(IG_i64, (int64_t)want[k][0]), &r), IG_f64, IG_SCALAR,
                   want[k][1]);
     WANT(ig_rate(ig_scalar(IG_i64, 5), &(ig_rate_options){.base = 3}), IG_f64, IG_SCALAR, 3);

@@ -51,23 +51,23 @@ START_TEST(derivatives_of_two_variables) {
     const double s = sin(2.0), c = cos(2.0);
     OK(ig_grad(m, NULL, &n));
     ck_assert_str_eq(ig_module_get_info(n).name, "f_grad");
-    WANT_NEAR(1e-14, result(n, 1, in, 0), IG_f64, IG_DIMS(2), 12, 9 + c);
+    WANT_NEAR(1e-14, result(n, 1, in, 0), IG_f64, IG_DIMS(2), 12, 9 + c); /* ulps of sin */
     ig_module_free(n);
     OK(ig_value_and_grad(m, "0", &n));
-    WANT_NEAR(1e-14, result(n, 1, in, 0), IG_f64, IG_SCALAR, 18 + s);
-    WANT_NEAR(1e-14, result(n, 1, in, 1), IG_f64, IG_DIMS(2), 12, 9 + c);
+    WANT_NEAR(1e-14, result(n, 1, in, 0), IG_f64, IG_SCALAR, 18 + s); /* ulps of sin */
+    WANT_NEAR(1e-14, result(n, 1, in, 1), IG_f64, IG_DIMS(2), 12, 9 + c); /* ulps of sin */
     ig_module_free(n);
     OK(ig_jvp(m, NULL, &n));
-    WANT_NEAR(1e-14, result(n, 2, in, 1), IG_f64, IG_SCALAR, 3 - c);
+    WANT_NEAR(1e-14, result(n, 2, in, 1), IG_f64, IG_SCALAR, 3 - c); /* ulps of sin */
     ig_module_free(n);
     OK(ig_hvp(m, NULL, &n));
-    WANT_NEAR(1e-14, result(n, 2, in, 0), IG_f64, IG_DIMS(2), 4 - 6, 6 + s);
+    WANT_NEAR(1e-14, result(n, 2, in, 0), IG_f64, IG_DIMS(2), 4 - 6, 6 + s); /* ulps of sin */
     ig_module_free(n);
     OK(ig_hessian(m, NULL, &n));
-    WANT_NEAR(1e-14, result(n, 1, in, 0), IG_f64, IG_DIMS(2, 2), 4, 6, 6, -s);
+    WANT_NEAR(1e-14, result(n, 1, in, 0), IG_f64, IG_DIMS(2, 2), 4, 6, 6, -s); /* ulps of sin */
     ig_module_free(n);
     n = take(ig_jacrev, take(ig_grad, m, NULL), NULL);
-    WANT_NEAR(1e-14, result(n, 1, in, 0), IG_f64, IG_DIMS(2, 2), 4, 6, 6, -s);
+    WANT_NEAR(1e-14, result(n, 1, in, 0), IG_f64, IG_DIMS(2, 2), 4, 6, 6, -s); /* ulps of sin */
     ig_module_free(n);
     eager_end();
 }
@@ -113,6 +113,7 @@ START_TEST(ties_and_edges) {
     ig_tensor *in[2] = {VECTOR(IG_f64, 0, 2, 2), VECTOR(IG_f64, 0, 2, 1)};
     ig_module *m = take(ig_grad, traced(edges, 2, in, 1, NULL), NULL);
     /* pow: 0, 20 x y^.. ; max: halves at ties; abs: 0 at 0; reduced max: a half each */
+    /* 1e-12 here: log(2) times 40, by another library's log */
     WANT_NEAR(1e-12, result(m, 2, in, 0), IG_f64, IG_DIMS(3), 0.5, 40.0 + 0.5 + 100 + 0.5,
               10.0 + 1 + 100 + 0.5);
     /* cummax of 0 2 1: 0 once, 2 twice */
@@ -429,6 +430,7 @@ START_TEST(every_order) {
     for (int k = 0; k < 6; k++) {
         ig_tensor *y = in_order(_i, orders[k], x, v);
         if (!first) first = y;
+        /* 1e-12: grad and vmap in another order add in another order */
         ck_assert_msg(distance(first, y) <= 1e-12, "function %d: %s and %s differ by %g", _i,
                       orders[0], orders[k], distance(first, y));
         for (int at = 0; at < 4 && (!is_quick() || (_i + k) % 6 == 0); at++) {
