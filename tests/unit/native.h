@@ -2,40 +2,21 @@
  * compiler. */
 #ifndef TESTS_NATIVE_H
 #define TESTS_NATIVE_H
-#include "codegen/llvm/plugin.h"
+#include "codegen/parts.h"
 #include "runtime/base/str.h"
-#include <dlfcn.h>
-#include <libgen.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-/* Where the plug-in is: IG_LLVM_PLUGIN, or in the build folder above the tests. */
-static inline const char *native_plugin_path(void) {
-    static char path[PATH_MAX + 64];
-    char self[PATH_MAX];
-    const char *given = getenv("IG_LLVM_PLUGIN");
-    if (given) return given;
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    self[n > 0 ? n : 0] = 0;
-    snprintf(path, sizeof path, "%s/../libingot-llvm.so", dirname(self));
-    return path;
-}
-
-/* The plug-in, or NULL. */
-static inline const cg_llvm_api *native_plugin(void) {
-    static const cg_llvm_api *api;
-    static bool tried;
-    if (tried) return api;
-    tried = true;
-    void *so = dlopen(native_plugin_path(), RTLD_NOW | RTLD_LOCAL);
-    if (!so) return NULL;
-    cg_llvm_entry_fn entry;
-    *(void **)&entry = dlsym(so, CG_LLVM_ENTRY);
-    if (entry && entry()->abi == CG_LLVM_ABI) api = entry();
+/* The plug-in, or NULL; and what it may call back. */
+static inline const cg_llvm_api *native_find(cg_llvm_host *host_) {
+    const cg_llvm_api *api = NULL;
+    ig_status_free(cg_plugin(ig_allocator_default(), &api, host_));
     return api;
+}
+static inline const cg_llvm_api *native_plugin(void) {
+    cg_llvm_host host;
+    return native_find(&host);
 }
 
 /* For a leak checker: what is lost when LLVM gives up (its own memory, the text of its reason); and
@@ -49,19 +30,12 @@ static rt_str *native_dumped; /* where dumps go */
 static inline void native_dump(const char *word, const char *text) {
     if (native_dumped) rt_str_printf(native_dumped, ";; %s\n%s", word, text);
 }
-static inline const ir_func *native_find_func(const ir_module *m, const char *name) {
-    return ir_find_func(m, name);
-}
-
 static inline cg_llvm_host native_host(void) {
-    return (cg_llvm_host){.ops = ir_op_tab,
-                          .attr_get = ir_attr_get,
-                          .loc_get = ir_loc_get,
-                          .find_func = native_find_func,
-                          .find_weight = ir_find_weight,
-                          .alloc = malloc,
-                          .free_ = free,
-                          .dump = native_dump};
+    cg_llvm_host host;
+    native_find(&host);
+    host.dump = native_dump;
+    host.dump_llvm = host.dump_asm = false;
+    return host;
 }
 
 /* Compile to an object (free()); the code, with the message in `message`. */

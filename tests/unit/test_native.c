@@ -452,7 +452,6 @@ int main(void) {
         printf("native: no plug-in, 1 skipped\n");
         return 0;
     }
-    setenv("IG_LLVM_PLUGIN", native_plugin_path(), 0);
     Suite *suite = suite_create("native");
     TCase *t = tcase_create("native");
     tcase_set_timeout(t, 300);
