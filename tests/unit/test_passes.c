@@ -271,6 +271,8 @@ static void run_call(const ir_func *f, const ir_op *o, const int64_t *symbols, i
     char *place;
     if (a->at.p[0].kind == IR_PLACE_OUT) {
         place = out[at].data;
+    } else if (a->at.p[0].kind == IR_PLACE_IN) {
+        place = in[at].data;
     } else {
         ck_assert_uint_eq((size_t)at % 64, 0);
         ck_assert_uint_le((size_t)at + bytes, ws_size);
