@@ -140,6 +140,29 @@ const closure_program closure_programs[] = {
             "%13 = mul %3, %s\n%14 = reduce %13 op=sum axes=[0]\n"
             "yield %3, %14\n}\n"
             "return %1, %2\n}"),
+    PROGRAM("segments",
+            "fn @f(%x: f64[7,2], %w: f64[2,2], %h: f64[2], %p: bool[7]) -> (f64[2], f64[7,2], "
+            "bool[7]) {\n"
+            "%1, %2, %q = scan %h, %x, %p n=7 carries=1 reverse=true ckpt=k(3) (%t: i64[], %c: "
+            "f64[2], %s: f64[2], %b: bool[]) {\n"
+            "%3 = ein %c, %w rel=\"y[i] += a[j]*b[j,i]\"\n%4 = add %3, %s\n%5 = sin %4\n"
+            "%6 = convert %t dtype=f64\n%7 = broadcast %6 dims=[2] axes=[]\n"
+            "%8 = mul %5, %7\n%9 = mul %s, %c\n"
+            "%10 = if %b n=2 {\nyield %9\n} {\nyield %8\n}\n%11 = lnot %b\n"
+            "yield %5, %10, %11\n}\n"
+            "return %1, %2, %q\n}"),
+    PROGRAM("remat",
+            "dim N in 1..5\n"
+            "fn @f(%x: f64[N,2], %w: f64[2,2], %h: f64[2]) -> (f64[2], f64[]) {\n"
+            "%i = const type=i32[] data=[0]\n"
+            "%1 = scan %h, %x n=N carries=1 reverse=false (%t: i64[], %c: f64[2], %s: f64[2]) {\n"
+            "%2, %3 = if %i n=1 {\n"
+            "%4 = ein %c, %w rel=\"y[i] += a[j]*b[j,i]\"\n%5 = tanh %4\n%6 = mul %5, %s\n"
+            "yield %6, %c\n}\n"
+            "%7 = add %2, %3\nyield %7\n}\n"
+            "%8 = if %i n=1 {\n%9 = ein %1, %1, %w rel=\"y[] += a[i]*b[j]*c[i,j]\"\n"
+            "%10 = sin %9\n%11 = mul %10, %9\nyield %11\n}\n"
+            "return %1, %8\n}"),
     PROGRAM("powers", "fn @f(%x: f64[3], %y: f64[3]) -> (f64[3], f64[3]) {\n"
                       "%0 = abs %x\n%1 = pow %0, %y\n%2 = pow %1, %y\n%3 = atan2 %2, %x\n"
                       "%4 = rem %3, %y\n%5 = fma %1, %3, %4\nreturn %5, %2\n}"),
