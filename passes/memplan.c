@@ -6,9 +6,10 @@
  *
  * A block is memory with one lifetime: from the call that writes it to the last call that reads
  * it.  Reshapes are the same block.  A result takes over the block of an operand that dies at this
- * very call when the cluster has no core, reads the operand at the index it writes and nowhere
- * else, and the sizes match: each element is read before it is overwritten, in whatever order and
- * split the kernel runs.
+ * very call when the cluster has no contraction, reads the operand at the index it writes and
+ * nowhere else, and the sizes match: each element is read before it is overwritten, in whatever
+ * order and split the kernel runs.  A kernel with several results reads all it needs for an index
+ * before it writes there.
  *
  * Blocks of constant size are packed together: the largest first, each at the lowest offset where
  * nothing that lives at the same time is in the way (within a few percent of optimal on real
@@ -91,8 +92,8 @@ static ir_dim plan_bytes(ir_module *m, const ir_type *t) { return plan_stacked(m
 
 /* --- In place ------------------------------------------------------------------------------- */
 
-/* Whether parameter k of a cluster is only read at the index that is written: the cluster has no
- * core, and everything computed from the parameter is elementwise. */
+/* Whether parameter k of a cluster is only read at the index that is written: everything computed
+ * from it is elementwise, and the kernel takes no element twice. */
 static ig_status plan_fill_pointwise(const ig_allocator *a, const ir_func *c, uint32_t k,
                                      bool *plain_) {
     bool *from = rt_alloc_zero(a, c->values.n * sizeof *from), plain = true;
@@ -103,7 +104,7 @@ static ig_status plan_fill_pointwise(const ig_allocator *a, const ir_func *c, ui
         bool reads = false, ew = ir_is_elementwise((ir_opcode)o->code);
         for (uint32_t j = 0; j < o->nin; j++) reads |= from[ir_op_in(c, o, j).i];
         if (reads && !ew && o->code != OP_detach && o->code != OP_return) plain = false;
-        if (o->code == OP_reduce || o->code == OP_cumred || o->code == OP_ein) plain = false;
+        if (o->code == OP_cumred || o->code == OP_ein) plain = false; /* tiles overlap */
         if (o->nout) from[o->out0] = reads;
     }
     rt_free(a, from, c->values.n * sizeof *from);
@@ -117,14 +118,24 @@ static bool plan_is_pointwise(plan *p, const ir_func *c, uint32_t k) {
     return s ? plan_fail(p, s) : plain;
 }
 
-/* The block of an operand that the call may write its result into; 0 when there is none. */
-static uint32_t plan_reuse(plan *p, uint32_t op, const ir_func *callee, const ir_type *result) {
+/* Whether one of the results of a call before number k has the block. */
+static bool plan_is_taken(const plan *p, const ir_op *o, uint32_t k, uint32_t id) {
+    bool taken = false;
+    for (uint32_t j = 0; j < k; j++) taken |= p->block[ir_op_out(o, j).i] == id;
+    return taken;
+}
+
+/* The block of an operand that the call may write its result number r into; 0 when there is none.
+ */
+static uint32_t plan_reuse(plan *p, uint32_t op, const ir_func *callee, uint32_t r) {
     const ir_op *o = &p->f->ops.data[op];
+    const ir_type *result = ir_val_type(p->f, ir_op_out(o, r));
     for (uint32_t k = 0; k < o->nin; k++) {
         ir_ref base = p->base[ir_op_in(p->f, o, k).i];
         uint32_t id = p->block[base.i], times = 0;
         const ir_type *t = ir_val_type(p->f, ir_op_in(p->f, o, k));
         if (!id || p->blocks.data[id - 1].out != PLAN_NO_OUT || p->last[base.i] != op) continue;
+        if (plan_is_taken(p, o, r, id)) continue;
         for (uint32_t j = 0; j < o->nin; j++) times += p->base[ir_op_in(p->f, o, j).i].i == base.i;
         if (times != 1 || !ir_same_dims(t, result)) continue;
         if (rt_dtype_bytes((ig_dtype)t->dtype) != rt_dtype_bytes((ig_dtype)result->dtype)) continue;
@@ -238,7 +249,7 @@ static void plan_call(plan *p, uint32_t op, const uint32_t *out_of) {
             p->block[v.i] = id;
             continue;
         }
-        if (out == PLAN_NO_OUT && o->nout == 1 && !p->role[v.i]) id = plan_reuse(p, op, callee, t);
+        if (out == PLAN_NO_OUT && !p->role[v.i]) id = plan_reuse(p, op, callee, k);
         if (id) {
             p->blocks.data[id - 1].last = last;
         } else {
@@ -495,7 +506,7 @@ static ir_ref state_base(const ir_func *f, ir_ref v) {
 /* Whether an argument may be overwritten by the call that op `writer` is. */
 static ig_status state_fill(const ir_func *f, ir_ref argument, uint32_t writer, bool *fits_) {
     const ir_op *w = &f->ops.data[writer];
-    *fits_ = w->code == OP_call && w->nout == 1 && !w->parent;
+    *fits_ = w->code == OP_call && !w->parent;
     if (!*fits_) return NULL;
     const ir_attr_call *a = ir_attr_get(f->module, w->attr);
     const ir_func *cluster = ir_find_func(f->module, a->callee);
