@@ -2,7 +2,9 @@
  *
  * A carried value has one memory where the call that makes the next value writes it in the place of
  * the one before.  Else it has two: that of the operand and that of the call.  They change places
- * with every trip, as carried values of the kernel-level loop, so that nothing is copied.  Slices are views of their operand; what a scan stacks is written in place.
+ * with every trip, as carried values of the kernel-level loop, so that nothing is copied.  A value
+ * that goes through a loop in the body takes its memories with it, and comes out in one of them.
+ * Slices are views of their operand; what a scan stacks is written in place.
  *
  * A `while` that is about to exceed its cap writes the program's code, and so ends every `while`
  * around it: a condition is only believed as long as the code is OK. */
@@ -85,15 +87,27 @@ static bool flow_stays(const host *h, ir_ref v) {
            IR_PLACE_IN;
 }
 
+static bool flow_is_loop(const ir_op *o) {
+    return o && (o->code == OP_scan || o->code == OP_while);
+}
+
+/* The memory for the next one of carried value k, which value v of the yield becomes; {0}: the same.
+ */
+static ir_ref flow_next(host *h, const ir_op *o, uint32_t k, ir_ref v) {
+    if (h->spare[o->out0 + k].i) return h->spare[o->out0 + k];
+    for (const ir_op *in; flow_is_loop(in = ir_def_op(h->f, v));)
+        v = flow_source(h, flow_yield(h, in, in->nregion - 1u), v.i - in->out0);
+    return flow_stays(h, v) ? (ir_ref){0} : flow_place(h, v);
+}
+
 /* Find the memories of the carried values, and list those that change: cur, next, cur, next ... */
 static uint32_t flow_begin_carries(host *h, host_flow *fl, const ir_op *yield, ir_ref *list_) {
     uint32_t n = 0;
     for (uint32_t k = 0; k < flow_carries(h, fl->o); k++) {
         ir_ref v = flow_source(h, yield, k);
         fl->cur[k] = cg_host_memory(h, ir_op_in(h->f, fl->o, k));
-        fl->next[k] = (ir_ref){0};
-        if (flow_stays(h, v)) continue;
-        fl->next[k] = flow_place(h, v);
+        fl->next[k] = flow_next(h, fl->o, k, v);
+        if (!fl->next[k].i) continue;
         list_[n++] = fl->cur[k];
         list_[n++] = fl->next[k];
     }
@@ -109,27 +123,37 @@ static void flow_take(host *h, host_flow *fl, const ir_ref *carried, uint32_t pa
         if (fl->next[k].i) {
             fl->cur[k] = carried[at++];
             fl->next[k] = carried[at++];
-            if (yield) h->mem[flow_source(h, yield, k).i] = fl->next[k];
+            if (yield) {
+                ir_ref v = flow_source(h, yield, k);
+                (flow_is_loop(ir_def_op(h->f, v)) ? h->spare : h->mem)[v.i] = fl->next[k];
+            }
         }
         h->mem[param0 + k] = fl->cur[k];
     }
 }
 
-/* What the next trip begins with: every pair the other way round. */
-static uint32_t flow_swap(const host *h, const host_flow *fl, ir_ref *list_) {
+/* What the next trip begins with: every pair the other way round, or as a loop in the body left it.
+ */
+static uint32_t flow_swap(const host *h, const host_flow *fl, const ir_op *yield, ir_ref *list_) {
     uint32_t n = 0;
     for (uint32_t k = 0; k < flow_carries(h, fl->o); k++) {
+        ir_ref v = flow_source(h, yield, k);
+        bool loop = flow_is_loop(ir_def_op(h->f, v));
         if (!fl->next[k].i) continue;
-        list_[n++] = fl->next[k];
-        list_[n++] = fl->cur[k];
+        list_[n++] = loop ? h->mem[v.i] : fl->next[k];
+        list_[n++] = loop ? h->spare[v.i] : fl->cur[k];
     }
     return n;
 }
 
 /* After the loop: results lie where the carried values lie then. */
 static void flow_give(host *h, const host_flow *fl, ir_ref first) {
-    for (uint32_t k = 0, at = 0; k < flow_carries(h, fl->o); k++, at += fl->next[k - 1].i ? 2 : 0)
+    for (uint32_t k = 0, at = 0; k < flow_carries(h, fl->o); k++) {
         h->mem[fl->o->out0 + k] = fl->next[k].i ? ir_result(first, at) : fl->cur[k];
+        if (!fl->next[k].i) continue;
+        h->spare[fl->o->out0 + k] = ir_result(first, at + 1);
+        at += 2;
+    }
 }
 
 /* The step in memory, where the region reads it. */
@@ -164,7 +188,7 @@ static void flow_begin_scan(host *h, host_flow *fl) {
 
 static void flow_end_scan(host *h, host_flow *fl, const ir_op *yield) {
     ir_ref list[2 * IR_MAX_RESULTS];
-    uint32_t n = flow_swap(h, fl, list);
+    uint32_t n = flow_swap(h, fl, yield, list);
     flow_give(h, fl, cg_for_end(&h->k, fl->loop, (int)n, list));
     for (uint32_t k = flow_carries(h, fl->o); k < yield->nin; k++)
         h->mem[fl->o->out0 + k] = flow_place(h, flow_source(h, yield, k));
@@ -225,7 +249,7 @@ static void flow_end_while(host *h, host_flow *fl, const ir_op *yield) {
         fl->region++;
         return;
     }
-    uint32_t n = flow_swap(h, fl, list);
+    uint32_t n = flow_swap(h, fl, yield, list);
     list[n++] = cg_bin(k, OP_add, fl->index, cg_i64(k, 1));
     ir_region_end(&k->b, (int)n, list);
     flow_give(h, fl, ir_op_end(&k->b, fl->op));

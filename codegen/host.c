@@ -292,6 +292,7 @@ static void host_free(host *h) {
     cg_host_flow_free(h);
     rt_vec_free(h->in->alloc, &h->dims);
     rt_free(h->in->alloc, h->mem, h->f->values.n * sizeof *h->mem);
+    rt_free(h->in->alloc, h->spare, h->f->values.n * sizeof *h->spare);
 }
 
 /* End the function, or hand out what went wrong. */
@@ -338,7 +339,8 @@ ig_status cg_host(const ir_module *planned, const ir_func *entry, ir_module *out
                   const cg_launch *launch) {
     host h = {.in = planned, .f = entry, .k.b.m = out};
     h.mem = rt_alloc_zero(planned->alloc, entry->values.n * sizeof *h.mem);
-    ig_status s = h.mem ? host_entry(&h, launch) : rt_fail_memory();
+    h.spare = rt_alloc_zero(planned->alloc, entry->values.n * sizeof *h.spare);
+    ig_status s = h.mem && h.spare ? host_entry(&h, launch) : rt_fail_memory();
     host_free(&h);
     if (s) return s;
     h = (host){.in = planned, .f = entry, .k.b.m = out};

@@ -23,7 +23,8 @@
  * an `if` yields is written to its result.  A loop has one block for a value that it carries where
  * the call that makes the next one may take over that of the one before.  Else it has two: that of
  * the operand, which nobody else reads (passes/outline.c), and that of the call; the host program
- * lets them change places with every trip (codegen/flow.c).
+ * lets them change places with every trip (codegen/flow.c).  A carried value that goes through a
+ * loop in the body is carried there in the same blocks.
  *
  * Parameters, weights and constants are never written.  Cost: quadratic in the number of blocks at
  * worst. */
@@ -164,6 +165,27 @@ static uint32_t plan_reuse(plan *p, uint32_t op, const ir_func *callee, uint32_t
     return 0;
 }
 
+/* How many of the results of a region op are carried values. */
+static uint32_t plan_carries(const plan *p, const ir_op *o) {
+    if (o->code == OP_scan)
+        return (uint32_t)((const ir_attr_scan *)ir_attr_get(p->f->module, o->attr))->carries;
+    return o->code == OP_while ? o->nin : 0;
+}
+
+/* The block that carried value k of a loop begins in: that of the operand, or of what the loop
+ * around it carries there. */
+static uint32_t plan_carried(const plan *p, const ir_op *o, uint32_t k) {
+    const ir_func *f = p->f;
+    for (;;) {
+        ir_ref v = p->base[ir_op_in(f, o, k).i];
+        const ir_region *r = &f->regions.data[ir_home(f, v)];
+        if (ir_def_op(f, v) || r == f->regions.data) return p->block[v.i];
+        o = &f->ops.data[r->op];
+        k = v.i - r->param0 - (o->code == OP_scan);
+        if (k >= plan_carries(p, o)) return 0;
+    }
+}
+
 /* The same where it is the next one of a carried value of loop `loop`: only into that value. */
 static uint32_t plan_reuse_carried(plan *p, uint32_t op, const ir_func *callee, uint32_t r,
                                    const ir_op *loop) {
@@ -175,7 +197,7 @@ static uint32_t plan_reuse_carried(plan *p, uint32_t op, const ir_func *callee, 
         if (p->base[ir_op_in(p->f, o, k).i].i != was.i) continue;
         if (!plan_dies(p, op, k, ir_val_type(p->f, v))) return 0;
         if (!pass_update_of(callee, k) && !plan_is_pointwise(p, callee, k)) return 0;
-        uint32_t id = p->block[p->base[ir_op_in(p->f, loop, carry).i].i];
+        uint32_t id = plan_carried(p, loop, carry);
         if (plan_is_taken(p, o, r, id)) return 0;
         p->in[v.i] = (uint8_t)(k + 1);
         return id;
@@ -193,13 +215,6 @@ static void plan_use(plan *p, ir_ref v, uint32_t i) {
     for (uint32_t r = f->ops.data[i].parent; r != home; r = f->regions.data[r].parent)
         until = ir_op_after(f, f->regions.data[r].op) - 1;
     if (until > p->last[v.i]) p->last[v.i] = until;
-}
-
-/* How many of the results of a region op are carried values. */
-static uint32_t plan_carries(const plan *p, const ir_op *o) {
-    if (o->code == OP_scan)
-        return (uint32_t)((const ir_attr_scan *)ir_attr_get(p->f->module, o->attr))->carries;
-    return o->code == OP_while ? o->nin : 0;
 }
 
 /* What a yield gives becomes results of the op; not the condition of a while. */
@@ -237,7 +252,7 @@ static void plan_flow(plan *p, uint32_t op, const uint32_t *out_of) {
         ir_ref v = ir_op_out(o, k);
         if (p->last[v.i] < end) p->last[v.i] = end;
         if (k < carries) {
-            uint32_t id = p->block[p->base[ir_op_in(p->f, o, k).i].i];
+            uint32_t id = plan_carried(p, o, k);
             if (!id)
                 plan_fail(p, rt_fail(p->alloc, IG_INVALID,
                                      "@%s: a loop carries what no call made for it: run the pass "
@@ -263,8 +278,13 @@ static uint32_t plan_role(plan *p, uint32_t call, const ir_func *callee, uint32_
     uint32_t op = f->regions.data[f->ops.data[call].parent].op, k = p->role[v.i] - 1;
     const ir_op *o = &f->ops.data[op];
     if (k >= plan_carries(p, o)) return p->block[ir_op_out(o, k).i];
-    *first_ = op;
-    *last_ = p->last[ir_op_out(o, k).i];
+    uint32_t through = op, at = k;
+    while (p->role[f->ops.data[through].out0 + at]) { /* what the loop around it carries */
+        at = p->role[f->ops.data[through].out0 + at] - 1;
+        through = f->regions.data[f->ops.data[through].parent].op;
+    }
+    *first_ = through;
+    *last_ = p->last[f->ops.data[through].out0 + at];
     return plan_reuse_carried(p, call, callee, r, o);
 }
 

@@ -341,10 +341,31 @@ static ir_ref outline_result(outline *l, ir_ref v, bool kernel) {
     return l->map[v.i];
 }
 
-/* A value to be carried into a loop, which writes to its memory: one that nobody else reads. */
-static ir_ref outline_entering(outline *l, ir_ref in) {
+static uint32_t outline_carries(const ir_func *f, const ir_op *o) {
+    const ir_attr_scan *a = ir_attr_get(f->module, o->attr);
+    return o->code == OP_scan ? (uint32_t)a->carries : o->code == OP_while ? o->nin : 0;
+}
+
+/* Whether carried value j of a loop is one of the loop around it, on its way through its body: then
+ * both have the same memory. */
+static bool outline_passes(const outline *l, const ir_op *o, uint32_t j) {
     const ir_func *f = l->p->f;
-    ir_ref v = l->p->alias[in.i], base = v;
+    const ir_region *r = &f->regions.data[o->parent];
+    const ir_op *owner = &f->ops.data[r->op], *yield = &f->ops.data[r->end - 1];
+    if (!o->parent || !o->nregion || l->p->whole[o - f->ops.data]) return false;
+    ir_ref v = ir_op_in(f, o, j), result = ir_op_out(o, j);
+    uint32_t first = r->param0 + (owner->code == OP_scan);
+    return v.i >= first && v.i < first + outline_carries(f, owner) &&
+           ir_op_in(f, yield, v.i - first).i == result.i && l->p->uses[v.i] == 1 &&
+           l->p->uses[result.i] == 1;
+}
+
+/* The k-th value to be carried into a loop, which writes to its memory: one that nobody else reads.
+ */
+static ir_ref outline_entering(outline *l, const ir_op *loop, uint32_t k) {
+    const ir_func *f = l->p->f;
+    ir_ref in = ir_op_in(f, loop, k), v = l->p->alias[in.i], base = v;
+    if (outline_passes(l, loop, k)) return l->map[v.i];
     const ir_op *o = ir_def_op(f, base);
     bool alone = v.i == in.i && l->p->uses[v.i] == 1;
     while (o && fuse_kind_of((ir_opcode)o->code) == FUSE_ALIAS) {
@@ -360,11 +381,12 @@ static ir_ref outline_entering(outline *l, ir_ref in) {
  * value that is handed on as it is stays where it is. */
 static ir_ref outline_yielded(outline *l, const ir_op *owner, const ir_op *yield, uint32_t k) {
     const ir_func *f = l->p->f;
-    const ir_attr_scan *a = ir_attr_get(f->module, owner->attr);
     bool scan = owner->code == OP_scan, cond = yield->parent == owner->region0;
-    uint32_t carries = scan ? (uint32_t)a->carries : owner->code == OP_while ? owner->nin : 0;
     ir_ref v = l->p->alias[ir_op_in(f, yield, k).i];
-    bool kept = k < carries && v.i == f->regions.data[yield->parent].param0 + scan + k;
+    const ir_op *o = ir_def_op(f, v);
+    bool kept = k < outline_carries(f, owner) &&
+                (v.i == f->regions.data[yield->parent].param0 + scan + k ||
+                 (o && outline_passes(l, o, v.i - o->out0)));
     if (kept || (owner->code == OP_while && cond)) return l->map[v.i];
     return outline_result(l, v, true);
 }
@@ -374,8 +396,7 @@ static ir_ref outline_yielded(outline *l, const ir_op *owner, const ir_op *yield
 static void outline_flow(outline *l, const ir_op *o) {
     const ir_func *f = l->p->f;
     const ir_op *owner = o->nregion ? o : &f->ops.data[f->regions.data[o->parent].op];
-    const ir_attr_scan *a = ir_attr_get(f->module, o->attr);
-    uint32_t carries = o->code == OP_scan ? (uint32_t)a->carries : o->code == OP_while ? o->nin : 0;
+    uint32_t carries = outline_carries(f, o);
     ir_ref *in = rt_alloc(l->out->alloc, ((size_t)o->nin + 1) * sizeof *in);
     if (!in) ir_build_error(&l->top, rt_fail_memory());
     outline_set_loc(l, o);
@@ -383,7 +404,7 @@ static void outline_flow(outline *l, const ir_op *o) {
         if (!o->nregion)
             in[k] = outline_yielded(l, owner, o, k);
         else if (k < carries)
-            in[k] = outline_entering(l, ir_op_in(f, o, k));
+            in[k] = outline_entering(l, o, k);
         else
             in[k] = l->map[l->p->alias[ir_op_in(f, o, k).i].i];
     }
