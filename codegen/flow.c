@@ -8,6 +8,7 @@
  * around it: a condition is only believed as long as the code is OK. */
 #include "codegen/host.h"
 #include "ir/text.h"
+#include "runtime/base/plant.h"
 
 #include <string.h>
 
@@ -85,7 +86,7 @@ static uint32_t flow_begin_carries(host *h, host_flow *fl, const ir_op *yield, i
         fl->cur[k] = cg_host_memory(h, ir_op_in(h->f, fl->o, k));
         fl->next[k] = (ir_ref){0};
         if (!ir_def_op(h->f, v)) continue;
-        fl->next[k] = flow_place(h, v);
+        fl->next[k] = RT_PLANTED(carried_in_place) ? fl->cur[k] : flow_place(h, v);
         list_[n++] = fl->cur[k];
         list_[n++] = fl->next[k];
     }
