@@ -10,6 +10,7 @@
  * around it: a condition is only believed as long as the code is OK. */
 #include "codegen/host.h"
 #include "ir/text.h"
+#include "runtime/base/plant.h"
 
 #include <string.h>
 
@@ -108,6 +109,7 @@ static uint32_t flow_begin_carries(host *h, host_flow *fl, const ir_op *yield, i
         fl->cur[k] = cg_host_memory(h, ir_op_in(h->f, fl->o, k));
         fl->next[k] = flow_next(h, fl->o, k, v);
         if (!fl->next[k].i) continue;
+        if (RT_PLANTED(carried_in_place)) fl->next[k] = fl->cur[k];
         list_[n++] = fl->cur[k];
         list_[n++] = fl->next[k];
     }

@@ -166,5 +166,11 @@ const closure_program closure_programs[] = {
     PROGRAM("powers", "fn @f(%x: f64[3], %y: f64[3]) -> (f64[3], f64[3]) {\n"
                       "%0 = abs %x\n%1 = pow %0, %y\n%2 = pow %1, %y\n%3 = atan2 %2, %x\n"
                       "%4 = rem %3, %y\n%5 = fma %1, %3, %4\nreturn %5, %2\n}"),
+    PROGRAM("idle", "fn @f(%x: f64[2]) -> (f64[2]) {\n"
+                    "%1 = scan %x n=2 carries=1 reverse=false (%t: i64[], %c: f64[2]) {\n"
+                    "%2 = scan %c n=2 carries=1 reverse=false (%u: i64[], %d: f64[2]) {\n"
+                    "%3 = sin %d\nyield %3\n}\n"
+                    "%4 = cmp %2, %2 op=eq\n%5 = select %4, %c, %x\nyield %5\n}\n"
+                    "return %1\n}"),
     {NULL, NULL, false},
 };
