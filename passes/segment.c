@@ -29,10 +29,10 @@ typedef struct segment {
     const ir_op *o;
     ir_ref *map; /* values of f -> values of b */
     ir_dim steps, length, count;
-    bool whole;                     /* the segments have just the steps */
-    uint32_t carries, nin, nout;    /* nin: with the number of the step, and whether it is one */
-    ir_ref in[IR_MAX_RESULTS + 2];  /* operands */
-    ir_ref p[IR_MAX_RESULTS + 3];   /* parameters of the region that is open */
+    bool whole;                    /* the segments have just the steps */
+    uint32_t carries, nin, nout;   /* nin: with the number of the step, and whether it is one */
+    ir_ref in[IR_MAX_RESULTS + 2]; /* operands */
+    ir_ref p[IR_MAX_RESULTS + 3];  /* parameters of the region that is open */
     ir_type type[IR_MAX_RESULTS + 3];
     ir_ref out[IR_MAX_RESULTS];
 } segment;
@@ -46,8 +46,8 @@ static int64_t segment_count(const ir_func *f, const ir_attr_scan *a) {
     return n > 0 && n < hi ? n : 0;
 }
 
-/* Whether a scan is to be cut: not when its slices or elements have no room for one more axis, or it
- * no room for two more operands; then it keeps the carried values of every step. */
+/* Whether a scan is to be cut: not when its slices or elements have no room for one more axis, or
+ * it no room for two more operands; then it keeps the carried values of every step. */
 static bool segment_is_due(const ir_func *f, const ir_op *o) {
     if (o->code != OP_scan || o->nin + 2 > IR_MAX_RESULTS) return false;
     const ir_attr_scan *a = ir_attr_get(f->module, o->attr);
@@ -91,7 +91,8 @@ static ir_ref segment_join(segment *s, ir_ref x) {
 
 /* Carried values, slices, the number of every step and, where some are none, which are. */
 static void segment_operands(segment *s) {
-    ir_type steps = ir_tensor_type(IG_i64, 1, &s->steps), flag = ir_tensor_type(IG_bool, 1, &s->steps);
+    ir_type steps = ir_tensor_type(IG_i64, 1, &s->steps),
+            flag = ir_tensor_type(IG_bool, 1, &s->steps);
     for (s->nin = 0; s->nin < s->o->nin; s->nin++) {
         ir_ref x = s->map[ir_op_in(s->f, s->o, s->nin).i];
         s->in[s->nin] = s->nin < s->carries ? x : segment_cut(s, x);
