@@ -1,6 +1,8 @@
 /* test_grad_flow.c - gradient scopes around loops, branches and checkpoints, eager and in a trace:
  * the bits are those of ig_value_and_grad of the traced function. */
 #include "eager.h"
+#include "frontend/fe.h"
+#include "passes/pass.h"
 #include <unistd.h>
 
 /* --- Losses ---------------------------------------------------------------------------------- */
@@ -183,6 +185,115 @@ START_TEST(a_body_has_a_scope) {
 }
 END_TEST
 
+/* --- Memory ---------------------------------------------------------------------------------- */
+
+enum { LAYERS = 12, BATCH = 64, UNITS = 32 };
+
+typedef struct deep {
+    bool checkpoint;
+    ig_ckpt keep;
+    ig_tensor *w[2 * LAYERS];
+} deep;
+
+static void block(void *user, ig_tensor *const *in, ig_tensor **out) {
+    ig_tensor *const *w = user;
+    ig_tensor *h = ig_gelu(ig_matmul(in[0], w[0]));
+    out[0] = ig_add(ig_gelu(ig_matmul(h, w[1])), in[0]);
+}
+
+static void deep_net(void *user, ig_tensor *const *in, ig_tensor **out) {
+    deep *d = user;
+    ig_tensor *h = in[0], *next;
+    for (int i = 0; i < LAYERS; i++, h = next) {
+        if (d->checkpoint)
+            ig_checkpoint(block, &d->w[2 * i], 1, &h, 1, d->keep, &next);
+        else
+            block(&d->w[2 * i], &h, &next);
+    }
+    out[0] = ig_sum(ig_square(h), IG_ALL_AXES);
+}
+
+/* Bytes that a compiled run takes besides arguments and results. */
+static int64_t workspace(const ig_module *m) {
+    ir_module *planned;
+    int64_t bytes = 0;
+    OK(pass_pipeline(fe_module_ir(m), &planned));
+    ck_assert(ir_dim_eval(planned, pass_workspace(ir_entry(planned)), NULL, &bytes));
+    ir_module_free(planned);
+    return bytes;
+}
+
+/* Value and gradients of the net, and the workspace of that. */
+static int64_t deep_gradients(deep *d, ig_tensor *x, ig_tensor **out) {
+    ig_module *m, *g;
+    OK(ig_trace(deep_net, d, 1, &x, 1, NULL, &m));
+    OK(ig_value_and_grad(m, "@*", &g));
+    OK(ig_module_compile(g, NULL));
+    OK(ig_module_run(g, 1, &x, 1 + 2 * LAYERS, out));
+    int64_t bytes = workspace(g);
+    ig_module_free(m), ig_module_free(g);
+    return bytes;
+}
+
+START_TEST(checkpoints_take_less_memory) {
+    deep d = {.checkpoint = false};
+    ig_tensor *rng = ig_rng(5), *want[1 + 2 * LAYERS], *got[1 + 2 * LAYERS];
+    for (int i = 0; i < 2 * LAYERS; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "w%d", i);
+        d.w[i] = ig_name(ig_normal(rng, IG_f32, IG_DIMS(UNITS, UNITS), 0, 0.2), name);
+    }
+    ig_tensor *x = ig_normal(rng, IG_f32, IG_DIMS(BATCH, UNITS), 0, 1);
+    int64_t plain = deep_gradients(&d, x, want), bytes[2];
+    d.checkpoint = true;
+    for (int k = 0; k < 2; k++) {
+        d.keep = k ? IG_CKPT_DOTS : IG_CKPT_AUTO;
+        bytes[k] = deep_gradients(&d, x, got);
+        for (int i = 0; i < 1 + 2 * LAYERS; i++) ck_assert(ig_equal(want[i], got[i]));
+    }
+    printf(
+        "gradient of %d blocks of %d x %d: workspace %lld bytes, with checkpoints %lld, those that "
+        "keep contractions %lld\n",
+        LAYERS, BATCH, UNITS, (long long)plain, (long long)bytes[0], (long long)bytes[1]);
+    ck_assert_int_lt(bytes[0] * 3, plain);
+    ck_assert_int_lt(bytes[0], bytes[1]);
+    ck_assert_int_lt(bytes[1], plain);
+    eager_end();
+}
+END_TEST
+
+/* A long scan. */
+static void long_net(void *user, ig_tensor *const *in, ig_tensor **out) {
+    ig_tensor *h = ig_zeros(IG_f64, IG_DIMS(2, WIDTH));
+    const ig_scan_options opt = {.keep = *(ig_ckpt *)user};
+    ig_tensor *y[2];
+    ig_scan(cell, in[1], 1, &h, 1, in, 1, &opt, y);
+    out[0] = ig_sum(y[0], IG_ALL_AXES);
+}
+
+START_TEST(a_long_scan_keeps_the_root) {
+    ig_tensor *rng = ig_rng(5), *in[2] = {ig_normal(rng, IG_f64, IG_DIMS(2500, 2, WIDTH), 0, 1),
+                                          ig_normal(rng, IG_f64, IG_DIMS(WIDTH, WIDTH), 0, 0.4)};
+    ig_tensor *out[2][3];
+    int64_t bytes[2];
+    for (int k = 0; k < 2; k++) {
+        ig_ckpt keep = k ? IG_CKPT_SQRT : IG_CKPT_AUTO;
+        ig_module *m, *g;
+        OK(ig_trace(long_net, &keep, 2, in, 1, NULL, &m));
+        OK(ig_value_and_grad(m, NULL, &g));
+        OK(ig_module_compile(g, NULL));
+        OK(ig_module_run(g, 2, in, 3, out[k]));
+        bytes[k] = workspace(g);
+        ig_module_free(m), ig_module_free(g);
+    }
+    for (int i = 0; i < 3; i++) ck_assert(ig_equal(out[0][i], out[1][i]));
+    printf("gradient of 2500 steps: workspace %lld bytes, with the root of the states %lld\n",
+           (long long)bytes[0], (long long)bytes[1]);
+    ck_assert_int_lt(bytes[1] * 6, bytes[0]);
+    eager_end();
+}
+END_TEST
+
 /* --- Errors ----------------------------------------------------------------------------------- */
 
 static void reads(void *user, ig_tensor *const *in, ig_tensor **out) {
@@ -258,6 +369,8 @@ int main(void) {
     tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, scopes_and_derived_modules_give_the_same_bytes, 0, LOSSES);
     tcase_add_test(t, a_body_has_a_scope);
+    tcase_add_test(t, checkpoints_take_less_memory);
+    tcase_add_test(t, a_long_scan_keeps_the_root);
     tcase_add_test(t, errors);
     tcase_add_test(t, every_allocation_fails_once);
     suite_add_tcase(s, t);
