@@ -294,6 +294,67 @@ START_TEST(a_long_scan_keeps_the_root) {
 }
 END_TEST
 
+/* The memory of a run has a limit; an error names the loop, its line and its bytes. */
+START_TEST(too_much_memory) {
+    enum { LIMIT = 300000 };
+    ig_tensor *rng = ig_rng(5), *out[2],
+              *in[2] = {ig_normal(rng, IG_f64, IG_DIMS(2500, 2, WIDTH), 0, 1),
+                        ig_normal(rng, IG_f64, IG_DIMS(WIDTH, WIDTH), 0, 0.4)};
+    for (int k = 0; k < 2; k++) {
+        ig_ckpt keep = k ? IG_CKPT_SQRT : IG_CKPT_AUTO;
+        ig_module *m, *g;
+        OK(ig_trace(long_net, &keep, 2, in, 1, NULL, &m));
+        ig_module_set_limit(m, LIMIT);
+        OK(ig_value_and_grad(m, "1", &g));           /* takes the limit over */
+        for (int native = k; native < 2; native++) { /* the reference copies what it reshapes */
+            if (native) OK(ig_module_compile(g, NULL));
+            ig_status s = ig_module_run(g, 2, in, 2, out);
+            if (k) {
+                OK(s);
+                continue;
+            }
+            WANT_STATUS(
+                s, IG_MEMORY, "bytes or more besides arguments", "the limit is 300000",
+                "340064 of them are what scan at ../tests/unit/test_grad_flow.c:", "IG_CKPT_SQRT");
+        }
+        ig_module_set_limit(g, 0);
+        OK(ig_module_run(g, 2, in, 2, out));
+        ig_module_free(m), ig_module_free(g);
+    }
+    eager_end();
+}
+END_TEST
+
+static void far(void *user, ig_tensor *const *in, ig_tensor **out) {
+    (void)user;
+    out[0] = ig_lt(in[0], 1e9);
+}
+static void nearer(void *user, ig_tensor *const *in, ig_tensor **out) {
+    (void)user;
+    out[0] = ig_add(in[0], 1);
+}
+enum { CAPPED_LINE = __LINE__ + 3 };
+static void capped(void *user, ig_tensor *const *in, ig_tensor **out) {
+    (void)user;
+    ig_while(far, nearer, NULL, 1, in, 7, out);
+}
+
+START_TEST(a_cap_names_its_loop) {
+    ig_tensor *x = ig_scalar(IG_f64, 1), *y;
+    ig_module *m;
+    char line[64];
+    snprintf(line, sizeof line, "test_grad_flow.c:%d", CAPPED_LINE);
+    OK(ig_trace(capped, NULL, 1, &x, 1, NULL, &m));
+    WANT_STATUS(ig_module_run(m, 1, &x, 1, &y), IG_RANGE, line, "more than 7 times, its cap");
+    OK(ig_module_compile(m, NULL));
+    WANT_STATUS(ig_module_run(m, 1, &x, 1, &y), IG_RANGE, line, "than its cap", "(7)");
+    capped(NULL, &x, &y);
+    WANT_ERROR(IG_RANGE, line, "more than 7 times, its cap");
+    ig_module_free(m);
+    eager_end();
+}
+END_TEST
+
 /* --- Errors ----------------------------------------------------------------------------------- */
 
 static void reads(void *user, ig_tensor *const *in, ig_tensor **out) {
@@ -371,6 +432,8 @@ int main(void) {
     tcase_add_test(t, a_body_has_a_scope);
     tcase_add_test(t, checkpoints_take_less_memory);
     tcase_add_test(t, a_long_scan_keeps_the_root);
+    tcase_add_test(t, too_much_memory);
+    tcase_add_test(t, a_cap_names_its_loop);
     tcase_add_test(t, errors);
     tcase_add_test(t, every_allocation_fails_once);
     suite_add_tcase(s, t);
