@@ -392,6 +392,8 @@ bool fe_rec_begin(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor
 bool fe_rec_enter(fe_call *c, int n, const ir_type *type, ig_tensor *const *param);
 bool fe_rec_yield(fe_call *c, int n, ig_tensor *const *in);
 bool fe_rec_end(fe_call *c, int n, const ir_type *type, ig_tensor *const *out);
+/* Such an op failed before its end, unless ok; gives ok. */
+bool fe_rec_check(fe_call *c, bool ok);
 /* Whether a trace is under way; a recording may also be that of a gradient scope. */
 bool fe_is_traced(const fe_call *c);
 /* The handle is about to get the value of v; false when it must not. */

@@ -6,10 +6,12 @@
  * results and, when it grows, the workspace. */
 #include "codegen/header.h"
 #include "codegen/target.h"
+#include "frontend/excess.h"
 #include "frontend/fe.h"
 #include "ir/file.h"
 #include "passes/derive.h"
 #include "passes/pass.h"
+#include "runtime/base/budget.h"
 #include "runtime/base/container.h"
 #include "runtime/fpenv.h"
 #include <stdatomic.h>
@@ -48,6 +50,7 @@ struct ig_module {
     ig_tensor **results; /* owned scratch */
     void *workspace;     /* owned */
     size_t workspace_bytes;
+    size_t limit; /* of a run's memory; 0: none */
 };
 
 /* --- Code ---------------------------------------------------------------------------------- */
@@ -235,6 +238,7 @@ ig_status fe_module_derived(const ig_module *m, ir_module *ir, ig_module **out_)
     atomic_fetch_add(&base->lent, 1);
     (*out_)->code->base = base;
     (*out_)->exec = m->exec;
+    (*out_)->limit = m->limit;
     ig_status e = m->state ? module_bind(*out_, m->nstate, m->state) : NULL;
     if (!e) return NULL;
     ig_module_free(*out_);
@@ -246,6 +250,7 @@ ig_status ig_module_share(ig_module *m, ig_module **out_) {
     atomic_fetch_add(&m->code->refs, 1);
     RT_TRY(module_object(m->alloc, m->code, out_));
     (*out_)->exec = m->exec;
+    (*out_)->limit = m->limit;
     return NULL;
 }
 
@@ -283,6 +288,7 @@ ig_tensor *ig_module_weight_at(const ig_site *site, const ig_module *m, int k) {
 }
 
 void ig_module_set_exec(ig_module *m, const ig_exec *exec) { m->exec = exec; }
+void ig_module_set_limit(ig_module *m, size_t bytes) { m->limit = bytes; }
 
 /* --- Running ------------------------------------------------------------------------------- */
 
@@ -293,19 +299,33 @@ static ig_status module_run_native(ig_module *m) {
     for (uint32_t i = 0; i < m->nin; i++) m->in[i] = m->args[i].data;
     for (uint32_t i = 0; i < m->nout; i++) m->out[i] = m->args[m->nin + i].data;
     int32_t code = k->workspace(m->symbols, &bytes);
+    if (!code && m->limit && bytes > m->limit)
+        return fe_excess_memory(k->entry, m->symbols, bytes, m->limit);
     if (!code && bytes > m->workspace_bytes) {
         void *more = bytes > PTRDIFF_MAX ? NULL : rt_alloc_buffer(m->alloc, (size_t)bytes);
-        if (!more) return rt_fail_memory();
+        if (!more) return fe_excess_memory(k->entry, m->symbols, bytes, 0);
         rt_free_buffer(m->alloc, m->workspace, m->workspace_bytes);
         m->workspace = more;
         m->workspace_bytes = (size_t)bytes;
     }
     if (!code) code = k->run(m->in, m->out, m->symbols, m->workspace, m->exec, k->weights);
     if (code == RT_HOST_OK) return NULL;
+    if (code == RT_HOST_CAP) return fe_excess_trips(k->entry);
     return rt_fail(m->alloc, IG_RANGE,
                    code == RT_HOST_BAD_DIMS ? "a dim is outside its range"
-                   : code == RT_HOST_CAP    ? "a loop would go round more often than its cap"
                                             : "the workspace for these sizes is too large");
+}
+
+/* Run by the reference, which takes memory as it goes. */
+static ig_status module_run_reference(ig_module *m) {
+    const ir_func *f = m->code->entry;
+    rt_budget budget;
+    rt_budget_init(&budget, m->alloc, m->limit ? m->limit : SIZE_MAX);
+    ig_status e = ir_ref_run(f, &budget.alloc, m->symbols, (int)m->nin, m->args, (int)m->nout,
+                             m->args + m->nin);
+    if (!budget.wanted) return rt_status_use_alloc(e, m->alloc);
+    ig_status_free(e);
+    return fe_excess_memory(f, m->symbols, budget.wanted, m->limit);
 }
 
 /* --- Running inside a recording: the ops themselves are recorded ---------------------------- */
@@ -427,9 +447,7 @@ static ig_status module_run(ig_module *m, fe_call *c, int nin, ig_tensor *const 
         if (fe_is_poison(m->results[i])) return rt_fail_memory();
         r->data = m->results[i]->buf->data;
     }
-    if (m->code->run) return module_run_native(m);
-    return ir_ref_run(m->code->entry, m->alloc, m->symbols, (int)m->nin, m->args, (int)m->nout,
-                      m->args + m->nin);
+    return m->code->run ? module_run_native(m) : module_run_reference(m);
 }
 
 ig_status fe_module_run(fe_call *c, ig_module *m, ig_tensor *const *in, ig_tensor **out_) {

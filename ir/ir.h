@@ -437,6 +437,8 @@ typedef struct ir_flow {
     char message[320]; /* on failure: both types */
 } ir_flow;
 bool ir_flow_check(ir_flow *c);
+/* Why an op with regions cannot have the checkpoint policy of its attribute; NULL when it can. */
+const char *ir_ckpt_wrong(ir_opcode op, const void *attr);
 /* Room for an attribute of any kind, and an attribute of one module as a struct for another (dims imported). */
 typedef union ir_attr_any {
 #define ATTR(name, fields) ir_attr_##name a_##name;

@@ -456,9 +456,13 @@ static ig_status ref_decide(ref_machine *r, ref_frame *fr, const ir_op *o, const
         ref_close(r, fr, o);
         return NULL;
     }
-    if (a->cap && open->step == a->cap)
-        return rt_fail(r->alloc, IG_RANGE, "the loop would go round more than %lld times, its cap",
-                       (long long)a->cap);
+    if (a->cap && open->step == a->cap) {
+        ir_loc_rec at = ir_loc_get(fr->f->module, o->loc);
+        ig_status s = rt_fail(r->alloc, IG_RANGE,
+                              "the loop would go round more than %lld times, its cap",
+                              (long long)a->cap);
+        return rt_status_op(rt_status_at(s, at.file, (int)at.line), ir_op_tab[o->code].name);
+    }
     open->step++;
     ref_enter_region(r, fr, o, 1);
     for (uint32_t k = 0; k < o->nin; k++)

@@ -14,7 +14,11 @@
  * again.  When there would be too many results, or in a `while`, which has no stacked results,
  * carried values are stored, and the others are computed from them.  A `while` stores those of at
  * most LIN_SLOTS trips, evenly spaced, however many there are, and computes the trips between once
- * more from the one before: k trips cost k^2 / LIN_SLOTS at most. */
+ * more from the one before: k trips cost k^2 / LIN_SLOTS at most.
+ *
+ * All this is `auto`; an op that says `ckpt` stores more or less (lin_how, lin_slots; what is left of
+ * a scan that keeps n states was cut by segment.c).  Whatever is stored, the same ops compute the
+ * same values. */
 #include "passes/lin.h"
 #include <string.h>
 
@@ -310,8 +314,8 @@ static void lin_keep(lin_walk *w, uint32_t r, uint8_t need) {
     }
 }
 
-/* How a value of a region is had when the region is walked backwards: not at all, computed from what
- * is had, or stored.  Beside that: whether it depends on the step, and whether it is stacked
+/* How a value of a region is had when the region is walked backwards: not at all, computed from
+ * what is had, or stored.  Beside that: whether it depends on the step, and whether it is stacked
  * already (an `if` is one step: all depends on it, and what it yields is stacked). */
 enum { LIN_LOST, LIN_CHEAP, LIN_KEPT, LIN_HOW = 3, LIN_VARIES = 4, LIN_STACKED = 8 };
 
@@ -399,7 +403,7 @@ static void lin_choose(lin_walk *w, const lin_open *open, uint32_t r) {
         return;
     }
     if (policy == IR_CKPT_SQRT) policy = 1; /* what is left to keep: segment.c has cut the steps */
-    for (;;) { /* if there are too many results: the carried values */
+    for (;;) {                              /* if there are too many results: the carried values */
         memset(how, 0, n - base);
         for (uint32_t k = carries; k < yields; k++)
             if (w->list[0].v.data[k].i >= base) how[w->list[0].v.data[k].i - base] = LIN_STACKED;

@@ -29,10 +29,11 @@ typedef struct segment {
     const ir_op *o;
     ir_ref *map; /* values of f -> values of b */
     ir_dim steps, length, count;
-    bool whole;                     /* the segments have just the steps */
-    uint32_t carries, nin, nout;    /* nin: with the number of the step, and whether it is one */
-    ir_ref in[IR_MAX_RESULTS + 2];  /* operands */
-    ir_ref p[IR_MAX_RESULTS + 3];   /* parameters of the region that is open */
+    bool numbered;                 /* the step uses its number */
+    bool whole;                    /* the segments have just the steps */
+    uint32_t carries, nin, nout;   /* nin: with the number of the step, and whether it is one */
+    ir_ref in[IR_MAX_RESULTS + 2]; /* operands */
+    ir_ref p[IR_MAX_RESULTS + 3];  /* parameters of the region that is open */
     ir_type type[IR_MAX_RESULTS + 3];
     ir_ref out[IR_MAX_RESULTS];
 } segment;
@@ -46,8 +47,8 @@ static int64_t segment_count(const ir_func *f, const ir_attr_scan *a) {
     return n > 0 && n < hi ? n : 0;
 }
 
-/* Whether a scan is to be cut: not when its slices or elements have no room for one more axis, or it
- * no room for two more operands; then it keeps the carried values of every step. */
+/* Whether a scan is to be cut: not when its slices or elements have no room for one more axis, or
+ * it no room for two more operands; then it keeps the carried values of every step. */
 static bool segment_is_due(const ir_func *f, const ir_op *o) {
     if (o->code != OP_scan || o->nin + 2 > IR_MAX_RESULTS) return false;
     const ir_attr_scan *a = ir_attr_get(f->module, o->attr);
@@ -89,15 +90,25 @@ static ir_ref segment_join(segment *s, ir_ref x) {
     return emit_slice(s->b, x, &lo, &hi, NULL);
 }
 
-/* Carried values, slices, the number of every step and, where some are none, which are. */
+static bool segment_is_numbered(const ir_func *f, const ir_op *o) {
+    const ir_region *r = &f->regions.data[o->region0];
+    for (uint32_t i = r->first; i < r->end; i++)
+        for (uint32_t k = 0; k < f->ops.data[i].nin; k++)
+            if (ir_op_in(f, &f->ops.data[i], k).i == r->param0) return true;
+    return false;
+}
+
+/* Carried values, slices, the number of every step where it is used and, where some are none, which
+ * are. */
 static void segment_operands(segment *s) {
-    ir_type steps = ir_tensor_type(IG_i64, 1, &s->steps), flag = ir_tensor_type(IG_bool, 1, &s->steps);
+    ir_type steps = ir_tensor_type(IG_i64, 1, &s->steps),
+            flag = ir_tensor_type(IG_bool, 1, &s->steps);
     for (s->nin = 0; s->nin < s->o->nin; s->nin++) {
         ir_ref x = s->map[ir_op_in(s->f, s->o, s->nin).i];
         s->in[s->nin] = s->nin < s->carries ? x : segment_cut(s, x);
     }
     ir_attr_iota count = {.dtype = IG_i64, .dims = emit_dims(&steps)};
-    s->in[s->nin++] = segment_cut(s, ir_emit0(s->b, OP_iota, &count));
+    if (s->numbered) s->in[s->nin++] = segment_cut(s, ir_emit0(s->b, OP_iota, &count));
     if (!s->whole) s->in[s->nin++] = segment_cut(s, emit_fill(s->b, &flag, 1));
 }
 
@@ -124,7 +135,7 @@ static void segment_end(segment *s, uint32_t op) {
 static void segment_body(segment *s) {
     const ir_region *r = &s->f->regions.data[s->o->region0];
     const ir_op *yield = &s->f->ops.data[r->end - 1];
-    s->map[r->param0] = s->p[1 + s->o->nin];
+    if (s->numbered) s->map[r->param0] = s->p[1 + s->o->nin];
     for (uint32_t k = 0; k < s->o->nin; k++) s->map[r->param0 + 1 + k] = s->p[1 + k];
     for (uint32_t i = r->first; i + 1 < r->end && !s->b->error; i++)
         ir_copy_op(s->b, s->f, i, s->map);
@@ -162,6 +173,7 @@ static void segment_scan(segment *s) {
     s->count = segment_count(s->f, ir_attr_get(s->f->module, s->o->attr));
     s->length = ir_dim_floordiv(m, ir_dim_add(m, s->steps, s->count - 1), s->count);
     if (ir_dim_is_const(s->steps)) s->count = (s->steps + s->length - 1) / s->length;
+    s->numbered = segment_is_numbered(s->f, s->o);
     s->whole = ir_dim_mul(m, s->count, s->length) == s->steps;
     outer.n = outer.ckpt = s->count;
     inner.n = s->length;

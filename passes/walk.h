@@ -70,8 +70,8 @@ typedef struct lin_store {
 } lin_store;
 typedef struct lin_region {
     uint32_t t, p;
-    ir_ref trips;     /* of a while: how many, in P; stride, slots and states follow */
-    uint32_t carries; /* of a while: values of a state */
+    ir_ref trips;       /* of a while: how many, in P; stride, slots and states follow */
+    uint32_t carries;   /* of a while: values of a state */
     ir_attr_while attr; /* of a while: what the loop backwards is like */
 } lin_region;
 enum { LIN_SLOTS = 16 }; /* states of a while that `auto` stores: every trip copies them all */

@@ -116,7 +116,8 @@ static void compare(const char *name, const char *words, answer *want, answer *g
     }
     if (twice) return;
     int k = way_compare(want->n, want->y, got->y, &at);
-    ck_assert_msg(k < 0, "%s, %s: result %d differs at element %lld", name, words, k, (long long)at);
+    ck_assert_msg(k < 0, "%s, %s: result %d differs at element %lld", name, words, k,
+                  (long long)at);
 }
 
 static ir_module *transformed(const ir_module *m, const char *words) {
@@ -144,8 +145,10 @@ static bool sequence(int number, char text[64], bool *twice_) {
 
 static void check_program(const closure_program *p, size_t policy) {
     bool any, twice;
-    ir_module *plain = read_with(p, IR_CKPT_AUTO, &any), *kept = read_with(p, policies[policy], &any);
-    int most = strcmp(p->name, "long") ? 64 : 16; /* 60 trips, computed again: two words are enough */
+    ir_module *plain = read_with(p, IR_CKPT_AUTO, &any),
+              *kept = read_with(p, policies[policy], &any);
+    int most = strcmp(p->name, "long") ? 64
+                                       : 16; /* 60 trips, computed again: two words are enough */
     for (int i = 1; any && i < most; i++) {
         char text[64];
         answer want, got;
