@@ -254,6 +254,46 @@ START_TEST(gradients_are_those_of_differences) {
 }
 END_TEST
 
+/* Lanes of a batch are the function alone; forward over reverse agrees with differences of
+ * gradients. */
+START_TEST(transformed) {
+    ig_tensor *in[4], *lanes[4], *got, *one[4], *want, *out[8], *near_[2][8];
+    ig_module *m, *v, *h, *g;
+    attend_arguments(IG_f64, 2, 130, 140, 2, in);
+    OK(ig_trace(attend_loss, NULL, 4, in, 1, NULL, &m));
+    OK(ig_vmap(m, "3", (const int[]){0, -1, 0, -1}, NULL, &v));
+    for (int k = 0; k < 4; k++) {
+        ig_dims d = ig_shape(in[k]), more = {.n = d.n + 1, .d = {3}};
+        memcpy(more.d + 1, d.d, sizeof *d.d * (size_t)d.n);
+        lanes[k] = k % 2 ? in[k] : normal(10 + (uint64_t)k, IG_f64, more);
+    }
+    OK(ig_module_run(v, 4, lanes, 1, &got));
+    for (int64_t i = 0; i < 3; i++) {
+        for (int k = 0; k < 4; k++) one[k] = k % 2 ? in[k] : ig_slice(lanes[k], IG_AT(i));
+        attend_loss(NULL, one, &want);
+        ck_assert_msg(ig_equal(ig_slice(got, IG_AT(i)), want), "lane %lld", (long long)i);
+    }
+    OK(ig_hvp(m, "0,1,2", &h));
+    OK(ig_grad(m, "0,1,2", &g));
+    ig_tensor *all[7] = {in[0], in[1], in[2], in[3]};
+    for (int k = 0; k < 3; k++) all[4 + k] = normal(20 + (uint64_t)k, IG_f64, ig_shape(in[k]));
+    OK(ig_module_run(h, 7, all, 3, out));
+    for (int s = 0; s < 2; s++) {
+        for (int k = 0; k < 3; k++) one[k] = ig_add(in[k], ig_mul(all[4 + k], s ? 1e-5 : -1e-5));
+        one[3] = in[3];
+        OK(ig_module_run(g, 4, one, 3, near_[s]));
+    }
+    for (int k = 0; k < 3; k++) {
+        ig_tensor *slope = ig_div(ig_sub(near_[1][k], near_[0][k]), 2e-5);
+        double off = ig_item_f64(ig_max(ig_abs(ig_sub(slope, out[k])), IG_ALL_AXES));
+        ck_assert_msg(off < 1e-7, "argument %d: off by %g", k,
+                      off); /* a central difference's error */
+    }
+    ig_module_free(m), ig_module_free(v), ig_module_free(h), ig_module_free(g);
+    eager_end();
+}
+END_TEST
+
 static void square_loss(void *user, ig_tensor *const *in, ig_tensor **out) {
     ig_tensor *y = ig_attention(in[0], in[1], in[2], ATTEND(.causal = *(bool *)user));
     out[0] = ig_sum(ig_mul(y, y), IG_ALL_AXES);
@@ -299,6 +339,7 @@ int main(void) {
     tcase_add_test(t, errors_show_the_shapes);
     tcase_add_test(t, every_way_gives_the_same_bits);
     tcase_add_loop_test(t, gradients_are_those_of_differences, 0, 2);
+    tcase_add_test(t, transformed);
     tcase_add_loop_test(t, memory_grows_with_the_length, 0, 2);
     suite_add_tcase(s, t);
     return eager_main(s);

@@ -486,6 +486,13 @@ static ig_status oom_use(ig_tensor *w, ig_optimizer *o, ig_batches *b) {
         ig_optimizer_watch(o);
         ig_tensor *y = ig_dropout(
             ig_rms_norm(ig_linear(ig_ones(IG_f32, IG_DIMS(n, 2)), w, NULL), NULL, 1), NULL, 0.5);
+        ig_tensor *gates[3], *h[2], *x = ig_ones(IG_f32, IG_DIMS(2, n, 1));
+        gates[0] = ig_ones(IG_f32, IG_DIMS(1, 9)), gates[1] = ig_ones(IG_f32, IG_DIMS(3, 9));
+        ig_gru(x, gates[0], gates[1], NULL, NULL, y, false, h);
+        y = ig_slice(ig_attention(h[0], ig_ones(IG_f32, IG_DIMS(130, 3)),
+                                  ig_ones(IG_f32, IG_DIMS(130, 3)),
+                                  &(ig_attention_options){.causal = true}),
+                     IG_AT(0));
         ig_backward(ig_cross_entropy(y, ig_zeros(IG_i64, IG_DIMS(n))));
     }
     if (!ig_has_grad(w)) return NULL;
