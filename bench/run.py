@@ -34,6 +34,10 @@ FLAT = [r for r in GEMM if ":b" not in r]
 GEMV = [f"gemv:{n}{w}" for w in ("", ":w") for n in ("768x768", "3072x768", "4096x4096")]
 DENSE = ["128x768x768", "128x3072x768", "128x768x3072", "512x3072x768"]
 NORMS = ["chain:1048576", "softmax:16384x1024", "layernorm:16384x1024", "rmsnorm:16384x1024", "softmax:64x1024"]
+DERIVED = ["hvp:64x512", "lstm:128x32x128", "lstm_grad:128x32x128", "lstm_hvp:128x32x128", "solver:8x256",
+           "solver_jvp:8x256", "solver_grad:8x256", "ssm:10000x256x16"]
+ATTENTION = [f"attention{w}:{n}" for n in ("1x4096x64", "12x512x64") for w in ("", "_causal", "_grad")]
+MODELS = {r.split(":")[0] for r in DERIVED + ATTENTION}
 GROUPS = [  # title, threads, rows
     ("GEMM f32, 1 thread", 1, GEMM),
     ("GEMM f32, constant weights, 1 thread", 1, [r + ":w" for r in FLAT]),
@@ -50,6 +54,9 @@ GROUPS = [  # title, threads, rows
     ("Calls, 1 thread", 1, ["add:8", "digits:1"]),
     ("Training step of 784-512-512-10 with Adam f32, 1 thread", 1, ["train:64", "train:8", "train_eager:64", "train_eager:8"]),
     ("Training step of 784-512-512-10 with Adam f32, 2 threads", 2, ["train:64", "train:8"]),
+    ("Loops and second derivatives f32, 1 thread", 1, DERIVED),
+    ("Attention f32, 1 thread", 1, ATTENTION),
+    ("Attention f32, 2 threads", 2, ATTENTION),
 ]
 FUNCTIONS = {r for t, _, rows in GROUPS if t.startswith("Functions") for r in rows}
 QUICK = ["gemm:64x64x64", "gemm:512x512x512", "gemm:8x768x768", "gemm:128x768x768", "gemv:768x768", "chain:1048576",
@@ -132,6 +139,11 @@ def command(name, row, build, peers):
         f = row.split(":")[0]
         peer = os.path.join(build, "bench", "peer_math")
         return {"ours": [math, f], **{v: [peer, v, f] for v in VECTOR_PEERS if os.path.exists(peer)}}.get(name)
+    if row.split(":")[0] in MODELS:
+        if name == "ours":
+            return [os.path.join(build, "bench", "models"), row]
+        peer = peers.get(name, [])
+        return [peer[0], os.path.join(HERE, "peers", "models.py"), name, row] if name in PY_PEERS and peer else None
     if name == "ours" and row.startswith("train"):
         return [os.path.join(build, "bench", "train"), row]
     if name == "ours":

@@ -544,21 +544,58 @@ static ir_dim plan_steps(const ir_func *f, const ir_op *call) {
     return scan ? ((const ir_attr_scan *)ir_attr_get(f->module, o->attr))->n : 1;
 }
 
-ir_dim pass_workspace(const ir_func *f) {
-    ir_dim total = 0;
-    for (uint32_t i = 0; i < f->ops.n; i++) {
-        const ir_op *o = &f->ops.data[i];
+/* A place in the workspace, by op and result; begin with op 0, result 0. */
+typedef struct plan_seat {
+    uint32_t op, k;
+    ir_dim at, bytes;
+} plan_seat;
+
+static bool plan_next_seat(const ir_func *f, plan_seat *s) {
+    for (; s->op < f->ops.n; s->op++, s->k = 0) {
+        const ir_op *o = &f->ops.data[s->op];
         if (o->code != OP_call) continue;
         const ir_attr_call *a = ir_attr_get(f->module, o->attr);
-        for (uint32_t k = 0; k < a->at.n && k < o->nout; k++) {
+        while (s->k < a->at.n && s->k < o->nout) {
+            uint32_t k = s->k++;
             bool row = a->at.p[k].kind == IR_PLACE_WS_ROW;
             if (a->at.p[k].kind != IR_PLACE_WS && !row) continue;
-            ir_dim steps = row ? plan_steps(f, o) : 1;
-            ir_dim bytes = plan_stacked(f->module, ir_val_type(f, ir_op_out(o, k)), steps);
-            total = ir_dim_max(f->module, total, ir_dim_add(f->module, a->at.p[k].at, bytes));
+            s->at = a->at.p[k].at;
+            s->bytes = plan_stacked(f->module, ir_val_type(f, ir_op_out(o, k)),
+                                    row ? plan_steps(f, o) : 1);
+            return true;
         }
     }
-    return total;
+    return false;
+}
+
+/* The end of the blocks of constant size, from which on slots follow each other without a gap: so
+ * the end of the last one is known without any order among sizes.  Another plan ends where the
+ * farthest block does. */
+ir_dim pass_workspace(const ir_func *f) {
+    ir_module *m = f->module;
+    ir_dim end = 0, far = 0;
+    uint32_t left = 0;
+    for (plan_seat s = {0}; plan_next_seat(f, &s);) {
+        bool fixed = ir_dim_is_const(s.at) && ir_dim_is_const(s.bytes);
+        if (fixed) end = ir_dim_max(m, end, ir_dim_add(m, s.at, s.bytes));
+        left += !fixed;
+    }
+    for (bool more = left > 0; more;) {
+        ir_dim size = 0;
+        more = false;
+        for (plan_seat s = {0}; plan_next_seat(f, &s);) {
+            if (s.at != end || (ir_dim_is_const(s.at) && ir_dim_is_const(s.bytes))) continue;
+            size = more ? ir_dim_max(m, size, s.bytes) : s.bytes;
+            more = true;
+            left--;
+        }
+        if (size == 0) break;
+        end = ir_dim_add(m, end, size);
+    }
+    if (!left) return end;
+    for (plan_seat s = {0}; plan_next_seat(f, &s);)
+        far = ir_dim_max(m, far, ir_dim_add(m, s.at, s.bytes));
+    return far;
 }
 
 /* --- State in place ------------------------------------------------------------------------- */

@@ -253,4 +253,5 @@ def main():
         globals()["run_" + name](module, row)
 
 
-main()
+if __name__ == "__main__":
+    main()

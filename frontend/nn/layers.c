@@ -57,38 +57,6 @@ ig_tensor *ig_dropout_at(const ig_site *site, ig_arg x, ig_tensor *rng, double p
         c, ig_where_at(site, ig_arg_t(kept), ig_arg_t(NN_NUM(div, t, 1 - p)), ig_arg_f(0)));
 }
 
-/* --- Attention ------------------------------------------------------------------------------- */
-
-/* Whether position t may see s: bool [t,s]. */
-static ig_tensor *layers_causal(fe_call *c, ig_tensor *logits) {
-    ir_dims all = fe_dims(c, logits), square = {.n = 2};
-    square.d[0] = all.d[all.n - 2];
-    square.d[1] = all.d[all.n - 1];
-    return NN_OP2(ge, fe_iota(c, IG_i64, &square, 0), fe_iota(c, IG_i64, &square, 1));
-}
-
-ig_tensor *ig_attention_at(const ig_site *site, ig_tensor *q, ig_tensor *k, ig_tensor *v,
-                           ig_tensor *mask, bool causal, double scale) {
-    FE_ENTER(site, "attention");
-    if (!fe_is_usable(c, q, 0) || !fe_is_usable(c, k, 1)) return fe_leave(c, NULL);
-    if (q->rank < 2 || k->rank < 2)
-        return fe_leave(c,
-                        fe_error(c, IG_SHAPE, "%s and %s: queries and keys have two axes or more",
-                                 FE_TYPE(q), FE_TYPE(k)));
-    if (scale == 0) scale = 1 / sqrt((double)ig_dim(q, -1));
-    ig_tensor *turned = ig_swap_axes_at(site, ig_arg_t(k), -1, -2);
-    ig_tensor *logits = NN_NUM(mul, NN_OP2(matmul, q, turned), scale);
-    if (fe_is_poison(logits)) return fe_leave(c, logits);
-    if (causal) {
-        ig_tensor *seen = layers_causal(c, logits);
-        mask = mask ? NN_OP2(and, mask, seen) : seen;
-    }
-    if (mask)
-        logits = ig_where_at(site, ig_arg_t(mask), ig_arg_t(logits), ig_arg_f((double)-INFINITY));
-    ig_tensor *share = ig_softmax_at(site, ig_arg_t(logits), -1);
-    return fe_leave(c, NN_OP2(matmul, share, v));
-}
-
 /* --- Losses ---------------------------------------------------------------------------------- */
 
 ig_tensor *ig_cross_entropy_at(const ig_site *site, ig_arg logits, ig_arg labels) {

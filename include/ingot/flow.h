@@ -26,7 +26,8 @@ typedef void (*ig_body_fn)(void *user, ig_tensor *const *in, ig_tensor **out_);
 /* Run one of two bodies on nin tensors by a bool scalar; both give nout results of equal types. */
 IG_API bool ig_if_at(const ig_site *site, ig_arg cond, ig_body_fn then, ig_body_fn otherwise,
                      void *user, int nin, ig_tensor *const *in, int nout, ig_tensor **out_);
-/* Run body number i, clamped to [0, n), by an integer scalar. */
+/* Run body number i, clamped to [0, n), by an integer scalar.  A single body (n = 1) always runs:
+ * reverse mode computes it again instead of keeping what it computed (docs/transform.md). */
 IG_API bool ig_switch_at(const ig_site *site, ig_arg index, int n, const ig_body_fn *body,
                          void *user, int nin, ig_tensor *const *in, int nout, ig_tensor **out_);
 /* What reverse mode keeps of a loop's turns, or of the inside of ig_checkpoint, and what it

@@ -29,12 +29,6 @@ IG_API ig_tensor *ig_rms_norm_at(const ig_site *site, ig_arg x, ig_tensor *gain,
 /* Each element is 0 with probability p, else x / (1 - p).  rng: ig_rng, or NULL for the session's;
  * a key that is used again drops the same elements. */
 IG_API ig_tensor *ig_dropout_at(const ig_site *site, ig_arg x, ig_tensor *rng, double p);
-/* softmax(q k^T * scale) v for q[..,t,d] k[..,s,d] v[..,s,e]; scale 0: 1 / sqrt(d).  mask: bool,
- * broadcast to [..,t,s], or NULL; causal: position t sees s <= t only.  What is masked has the
- * logit -infinity; a row that sees nothing is NaN. */
-IG_API ig_tensor *ig_attention_at(const ig_site *site, ig_tensor *q, ig_tensor *k, ig_tensor *v,
-                                  ig_tensor *mask, bool causal, double scale);
-
 /* --- Losses: scalars ------------------------------------------------------------------------- */
 
 /* Mean over [..] of -log_softmax(logits[..,c])[label]; the integer labels [..] are 0 .. c-1, any
@@ -47,11 +41,25 @@ IG_API ig_tensor *ig_mse_at(const ig_site *site, ig_arg x, ig_arg y);
 #define ig_layer_norm(x, gain, bias, eps) ig_layer_norm_at(IG_SITE, IG_ARG(x), gain, bias, eps)
 #define ig_rms_norm(x, gain, eps)         ig_rms_norm_at(IG_SITE, IG_ARG(x), gain, eps)
 #define ig_dropout(x, rng, p)             ig_dropout_at(IG_SITE, IG_ARG(x), rng, p)
-#define ig_attention(q, k, v, mask, causal, scale) \
-    ig_attention_at(IG_SITE, q, k, v, mask, causal, scale)
 #define ig_cross_entropy(logits, labels) \
     ig_cross_entropy_at(IG_SITE, IG_ARG(logits), IG_ARG(labels))
 #define ig_mse(x, y) ig_mse_at(IG_SITE, IG_ARG(x), IG_ARG(y))
+
+/* --- Attention ------------------------------------------------------------------------------- */
+
+/* softmax((q * scale) k^T + mask) v for q[..,t,d] k[..,s,d] v[..,s,e], by the blocked online
+ * algorithm that docs/numerics.md defines (rule 9): memory grows with t + s.  Batch axes broadcast,
+ * so that k[b,h,1,s,d] serves the groups of heads q[b,h,g,t,d].  f16 and bf16 are computed in f32.
+ * causal: query i sees the keys j <= i + s - t, the last query all of them (s > t: keys of earlier
+ * calls).  A row that sees nothing is NaN. */
+typedef struct ig_attention_options {
+    double scale; /* 0: 1 / sqrt(d) */
+    bool causal;
+    ig_tensor *mask; /* NULL; or broadcasts to [..,t,s]: bool, true where seen, or floats to add */
+} ig_attention_options;
+IG_API ig_tensor *ig_attention_at(const ig_site *site, ig_tensor *q, ig_tensor *k, ig_tensor *v,
+                                  const ig_attention_options *opt /* may be NULL */);
+#define ig_attention(q, k, v, ...) ig_attention_at(IG_SITE, q, k, v, __VA_ARGS__)
 
 /* --- Recurrent layers ------------------------------------------------------------------------- */
 
