@@ -198,6 +198,8 @@ typedef struct cg_launch {
     const char *const *blob;
     uint32_t nblob;
     int packed; /* the operand that the last blob stands for, -1: none */
+    bool apart;  /* no result lies in the memory of an operand */
+    bool update; /* the result lies in the memory of what it is an update of */
 } cg_launch;
 ig_status cg_host(const ir_module *planned, const ir_func *entry, ir_module *out,
                   const cg_launch *launch);

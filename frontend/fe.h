@@ -13,6 +13,7 @@ typedef struct fe_buf {
     uint32_t refs;
     bool owned; /* ours: the elements stand behind it; else borrowed from the user */
     bool canon; /* known to hold canonical NaNs only */
+    uint8_t given; /* to the module that runs: 0, 1, or 2 when more than once */
     void *data; /* NULL when empty */
     size_t bytes;
     void (*release)(void *user, const void *data); /* of a borrowed buffer; may be NULL */
@@ -199,6 +200,12 @@ static inline bool fe_same_shape(const ig_tensor *a, const ig_tensor *b) {
 }
 int64_t fe_numel(const ig_tensor *t);
 ir_tensor fe_ir_tensor(const ig_tensor *t);
+static inline void fe_fill_ir_tensor(const ig_tensor *t, ir_tensor *r_) {
+    r_->dtype = t->dtype;
+    r_->rank = t->rank;
+    r_->data = t->buf->data;
+    for (int i = 0; i < t->rank; i++) r_->dim[i] = t->dim[i];
+}
 /* Make NaNs canonical where they become visible (numerics rule 2); false when memory is out. */
 bool fe_canon(fe_call *c, ig_tensor *t);
 /* Check a tensor argument of a public call: not NULL, not poison, of this session. */

@@ -413,40 +413,47 @@ static ig_status module_fill_in_place(ig_module *m) {
 static bool module_stays(const ig_module *m, uint32_t i) {
     uint32_t plain = m->nout - m->nstate, k = i - plain;
     if (i < plain || !m->in_place || !m->in_place[k]) return false;
-    const ig_tensor *t = m->state[k];
-    uint32_t times = 0;
-    for (uint32_t j = 0; j < m->nin; j++) times += m->given[j]->buf == t->buf;
-    return times == 1 && t->buf->refs == 1 && t->buf->owned;
+    const fe_buf *b = m->state[k]->buf;
+    return b->given == 1 && b->refs == 1 && b->owned;
 }
 
-/* The handle of result i: a new tensor, or the state itself. */
-static ig_tensor *module_result(ig_module *m, fe_call *c, uint32_t i, const ir_tensor *r) {
-    if (!module_stays(m, i)) return fe_new(c, (ig_dtype)r->dtype, r->rank, r->dim);
-    ig_tensor *t = m->state[i - (m->nout - m->nstate)];
-    t->buf->canon = false;
-    return t;
+/* Make the handle of result i, a new tensor or the state itself, and tell where its elements go. */
+static ig_status module_result(ig_module *m, fe_call *c, uint32_t i, bool handles) {
+    ir_tensor *r = &m->args[m->nin + i];
+    if (handles && module_stays(m, i)) {
+        m->results[i] = m->state[i - (m->nout - m->nstate)];
+        m->results[i]->buf->canon = false;
+    } else {
+        RT_TRY(ir_result_shape(m->code->entry, m->symbols, i, r));
+        m->results[i] = fe_new(c, (ig_dtype)r->dtype, r->rank, r->dim);
+        if (fe_is_poison(m->results[i])) return rt_fail_memory();
+    }
+    r->data = m->results[i]->buf->data;
+    return NULL;
 }
 
-/* Fill in the arguments, bind the dims, make the results, run. */
-static ig_status module_run(ig_module *m, fe_call *c, int nin, ig_tensor *const *in) {
+/* Fill in the arguments. */
+static ig_status module_fill_args(ig_module *m, fe_call *c, int nin, ig_tensor *const *in) {
     for (uint32_t i = 0; i < m->nin; i++) {
         ig_tensor *t = i < (uint32_t)nin ? in[i] : m->state[i - (uint32_t)nin];
         if (!fe_is_usable(c, t, (int)i)) return fe_readable(c, t);
         m->given[i] = t;
-        m->args[i] = fe_ir_tensor(t);
+        t->buf->given = 0;
+        fe_fill_ir_tensor(t, &m->args[i]);
     }
+    for (uint32_t i = 0; i < m->nin; i++)
+        if (m->given[i]->buf->given < 2) m->given[i]->buf->given++;
+    return NULL;
+}
+
+/* Fill in the arguments, bind the dims, make the results, run. */
+static ig_status module_run(ig_module *m, fe_call *c, int nin, ig_tensor *const *in) {
+    RT_TRY(module_fill_args(m, c, nin, in));
     RT_TRY(ir_bind_dims(m->code->entry, (int)m->nin, m->args, m->symbols));
     if (c->s->rec) return module_play(m, c, m->given);
     bool handles = nin < (int)m->nin && m->code->run;
     if (handles && !m->in_place) RT_TRY(module_fill_in_place(m));
-    for (uint32_t i = 0; i < m->nout; i++) {
-        ir_tensor *r = &m->args[m->nin + i];
-        RT_TRY(ir_result_shape(m->code->entry, m->symbols, i, r));
-        m->results[i] = handles ? module_result(m, c, i, r)
-                                : fe_new(c, (ig_dtype)r->dtype, r->rank, r->dim);
-        if (fe_is_poison(m->results[i])) return rt_fail_memory();
-        r->data = m->results[i]->buf->data;
-    }
+    for (uint32_t i = 0; i < m->nout; i++) RT_TRY(module_result(m, c, i, handles));
     return m->code->run ? module_run_native(m) : module_run_reference(m);
 }
 
@@ -478,8 +485,10 @@ ig_status ig_module_run_at(const ig_site *site, ig_module *m, int nin, ig_tensor
     ig_status e = module_check_counts(m, nin, nout);
     if (!e) e = module_run(m, &c, nin, in);
     for (int i = 0; i < nout; i++) out_[i] = fe_hand_out(&c, e ? NULL : m->results[i]);
-    for (uint32_t i = (uint32_t)nout; !e && i < m->nout; i++)
-        fe_rebind(&c, m->state[i - (uint32_t)nout], m->results[i]);
+    for (uint32_t i = (uint32_t)nout; !e && i < m->nout; i++) {
+        ig_tensor *t = m->state[i - (uint32_t)nout];
+        if (t != m->results[i]) fe_rebind(&c, t, m->results[i]);
+    }
     e = e ? fe_status(&c, e) : NULL;
     fe_exit(&c);
     return e;

@@ -478,7 +478,7 @@ static ig_status build_finish(ir_builder *b, int n, const ir_ref *results) {
     for (int k = 0; k < n; k++)
         if (!rt_vec_push(a, &b->f->results, b->f->values.data[results[k].i].type))
             return rt_fail_memory();
-    if (!rt_vec_push(a, &b->m->funcs, b->f)) return rt_fail_memory();
+    if (!ir_add_func(b->m, b->f)) return rt_fail_memory();
     rt_vec_trim(a, &b->f->ops);
     rt_vec_trim(a, &b->f->values);
     rt_vec_trim(a, &b->f->operands);

@@ -156,6 +156,7 @@ static ig_status bind_args(bind_run *b, int nin, const ir_tensor *in) {
         for (int k = 0; k < nin; k++) {
             const ir_type *t = ir_val_type(b->f, ir_param_ref(b->f, (uint32_t)k));
             for (int i = 0; i < t->rank; i++) {
+                if (t->dim[i] == in[k].dim[i]) continue; /* a constant, and right */
                 RT_TRY(bind_dim(b, (uint32_t)k, i, t->dim[i], in[k].dim[i], &learnt, &open));
                 if (b->no_memory) return rt_fail_memory();
             }

@@ -653,20 +653,22 @@ static void fuse_end(fuse_plan *p) {
 }
 
 /* Fuse one tensor function into out. */
-static ig_status fuse_func(const ir_func *f, ir_module *out, uint32_t *next_name) {
+static ig_status fuse_func(const ir_func *f, ir_module *out, fuse_made *made) {
     fuse_plan p;
     p.failed = !fuse_begin(&p, f);
     for (uint32_t o = f->ops.n; o-- > 0 && !p.failed;) fuse_decide(&p, o);
-    ig_status s = p.failed ? rt_fail_memory() : fuse_outline(&p, out, next_name);
+    ig_status s = p.failed ? rt_fail_memory() : fuse_outline(&p, out, made);
     fuse_end(&p);
     return s;
 }
 
 ig_status pass_run_fuse(const ir_module *in, ir_module *out) {
-    uint32_t next_name = 0;
-    for (uint32_t i = 0; i < in->funcs.n; i++)
-        if (in->funcs.data[i]->kind != IR_FN) RT_TRY(pass_copy_func(out, in->funcs.data[i]));
-    for (uint32_t i = 0; i < in->funcs.n; i++)
-        if (in->funcs.data[i]->kind == IR_FN) RT_TRY(fuse_func(in->funcs.data[i], out, &next_name));
-    return NULL;
+    fuse_made made = {0};
+    ig_status s = NULL;
+    for (uint32_t i = 0; i < in->funcs.n && !s; i++)
+        if (in->funcs.data[i]->kind != IR_FN) s = pass_copy_func(out, in->funcs.data[i]);
+    for (uint32_t i = 0; i < in->funcs.n && !s; i++)
+        if (in->funcs.data[i]->kind == IR_FN) s = fuse_func(in->funcs.data[i], out, &made);
+    ir_index_free(out->alloc, &made.twins);
+    return s;
 }

@@ -1,6 +1,7 @@
 /* fuse.h - the plan that fuse.c makes and outline.c carries out. */
 #ifndef PASS_FUSE_H
 #define PASS_FUSE_H
+#include "ir/intern.h"
 #include "ir/rows.h"
 #include "passes/pass.h"
 
@@ -85,7 +86,11 @@ static inline bool fuse_has_edge(const fuse_cluster *c, ir_ref v) {
 bool fuse_is_used(const fuse_plan *p, const ir_op *o);
 /* loop.c: whether a scan becomes one kernel. */
 bool fuse_is_loop_kernel(const ir_func *f, const ir_op *o);
-/* outline.c: emit the planned function and its clusters into out.  next_name numbers the kernels
- * of a module. */
-ig_status fuse_outline(fuse_plan *p, ir_module *out, uint32_t *next_name);
+/* The clusters of a module so far. */
+typedef struct fuse_made {
+    uint32_t next_name; /* the number of the next one */
+    ir_index twins;     /* by what they compute; owned */
+} fuse_made;
+/* outline.c: emit the planned function and its clusters into out. */
+ig_status fuse_outline(fuse_plan *p, ir_module *out, fuse_made *made);
 #endif

@@ -5,6 +5,7 @@
  * parameter, weight, constant, a second return of one value, or a reshape of such, is returned
  * through a copying cluster. */
 #include "passes/fuse.h"
+#include "runtime/base/hash.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -20,7 +21,7 @@ typedef struct outline {
     uint32_t *stamp; /* value -> cluster + 1 that `inner` is about */
     bool *claimed;   /* value -> its memory is an output already, or a loop's */
     uint32_t region; /* open */
-    uint32_t *next_name;
+    fuse_made *made;
     uint32_t name_before; /* the number to go back to when a cluster is dropped */
 } outline;
 
@@ -29,7 +30,7 @@ typedef struct outline {
 /* k<number>_<words>, unlike any function of either module. */
 static void outline_name(outline *l, const char *words, char name[FUSE_NAME_MAX + 1]) {
     do {
-        snprintf(name, FUSE_NAME_MAX + 1, "k%u_%s", (*l->next_name)++, words);
+        snprintf(name, FUSE_NAME_MAX + 1, "k%u_%s", l->made->next_name++, words);
     } while (ir_find_func(l->out, name) || ir_find_func(l->p->f->module, name));
 }
 
@@ -78,7 +79,7 @@ static void outline_words(const outline *l, const fuse_cluster *c, char words[OU
 static void outline_begin(outline *l, ir_builder *b, const char *words, uint32_t n,
                           const ir_type *type, ir_ref *param_) {
     char name[FUSE_NAME_MAX + 1];
-    l->name_before = *l->next_name;
+    l->name_before = l->made->next_name;
     outline_name(l, words, name);
     ir_build_begin(b, l->out, name, IR_CLUSTER, IR_BUILD_RAW);
     b->loc = l->top.loc;
@@ -105,11 +106,27 @@ static bool outline_is_same(const ir_func *f, const ir_func *b, uint32_t nres, c
     return true;
 }
 
+/* Equal for clusters that compute the same. */
+static uint64_t outline_hash(const ir_func *f, uint32_t nres, const ir_ref *res) {
+    uint64_t h = nres;
+    for (uint32_t k = 0; k < nres; k++) h = rt_hash_mix(h, res[k].i);
+    for (uint32_t k = 0; k < ir_nparam(f); k++)
+        h = rt_hash_mix(h, f->values.data[ir_param_ref(f, k).i].type);
+    for (uint32_t i = 0; i < f->ops.n; i++) {
+        const ir_op *o = &f->ops.data[i];
+        h = rt_hash_mix(h, (uint64_t)o->code << 32 | o->attr.i);
+        for (uint32_t k = 0; k < o->nin; k++) h = rt_hash_mix(h, ir_op_in(f, o, k).i);
+    }
+    return h;
+}
+
 /* A cluster of the module that computes the same: repeated layers share their kernels. */
-static const ir_func *outline_twin(const outline *l, const ir_builder *b, uint32_t nres,
-                                   const ir_ref *res) {
-    for (uint32_t i = 0; i < l->out->funcs.n && !b->error; i++)
-        if (outline_is_same(l->out->funcs.data[i], b->f, nres, res)) return l->out->funcs.data[i];
+static const ir_func *outline_twin(const outline *l, const ir_builder *b, uint64_t hash,
+                                   uint32_t nres, const ir_ref *res) {
+    const ir_index *ix = &l->made->twins;
+    uint32_t at = ir_index_start(ix, hash), id;
+    while (!b->error && ir_index_next(ix, hash, &at, &id))
+        if (outline_is_same(l->out->funcs.data[id], b->f, nres, res)) return l->out->funcs.data[id];
     return NULL;
 }
 
@@ -118,15 +135,19 @@ static ir_ref outline_call_all(outline *l, ir_builder *b, uint32_t nres, const i
                                uint32_t n, const ir_ref *in) {
     ir_attr_call call;
     memset(&call, 0, sizeof call);
-    const ir_func *twin = outline_twin(l, b, nres, res);
+    uint64_t hash = b->error ? 0 : outline_hash(b->f, nres, res);
+    const ir_func *twin = outline_twin(l, b, hash, nres, res);
     if (twin) {
         call.callee = twin->name;
         ir_build_abort(b);
-        *l->next_name = l->name_before;
+        l->made->next_name = l->name_before;
     } else {
         ir_func *f = NULL;
         ir_build_error(&l->top, ir_build_end(b, (int)nres, res, &f));
+        if (!l->top.error && !ir_index_reserve(l->out->alloc, &l->made->twins))
+            ir_build_error(&l->top, rt_fail_memory());
         if (l->top.error) return (ir_ref){0};
+        ir_index_add(&l->made->twins, hash, l->out->funcs.n - 1);
         call.callee = f->name;
     }
     return ir_emit(&l->top, OP_call, &call, (int)n, in);
@@ -514,11 +535,11 @@ static ig_status outline_return(outline *l) {
     return s;
 }
 
-ig_status fuse_outline(fuse_plan *p, ir_module *out, uint32_t *next_name) {
+ig_status fuse_outline(fuse_plan *p, ir_module *out, fuse_made *made) {
     const ir_func *f = p->f;
     const ig_allocator *a = out->alloc;
     size_t n = f->values.n;
-    outline l = {.p = p, .out = out, .next_name = next_name};
+    outline l = {.p = p, .out = out, .made = made};
     l.map = pass_begin(&l.top, out, f, IR_BUILD_RAW);
     l.inner = rt_alloc_zero(a, n * sizeof *l.inner);
     l.stamp = rt_alloc_zero(a, n * sizeof *l.stamp);
