@@ -348,7 +348,7 @@ static bool load_rel(loader *l, rt_reader *r, ir_rel *v) {
     const char *text;
     char msg[256];
     if (!load_string(l, r, &text)) return false;
-    return ir_ein_parse(text, strlen(text), v, msg, sizeof msg) ||
+    return ir_ein_parse(l->m, text, strlen(text), v, msg, sizeof msg) ||
            load_fail(l, IG_FORMAT, "%s (I10)", msg);
 }
 
