@@ -326,9 +326,11 @@ ig_tensor *ig_ein_at(const ig_site *site, const char *relation, ig_list list) {
         if (!fe_is_usable(c, list.t[k], k)) return fe_leave(c, NULL);
         dims[k] = fe_dims(c, list.t[k]);
     }
-    if (!ir_ein_parse_for(fe_module(c), relation, strlen(relation), list.n, dims, &attr.rel,
-                          message, sizeof message))
-        return fe_leave(c, fe_error(c, IG_FORMAT, "%s", message));
+    ir_module *m = fe_module(c);
+    if (!ir_ein_parse_for(m, relation, strlen(relation), list.n, dims, &attr.rel, message,
+                          sizeof message))
+        return fe_leave(c, m && ir_dims_lacked_memory(m) ? fe_error_memory(c)
+                                                         : fe_error(c, IG_FORMAT, "%s", message));
     if (!ein_promote(c, &attr.rel, list.t, in)) return fe_leave(c, NULL);
     if (ir_ein_is_sum(&attr.rel)) return fe_leave(c, reduce_single(c, in[0], &attr.rel));
     return fe_leave(c, fe_op(c, OP_ein, &attr, list.n, in));

@@ -205,8 +205,9 @@ bool ein_dim(ein_text *p, ir_dim *out_) {
         .text = p->text, .n = p->n, .at = p->at, .m = p->m, .symbol = ein_symbol, .user = p};
     p->msg[0] = 0;
     if (!ir_read_dim(&r, out_))
-        return p->msg[0] ? false
-                         : ein_error(p, r.tok > p->at ? r.tok : p->at, "the end of the range is no extent, or is negative");
+        return p->msg[0] ? false : ein_error(p, r.at, "the end of the range is no extent");
+    if (*out_ == IR_DIM_BAD && !p->dry)
+        return ein_error(p, p->at, "the end of the range is negative or too large");
     p->at = r.at;
     return true;
 }

@@ -318,7 +318,7 @@ bool ir_read_dim(ir_reader *r, ir_dim *out_) {
     size_t at = r->at;
     if (!read_dim_sum(r, 0, out_)) return false;
     if (*out_ != IR_DIM_BAD) return true;
-    if (!r->name) return r->tok = at, false;
+    if (!r->name) return true;
     if (ir_dims_lacked_memory(r->m)) return ir_read_no_memory(r);
     r->tok = at;
     return ir_read_fail(r, "the dim is negative, too large or too complicated");

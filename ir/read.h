@@ -7,7 +7,8 @@
 /* Reading a text front to back; the first error sticks. */
 typedef struct ir_reader {
     const ig_allocator *alloc; /* of errors; everything else is allocated as the module is */
-    const char *name, *text; /* name NULL: errors are only told by the answer, and m may be NULL */
+    const char *name, *text; /* name NULL: errors are not described, a dim that is none is
+                              * IR_DIM_BAD, and m may be NULL */
     size_t n, at, tok; /* length, position, start of the last token */
     ir_module *m;      /* borrowed: names are interned there, dims looked up */
     ig_status error;
