@@ -72,15 +72,12 @@ static ir_dim cost_steps(const cost *c, const ir_op *o) {
     if (o->code == OP_reduce) return ir_type_numel(c->m, ir_val_type(f, ir_op_in(f, o, 0)));
     if (o->code != OP_ein) return ir_type_numel(c->m, ir_val_type(f, ir_op_out(o, 0)));
     const ir_rel *rel = &((const ir_attr_ein *)ir_attr_get(f->module, o->attr))->rel;
-    ir_dim n = 1;
-    uint32_t seen = 0;
-    for (int i = 0; i < rel->nin; i++)
-        for (int j = 0; j < rel->in[i].n; j++) {
-            uint32_t var = UINT32_C(1) << rel->in[i].a[j];
-            if (seen & var) continue;
-            seen |= var;
-            n = ir_dim_mul(c->m, n, ir_val_type(f, ir_op_in(f, o, (uint32_t)i))->dim[j]);
-        }
+    ir_dim n = ir_type_numel(c->m, ir_val_type(f, ir_op_out(o, 0))), extent[IR_EIN_VARS];
+    ir_type in[IR_EIN_OPERANDS];
+    int operand, axis;
+    for (int i = 0; i < rel->nin; i++) in[i] = *ir_val_type(f, ir_op_in(f, o, (uint32_t)i));
+    ir_ein_extents(rel, in, extent, &operand, &axis);
+    for (int i = 0; i < rel->norder; i++) n = ir_dim_mul(c->m, n, extent[rel->order[i]]);
     return n;
 }
 

@@ -10,6 +10,8 @@
 
 typedef cg_ix cg_ein_ix[IG_MAX_RANK];
 
+#define CG_EIN_ROWS 12 /* of a tile that is read where it lies */
+
 typedef struct cg_ein {
     const ir_op *o;
     const ir_rel *rel;
@@ -19,11 +21,17 @@ typedef struct cg_ein {
     ir_dim extent[IR_EIN_VARS];
     int8_t axis[IR_EIN_VARS]; /* output axis of a variable, -1: reduced */
     ir_dim k;                 /* size of the reduction box */
+    bool plain;               /* no constraints */
+    int factors;              /* operands that are multiplied: the first ones */
+    int row;                  /* output axis of the rows of a tile, -1: there are none */
+    int64_t step;             /* how far these are apart */
+    ir_ein_plan plan;
+    uint32_t deps[IR_EIN_VARS]; /* the loop variables on which a variable depends */
 } cg_ein;
 
 /* ein.c */
 cg_ein cg_ein_begin(cg_low *l, const ir_op *o);
-/* Whether an operand has the variable. */
+/* Whether an operand is read at subscripts that depend on a loop variable. */
 bool cg_ein_has(const cg_ein *g, int operand, int var);
 /* The one contraction of the cluster whose shape all results have; NULL when there is none. */
 const ir_op *cg_ein_find(const cg_low *l);
@@ -34,6 +42,13 @@ void cg_ein_chains(cg_low *l, const cg_ein *g, int n, const cg_ein_ix *ix, bool 
 void cg_ein_store(cg_low *l, const cg_ein *g, const cg_ix *ix, ir_ref r);
 /* The nest that reads the operands where they lie. */
 void cg_ein_nest(cg_low *l, const ir_op *o, ir_dim *n_);
+
+/* ein_rel.c: fill deps; the same as cg_ein_chains, of relations with constraints. */
+void cg_ein_depend(cg_ein *g);
+void cg_ein_rel_chains(cg_low *l, const cg_ein *g, int n, const cg_ein_ix *ix, bool vary,
+                       ir_ref *out_);
+/* How far apart values of a loop variable are for which an equation divides alike. */
+int64_t cg_ein_stride(const cg_ein *g, int var);
 
 /* ein_deep.c */
 #define CG_DEEP_RUN 128 /* steps that are transposed ahead: 8 KiB of 16 lanes of f32 */

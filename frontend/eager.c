@@ -134,14 +134,10 @@ bool fe_eval_attr(const ir_module *m, const int64_t *symbols, ir_attr_kind kind,
     const ir_attr_info *info = &ir_attr_tab[kind];
     memcpy(out_, attr, info->size);
     for (uint32_t i = 0; i < info->nfield; i++) {
-        char *at = (char *)out_ + info->field[i].offset;
-        if (info->field[i].kind == FIELD_dims) {
-            ir_dims *d = (ir_dims *)(void *)at;
-            for (int k = 0; k < d->n; k++)
-                if (!ir_dim_eval(m, d->d[k], symbols, &d->d[k])) return false;
-        } else if (info->field[i].kind == FIELD_dim) {
-            if (!ir_dim_eval(m, *(ir_dim *)(void *)at, symbols, (ir_dim *)(void *)at)) return false;
-        }
+        int n;
+        ir_dim *d = ir_dims_in(info->field[i].kind, (char *)out_ + info->field[i].offset, &n);
+        for (int k = 0; k < n; k++)
+            if (!ir_dim_eval(m, d[k], symbols, &d[k])) return false;
     }
     return true;
 }

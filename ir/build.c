@@ -603,16 +603,12 @@ void ir_import_attr_by(ir_module *to, const ir_module *from, ir_attr a, const ir
     memcpy(out_, ir_attr_get(from, a), info->size);
     for (uint32_t k = 0; (by || to != from) && k < info->nfield; k++) {
         void *at = (char *)out_ + info->field[k].offset;
-        ir_dim *dim = at;
-        ir_dims *dims = at;
+        int n;
+        ir_dim *dim = ir_dims_in(info->field[k].kind, at, &n);
         ir_type *type = at;
         ir_places *places = at;
+        for (int i = 0; i < n; i++) dim[i] = ir_dim_import_by(to, from, dim[i], by);
         switch (info->field[k].kind) {
-        case FIELD_dim: *dim = ir_dim_import_by(to, from, *dim, by); break;
-        case FIELD_dims:
-            for (int i = 0; i < dims->n; i++)
-                dims->d[i] = ir_dim_import_by(to, from, dims->d[i], by);
-            break;
         case FIELD_type: *type = build_import_type(to, from, *type, by); break;
         case FIELD_places:
             for (int i = 0; i < places->n; i++)

@@ -348,8 +348,9 @@ static bool load_rel(loader *l, rt_reader *r, ir_rel *v) {
     const char *text;
     char msg[256];
     if (!load_string(l, r, &text)) return false;
-    return ir_ein_parse(text, strlen(text), v, msg, sizeof msg) ||
-           load_fail(l, IG_FORMAT, "%s (I10)", msg);
+    if (ir_ein_parse(l->m, text, strlen(text), v, msg, sizeof msg)) return true;
+    return ir_dims_lacked_memory(l->m) ? load_no_memory(l)
+                                       : load_fail(l, IG_FORMAT, "%s (I10)", msg);
 }
 
 static bool load_enum(loader *l, rt_reader *r, ir_field_kind kind, uint8_t *v) {

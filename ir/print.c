@@ -214,7 +214,7 @@ static void print_rel(const printer *p, const ir_rel *rel) {
     char msg[160];
     rt_str_puts(p->s, "\"");
     if (ir_ein_check(rel, msg, sizeof msg))
-        ir_ein_print(rel, p->s);
+        ir_ein_print(p->m, rel, p->s);
     else
         rt_str_puts(p->s, "?");
     rt_str_puts(p->s, "\"");

@@ -16,7 +16,7 @@
 bool ir_read_fail_at(ir_reader *r, size_t at, ig_code code, const char *message) {
     size_t line = 1, start = 0, end, from;
     char src[READ_SOURCE + 1];
-    if (r->error) return false;
+    if (r->error || !r->name) return false;
     if (at > r->n) at = r->n;
     for (size_t i = 0; i < at; i++)
         if (r->text[i] == '\n') line++, start = i + 1;
@@ -33,7 +33,7 @@ bool ir_read_fail_at(ir_reader *r, size_t at, ig_code code, const char *message)
 
 static bool read_vfail(ir_reader *r, ig_code code, const char *fmt, va_list ap) {
     rt_str s;
-    if (r->error) return false;
+    if (r->error || !r->name) return false;
     rt_str_init(&s, r->m->alloc);
     rt_str_vprintf(&s, fmt, ap);
     if (s.failed)
@@ -262,6 +262,7 @@ static bool read_dim_call(ir_reader *r, const char *s, size_t n, int depth, ir_d
 
 /* A declared symbol. */
 static bool read_dim_symbol(ir_reader *r, const char *s, size_t n, ir_dim *out_) {
+    if (r->symbol) return r->symbol(r->user, s, n, out_);
     const char *name = ir_intern_str(r->m, s, n);
     if (!name) return ir_read_no_memory(r);
     for (uint32_t i = 0; i < r->m->symbols.n; i++) {
@@ -287,11 +288,12 @@ static bool read_dim_factor(ir_reader *r, int depth, ir_dim *out_) {
 static bool read_dim_product(ir_reader *r, int depth, ir_dim *out_) {
     ir_dim x;
     if (!read_dim_factor(r, depth, out_)) return false;
-    while (ir_read_accept(r, "*")) {
+    for (;;) {
+        bool by = ir_read_accept(r, "*");
+        if (!by && !ir_read_accept(r, "/")) return true;
         if (!read_dim_factor(r, depth, &x)) return false;
-        *out_ = ir_dim_mul(r->m, *out_, x);
+        *out_ = (by ? ir_dim_mul : ir_dim_floordiv)(r->m, *out_, x);
     }
-    return true;
 }
 
 /* Terms with plus and with minus are collected apart: a dim is never negative on the way. */
@@ -311,11 +313,12 @@ static bool read_dim_sum(ir_reader *r, int depth, ir_dim *out_) {
     return true;
 }
 
-static bool read_dim(ir_reader *r, ir_dim *out_) {
+bool ir_read_dim(ir_reader *r, ir_dim *out_) {
     ir_read_space(r);
     size_t at = r->at;
     if (!read_dim_sum(r, 0, out_)) return false;
     if (*out_ != IR_DIM_BAD) return true;
+    if (!r->name) return true;
     if (ir_dims_lacked_memory(r->m)) return ir_read_no_memory(r);
     r->tok = at;
     return ir_read_fail(r, "the dim is negative, too large or too complicated");
@@ -326,7 +329,7 @@ static bool read_dim_list(ir_reader *r, uint8_t *n_, ir_dim *dim) {
     for (*n_ = 0; !ir_read_accept(r, "]"); ++*n_) {
         if (*n_ && !ir_read_expect(r, ",")) return false;
         if (*n_ == IG_MAX_RANK) return ir_read_fail(r, "at most %d dims", IG_MAX_RANK);
-        if (!read_dim(r, &dim[*n_])) return false;
+        if (!ir_read_dim(r, &dim[*n_])) return false;
     }
     return true;
 }
@@ -463,7 +466,7 @@ static bool read_places(ir_reader *r, ir_places *out_) {
         if (kind > IR_PLACE_IN)
             return ir_read_fail(r, "`ws`, `out`, `wsrow`, `outrow` or `in` is expected here");
         out_->p[out_->n].kind = kind;
-        if (!read_dim(r, &out_->p[out_->n].at)) return false;
+        if (!ir_read_dim(r, &out_->p[out_->n].at)) return false;
     }
     return true;
 }
@@ -482,7 +485,8 @@ static bool read_rel(ir_reader *r, ir_rel *out_) {
     ir_read_space(r);
     size_t at = r->at;
     if (!ir_read_string(r)) return false;
-    if (ir_ein_parse(rt_str_text(&r->buf), r->buf.n, out_, msg, sizeof msg)) return true;
+    if (ir_ein_parse(r->m, rt_str_text(&r->buf), r->buf.n, out_, msg, sizeof msg)) return true;
+    if (ir_dims_lacked_memory(r->m)) return ir_read_no_memory(r);
     return ir_read_fail_at(r, at, IG_FORMAT, msg);
 }
 
@@ -518,7 +522,7 @@ static bool read_field(ir_reader *r, ir_field_kind kind, void *at, const ir_type
     case FIELD_int: return ir_read_int(r, at);
     case FIELD_flag: return read_flag(r, at);
     case FIELD_dtype: return read_dtype(r, at);
-    case FIELD_dim: return read_dim(r, at);
+    case FIELD_dim: return ir_read_dim(r, at);
     case FIELD_dims: return read_dims(r, at);
     case FIELD_axes: return read_axes(r, at);
     case FIELD_ints: return read_ints(r, at);

@@ -138,12 +138,12 @@ static bool bind_uses(bind_run *b, uint32_t sym) {
     for (uint32_t o = 0; o < f->ops.n; o++) {
         ir_attr attr = f->ops.data[o].attr;
         const ir_attr_info *info = &ir_attr_tab[ir_attr_kind_of(f->module, attr)];
-        const char *at = ir_attr_get(f->module, attr);
+        char *at = (char *)(uintptr_t)ir_attr_get(f->module, attr); /* read only */
         for (uint32_t i = 0; i < info->nfield; i++) {
-            const ir_dims *dims = (const ir_dims *)(const void *)(at + info->field[i].offset);
-            if (info->field[i].kind != FIELD_dims) continue;
-            for (int k = 0; k < dims->n; k++)
-                if (bind_mentions(b, dims->d[k], sym)) return true;
+            int n;
+            const ir_dim *d = ir_dims_in(info->field[i].kind, at + info->field[i].offset, &n);
+            for (int k = 0; k < n; k++)
+                if (bind_mentions(b, d[k], sym)) return true;
         }
     }
     return false;

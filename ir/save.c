@@ -135,7 +135,7 @@ static uint32_t save_opcode(saver *s, uint16_t code) {
 static void save_rel(saver *s, rt_str *out, const ir_rel *rel) {
     rt_str text;
     rt_str_init(&text, s->alloc);
-    ir_ein_print(rel, &text);
+    ir_ein_print(s->m, rel, &text);
     rt_write_u32(out, save_string(s, rt_str_text(&text), text.n));
     if (text.failed) s->no_memory = true;
     rt_str_free(&text);

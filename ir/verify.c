@@ -290,7 +290,6 @@ static bool verify_field(verifier *v, const ir_field *fd, const void *at) {
     case FIELD_axes:
     case FIELD_places: return u8 <= IG_MAX_RANK;
     case FIELD_type: return verify_type(v, at, "the attribute's type");
-    case FIELD_dim: return verify_dim(v, *(const ir_dim *)at);
     case FIELD_ckpt: return ir_ckpt_is_valid(*(const ir_field_ckpt *)at);
     default: return !names || u8 < n;
     }
@@ -298,11 +297,11 @@ static bool verify_field(verifier *v, const ir_field *fd, const void *at) {
 
 /* Dims in an attribute are over declared symbols (I6). */
 static bool verify_field_dims(const verifier *v, const ir_field *fd, const void *at) {
-    const ir_dims *dims = at;
     const ir_places *places = at;
-    if (fd->kind == FIELD_dims)
-        for (int i = 0; i < dims->n; i++)
-            if (!verify_dim(v, dims->d[i])) return false;
+    int n;
+    const ir_dim *d = ir_dims_in(fd->kind, (void *)(uintptr_t)at, &n);
+    for (int i = 0; i < n; i++)
+        if (!verify_dim(v, d[i])) return false;
     if (fd->kind == FIELD_places)
         for (int i = 0; i < places->n; i++)
             if (!verify_dim(v, places->p[i].at)) return false;

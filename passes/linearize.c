@@ -492,38 +492,67 @@ static void lin_cumred(lin_call *c) {
 
 /* --- Contractions --------------------------------------------------------------------------- */
 
-/* Sums are linear in every operand. */
-static void lin_ein_sum(lin_call *c) {
-    ir_ref in[IR_EIN_OPERANDS];
+/* Sums are linear in every factor. */
+static ir_ref lin_ein_sum(lin_call *c, const ir_attr_ein *a) {
+    ir_ref in[IR_EIN_OPERANDS], sum = {0};
     for (int k = 0; k < c->nin; k++) {
         if (!c->dx[k].i) continue;
         for (int i = 0; i < c->nin; i++) in[i] = i == k ? c->dx[k] : RES(c->x[i]);
-        c->dy[0] = lin_sum(c, c->dy[0], ir_emit(c->t, OP_ein, c->attr, c->nin, in));
+        sum = lin_sum(c, sum, ir_emit(c->t, OP_ein, a, c->nin, in));
     }
+    return sum;
+}
+
+/* The axes of a result that has the reduced variables behind its own. */
+static bool lin_ein_wide(lin_call *c, const ir_rel *r, ir_axes *vars_, ir_axes *lost_) {
+    int n = r->out.n + r->norder;
+    *vars_ = r->out, *lost_ = (ir_axes){0};
+    if (n > IG_MAX_RANK) {
+        ir_build_error(c->p, rt_status_op(rt_fail(c->p->m->alloc, IG_UNSUPPORTED,
+                                                  "the derivative of this relation has %d axes; "
+                                                  "the limit is %d",
+                                                  n, IG_MAX_RANK),
+                                          ir_op_tab[OP_ein].name));
+        return false;
+    }
+    for (int i = 0; i < r->norder; i++) {
+        lost_->a[lost_->n++] = vars_->n;
+        vars_->a[vars_->n++] = r->order[i];
+    }
+    return true;
+}
+
+/* With constraints: the relation that reduces nothing, then a reduction.  What a constraint excludes
+ * is neutral, and its tangent zero. */
+static void lin_ein_constrained(lin_call *c, const ir_rel *r) {
+    ir_attr_ein wide = {.rel = *r}, sum;
+    ir_axes lost;
+    if (!lin_ein_wide(c, r, &wide.rel.out, &lost)) return;
+    wide.rel.norder = 0;
+    ir_ein_number(&wide.rel);
+    sum = wide;
+    sum.rel.monoid = IR_redop_sum;
+    ir_ref w = lin_weights(c, (ir_redop)r->monoid, ir_emit(c->p, OP_ein, &wide, c->nin, c->x),
+                           c->y[0], &lost);
+    c->dy[0] = TA(reduce, (&(ir_attr_reduce){.op = IR_redop_sum, .axes = lost}),
+                  T(mul, lin_ein_sum(c, &sum), RES(w)));
 }
 
 /* Others are a product of all operands on all variables, then a reduction. */
 static void lin_ein(lin_call *c) {
     const ir_rel *r = &((const ir_attr_ein *)c->attr)->rel;
     ir_dim dim[IR_EIN_VARS] = {0};
-    ir_axes vars = r->out, lost = {0};
+    ir_axes vars, lost;
     ir_ref wide[IR_EIN_OPERANDS], product = {0}, sum = {0};
     if (r->monoid == IR_redop_sum) {
-        lin_ein_sum(c);
+        c->dy[0] = lin_ein_sum(c, c->attr);
         return;
     }
-    if (r->nvar > IG_MAX_RANK) {
-        ir_build_error(c->p, rt_status_op(rt_fail(c->p->m->alloc, IG_UNSUPPORTED,
-                                                  "the derivative of this relation has %d axes; "
-                                                  "the limit is %d",
-                                                  r->nvar, IG_MAX_RANK),
-                                          ir_op_tab[OP_ein].name));
+    if (!ir_ein_is_plain(r)) {
+        lin_ein_constrained(c, r);
         return;
     }
-    for (int i = 0; i < r->norder; i++) {
-        lost.a[lost.n++] = vars.n;
-        vars.a[vars.n++] = r->order[i];
-    }
+    if (!lin_ein_wide(c, r, &vars, &lost)) return;
     for (int k = 0; k < c->nin; k++)
         for (int i = 0; i < r->in[k].n; i++) dim[r->in[k].a[i]] = lin_type(c, k).dim[i];
     for (int k = 0; k < c->nin; k++) {

@@ -41,6 +41,24 @@ const closure_program closure_programs[] = {
                        "%0 = ein %a, %a, %a rel=\"y[j,i] max= a[i,j]*b[k,j]*c[i,l]\"\n"
                        "%1 = ein %a rel=\"y[] min= a[i,j] over (j,i)\"\n"
                        "return %0, %1\n}"),
+    PROGRAM("convolve", "dim N in 2..6\n"
+                        "fn @f(%x: f64[1,N,2], %w: f64[3,2,2]) -> (f64[1,floordiv(N+1,2),2]) {\n"
+                        "%0 = ein %x, %w rel=\"y[n,i,o] += x[n,2*i+r-1,c]*w[r,c,o] over (r,c) "
+                        "where i in 0..(N+1)/2\"\n"
+                        "return %0\n}"),
+    PROGRAM("pool", "dim N in 3..6\n"
+                    "fn @f(%x: f64[N,2]) -> (f64[2,floordiv(N,2)], f64[floordiv(N,2)], f64[N]) {\n"
+                    "%0 = ein %x rel=\"y[c,i] max= x[2*i+r-1,c] over (r) where r in 0..3, "
+                    "i in 0..N/2\"\n"
+                    "%1 = ein %0, %0 rel=\"y[j] += x[c,j]*z[c,i] over (c,i) where j <= i\"\n"
+                    "%2 = ein %x rel=\"y[n] *= x[n,c] over (c) where 2*c < n\"\n"
+                    "return %0, %1, %2\n}"),
+    PROGRAM("lookup", "fn @f(%x: f64[3,2], %w: f64[5], %i: i64[5]) -> (f64[5,2], f64[3], f64[3,2]) "
+                      "{\n"
+                      "%0 = ein %x, %w, %i rel=\"y[n,d] += x[i[n],d]*w[n]\"\n"
+                      "%1 = ein %w, %i rel=\"y[v] += w[n] over (n) where v in 0..3, v = i[n]\"\n"
+                      "%2 = ein %x, %i rel=\"y[v,d] max= x[i[n],d] over (n) where v in 0..3, n >= v\"\n"
+                      "return %0, %1, %2\n}"),
     PROGRAM("symbols", "dim N in 2..6\ndim M in 1..5\n"
                        "fn @f(%x: f64[N,M], %s: f64[]) -> (f64[N], f64[N+1,2*M]) {\n"
                        "%0 = cumred %x op=prod axis=1 reverse=true\n"

@@ -29,6 +29,40 @@ IG_API ig_tensor *ig_rms_norm_at(const ig_site *site, ig_arg x, ig_tensor *gain,
 /* Each element is 0 with probability p, else x / (1 - p).  rng: ig_rng, or NULL for the session's;
  * a key that is used again drops the same elements. */
 IG_API ig_tensor *ig_dropout_at(const ig_site *site, ig_arg x, ig_tensor *rng, double p);
+/* --- Windows: convolutions and pooling ------------------------------------------------------- */
+
+/* How windows lie over the axes between the first and the last one of x[n,s..,c] (channels last).
+ * Zeros stand for stride 1, dilation 1, no padding and 1 group.  Window t along an axis begins at
+ * t*stride - before, and its taps are `dilation` apart; what is outside of x is left out of the
+ * window. */
+#define IG_WINDOW_AXES 3
+typedef struct ig_window {
+    int stride[IG_WINDOW_AXES], dilation[IG_WINDOW_AXES];
+    int before[IG_WINDOW_AXES], after[IG_WINDOW_AXES]; /* padding */
+    int groups; /* channels in this many groups that do not mix; of convolutions */
+} ig_window;
+
+/* Cross-correlation of x[n,s..,c] with filters f[r..,c/groups,o], 1 to 3 axes s: y[n,t..,o] with
+ * t = (s + before + after - dilation*(r-1) - 1) / stride + 1; summed over taps, then channels.
+ * bias[o] or NULL.  Errors: SHAPE, DTYPE, RANGE. */
+IG_API ig_tensor *ig_conv_at(const ig_site *site, ig_arg x, ig_tensor *f, ig_tensor *bias,
+                             ig_window window);
+/* Its transpose along the window's axes: y[n,s..,o] of x[n,t..,c] with f[r..,c/groups,o] and
+ * s = (t-1)*stride + dilation*(r-1) + 1 - before - after; summed over taps, then channels. */
+IG_API ig_tensor *ig_conv_transposed_at(const ig_site *site, ig_arg x, ig_tensor *f,
+                                        ig_tensor *bias, ig_window window);
+/* The largest element of every window of size[..] taps; the gradient of a tie is shared evenly. */
+IG_API ig_tensor *ig_max_pool_at(const ig_site *site, ig_arg x, ig_dims size, ig_window window);
+/* The sum of every window over the number of its taps, those outside of x included. */
+IG_API ig_tensor *ig_mean_pool_at(const ig_site *site, ig_arg x, ig_dims size, ig_window window);
+
+/* ig_conv(x, f, NULL, (ig_window){.stride = {2, 2}, .before = {1, 1}, .after = {1, 1}}) */
+#define ig_conv(x, f, bias, ...) ig_conv_at(IG_SITE, IG_ARG(x), f, bias, __VA_ARGS__)
+#define ig_conv_transposed(x, f, bias, ...) \
+    ig_conv_transposed_at(IG_SITE, IG_ARG(x), f, bias, __VA_ARGS__)
+#define ig_max_pool(x, size, ...)  ig_max_pool_at(IG_SITE, IG_ARG(x), size, __VA_ARGS__)
+#define ig_mean_pool(x, size, ...) ig_mean_pool_at(IG_SITE, IG_ARG(x), size, __VA_ARGS__)
+
 /* --- Losses: scalars ------------------------------------------------------------------------- */
 
 /* Mean over [..] of -log_softmax(logits[..,c])[label]; the integer labels [..] are 0 .. c-1, any
