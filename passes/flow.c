@@ -1,7 +1,8 @@
 /* flow.c - loops and branches without what is known before they begin.
  *
  *   A carried value that a loop hands on as it is, is the operand.  (dce drops it then.)
- *   A branch whose choice is a constant stands where its op stood.
+ *   A branch whose choice is a constant stands where its op stood; but not one of an `if` that has
+ *   no other: that is there to keep its inside apart (docs/transform.md, ig_checkpoint).
  *   What is the same in every step and dear is computed before the loop; and what is cheap, where
  *   something dear needs it, or a contraction would have it written to memory at every step.
  *   Else a cheap op stays: fused into what uses it, it costs less than to load its result.
@@ -31,9 +32,9 @@ typedef struct flow {
 
 /* --- What is known ---------------------------------------------------------------------------- */
 
-/* The chosen region of an `if` with a constant operand, or -1. */
+/* The chosen region of an `if` of several with a constant operand, or -1. */
 static int flow_choice(const flow *w, const ir_op *o) {
-    if (o->code != OP_if) return -1;
+    if (o->code != OP_if || o->nregion == 1) return -1;
     ir_ref v = w->same[ir_op_in(w->f, o, 0).i];
     const ir_op *c = ir_def_op(w->f, v);
     if (!c || c->code != OP_const) return -1;

@@ -193,14 +193,15 @@ static bool attend_keys(fe_call *c, attend *a, ig_tensor **state) {
 /* --- Blocks of queries ------------------------------------------------------------------------ */
 
 /* The result for a block of queries. */
-static ig_tensor *attend_rows(fe_call *c, attend *a, bool loops) {
+static ig_tensor *attend_rows(fe_call *c, const attend *a, bool loops) {
     ig_tensor *before[STATE], *state[STATE];
+    attend rows = *a;
     if (fe_is_poison(a->q) || !attend_begin(c, a, before)) return fe_poison(c);
     memcpy(state, before, sizeof state);
-    a->state = before;
+    rows.state = before;
     if (!loops)
-        attend_block(c, a, state);
-    else if (!attend_keys(c, a, state))
+        attend_block(c, &rows, state);
+    else if (!attend_keys(c, &rows, state))
         return fe_poison(c);
     return NN_OP2(div, state[MIX], state[SUM]);
 }
