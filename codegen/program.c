@@ -82,14 +82,14 @@ static uint64_t program_hash(const ir_func *f) {
 }
 
 /* Layers of one shape have one kernel: drop the last one when an earlier one does the same. */
-static ig_status program_share(program *p, cg_launch *launch) {
+static ig_status program_share(program *p, const char **kernel) {
     const ir_func *last = p->out->funcs.data[p->out->funcs.n - 1];
     uint64_t hash = program_hash(last);
     uint32_t at = ir_index_start(&p->twins, hash), id;
     while (ir_index_next(&p->twins, hash, &at, &id)) {
         const ir_func *f = p->out->funcs.data[id];
         if (!program_is_same(f, last)) continue;
-        launch->kernel = f->name;
+        *kernel = f->name;
         ir_drop_func(p->out);
         return NULL;
     }
@@ -233,9 +233,22 @@ static void program_write(cg_low *l, ir_dim *n_) {
     cg_step_prepare(l);
     cg_reduce_prepare(l);
     cg_ein_prepare(l);
-    if (cg_rows_nest(l, n_) || cg_scan_nest(l, n_) || cg_gemm_nest(l, n_)) return;
+    if (cg_room_nest(l, n_) || cg_rows_nest(l, n_)) return;
+    if (cg_scan_nest(l, n_) || cg_gemm_nest(l, n_)) return;
     if (cg_scatter_nest(l, n_) || cg_sort_nest(l, n_) || cg_steps_nest(l, n_)) return;
     cg_plain_nest(l, n_);
+}
+
+/* Forget what writing a kernel needed. */
+static void program_free_writing(cg_low *l) {
+    const ig_allocator *a = l->f->module->alloc;
+    rt_vec_free(a, &l->frames);
+    rt_vec_free(a, &l->groups);
+    rt_vec_free(a, &l->memo);
+    rt_vec_free(a, &l->args);
+    rt_vec_free(a, &l->nests);
+    memset(l->bucket, 0, sizeof l->bucket);
+    cg_kernel_free(&l->k);
 }
 
 static void program_free_low(cg_low *l) {
@@ -244,12 +257,7 @@ static void program_free_low(cg_low *l) {
     rt_free(a, l->blob, l->f->values.n * sizeof *l->blob);
     rt_free(a, l->scratch, l->f->values.n * sizeof *l->scratch);
     rt_free(a, l->out, (l->f->results.n + 1) * sizeof *l->out);
-    rt_vec_free(a, &l->frames);
-    rt_vec_free(a, &l->groups);
-    rt_vec_free(a, &l->memo);
-    rt_vec_free(a, &l->args);
-    rt_vec_free(a, &l->nests);
-    cg_kernel_free(&l->k);
+    program_free_writing(l);
 }
 
 static const char *program_callee(const program *p, const cg_launch *launch) {
@@ -276,18 +284,31 @@ static const cg_launch *program_earlier(const program *p, const cg_launch *launc
     return NULL;
 }
 
-/* Write the kernel of a cluster; share it when an earlier one does the same. */
-static ig_status program_lower(program *p, cg_low *l, cg_launch *launch) {
+/* Write a kernel of a cluster; share it when an earlier one does the same. */
+static ig_status program_lower_one(program *p, cg_low *l, const char *want, const char **kernel_,
+                                   ir_dim *n_, ir_dim *cost_) {
     char name[128];
     ir_func *kernel;
-    program_name(p->out, l->f->name, name, sizeof name);
+    program_name(p->out, want, name, sizeof name);
     cg_kernel_begin(&l->k, p->out, name, IR_KERNEL);
-    if (!cg_lower_failed(l)) program_write(l, &launch->n);
-    if (!cg_lower_failed(l)) launch->cost = cg_cost(l);
+    if (!cg_lower_failed(l)) program_write(l, n_);
+    if (!cg_lower_failed(l)) *cost_ = cg_cost(l);
     ig_status s = ir_build_end(&l->k.b, 0, NULL, &kernel);
     if (s) return rt_status_note(s, "lowering @%s", l->f->name);
-    launch->kernel = kernel->name;
-    return launch->call ? program_share(p, launch) : NULL;
+    *kernel_ = kernel->name;
+    return p->entry ? program_share(p, kernel_) : NULL;
+}
+
+static ig_status program_lower(program *p, cg_low *l, cg_launch *launch) {
+    char name[128];
+    ir_dim cost;
+    l->room = launch->call && ir_rows_has_room(l->f) ? CG_ROOM_FILL : CG_ROOM_NONE;
+    RT_TRY(program_lower_one(p, l, l->f->name, &launch->kernel, &launch->n, &launch->cost));
+    if (!l->room) return NULL;
+    program_free_writing(l);
+    l->room = CG_ROOM_READ;
+    snprintf(name, sizeof name, "%s_end", l->f->name);
+    return program_lower_one(p, l, name, &launch->end, &launch->end_n, &cost);
 }
 
 /* The kernel of one cluster. */
@@ -306,6 +327,8 @@ static ig_status program_kernel(program *p, const ir_func *cluster, const ir_dim
     if (!s) s = program_pack(p, &l, launch);
     if (!s && (earlier = program_earlier(p, launch))) {
         launch->kernel = earlier->kernel;
+        launch->end = earlier->end;
+        launch->end_n = earlier->end_n;
         launch->n = earlier->n;
         launch->cost = earlier->cost;
     } else if (!s) {

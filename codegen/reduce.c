@@ -259,12 +259,18 @@ static bool reduce_is_short(const cg_low *l, ir_dim count) {
     return hi <= IR_REDUCE_BLOCK;
 }
 
+/* Blocks of the reduction, at least one. */
+static ir_ref reduce_count_blocks(cg_low *l, const reduce_work *w) {
+    cg_kernel *k = &l->k;
+    ir_ref n = cg_bin(k, OP_add, cg_dim(k, w->count), cg_i64(k, IR_REDUCE_BLOCK - 1));
+    return cg_bin(k, OP_max, cg_bin(k, OP_div, n, cg_i64(k, IR_REDUCE_BLOCK)), cg_i64(k, 1));
+}
+
 static ir_ref reduce_blocks(cg_low *l, const reduce_work *w, reduce_block block) {
     cg_kernel *k = &l->k;
     ir_ref zero = cg_i64(k, 0), count = cg_dim(k, w->count), size = cg_i64(k, IR_REDUCE_BLOCK);
     if (reduce_is_short(l, w->count) || !reduce_is_ordered(w)) return block(l, w, zero, count);
-    ir_ref n = cg_bin(k, OP_add, count, cg_i64(k, IR_REDUCE_BLOCK - 1));
-    n = cg_bin(k, OP_max, cg_bin(k, OP_div, n, size), cg_i64(k, 1));
+    ir_ref n = reduce_count_blocks(l, w);
     cg_nest nest = cg_open_for(l, zero, n, 1, 0, NULL, NULL);
     ir_ref lo = cg_bin(k, OP_mul, nest.loop.index, size);
     ir_ref hi = cg_bin(k, OP_min, cg_bin(k, OP_add, lo, size), count);
@@ -299,6 +305,62 @@ static ir_ref reduce_arg(cg_low *l, const reduce_work *w) {
     out[0] = cg_select(k, beats, x, in[0]);
     out[1] = cg_select(k, beats, nest.loop.index, in[1]);
     return ir_result(cg_close_for(l, nest, 2, out), 1);
+}
+
+/* --- In two steps --------------------------------------------------------------------------- */
+
+/* The memory of the room. */
+static ir_ref room_memory(const cg_low *l) { return l->out[ir_return_op(l->f)->nin - 1]; }
+
+/* The total of block b of the reduction at w->ix, from the room. */
+static ir_ref room_get(cg_low *l, const reduce_work *w, ir_ref b) {
+    const ir_type *t = cg_type(l, ir_op_out(w->o, 0));
+    cg_kernel *k = &l->k;
+    ir_ref at = cg_ix_value(l, cg_ix_flat(l, t->rank, t->dim, w->ix));
+    at = cg_bin(k, OP_add, cg_bin(k, OP_mul, at, reduce_count_blocks(l, w)), b);
+    return cg_load(k, room_memory(l), at, 0);
+}
+
+/* The tree over the totals; any order where none shows. */
+static ir_ref room_combine(cg_low *l, const reduce_work *w) {
+    cg_kernel *k = &l->k;
+    ir_ref n = reduce_count_blocks(l, w), acc = cg_identity(l, w->op, w->d), in;
+    bool ordered = reduce_is_ordered(w);
+    cg_nest nest = cg_open_for(l, cg_i64(k, 0), n, 1, !ordered, &acc, &in);
+    ir_ref x = room_get(l, w, nest.loop.index);
+    if (ordered)
+        reduce_push(l, w, nest.loop.index, x);
+    else
+        x = cg_monoid(l, w->op, w->d, in, x);
+    acc = cg_close_for(l, nest, !ordered, &x);
+    return ordered ? reduce_take(l, w, n) : acc;
+}
+
+/* argmax, argmin: the room has the largest (smallest) element of each block.  The first element
+ * that is as large as that of the best block is in the first such block. */
+static ir_ref room_find(cg_low *l, const reduce_work *w) {
+    cg_kernel *k = &l->k;
+    ir_ref size = cg_i64(k, IR_REDUCE_BLOCK), one = cg_i64(k, 1), in[2], out[2];
+    ig_dtype r = w->d == IG_bool ? IG_u8 : cg_reg(w->d);
+    ir_ref init[2] = {room_get(l, w, cg_i64(k, 0)), cg_i64(k, 0)};
+    if (w->d == IG_bool) init[0] = cg_convert(k, IG_bool, IG_u8, init[0]);
+    cg_nest nest = cg_open_for(l, one, reduce_count_blocks(l, w), 1, 2, init, in);
+    ir_ref x = room_get(l, w, nest.loop.index);
+    if (w->d == IG_bool) x = cg_convert(k, IG_bool, IG_u8, x);
+    ir_ref beats = reduce_beats(l, w, r, x, in[0]);
+    out[0] = cg_select(k, beats, x, in[0]);
+    out[1] = cg_select(k, beats, nest.loop.index, in[1]);
+    ir_ref best = cg_close_for(l, nest, 2, out);
+    ir_ref lo = cg_bin(k, OP_mul, ir_result(best, 1), size);
+    ir_ref hi = cg_bin(k, OP_min, cg_bin(k, OP_add, lo, size), cg_dim(k, w->count));
+    nest = cg_open_for(l, lo, hi, 1, 1, &hi, in);
+    x = reduce_element(l, w, cg_ix_uniform(nest.loop.index), 0);
+    if (w->d == IG_bool) x = cg_convert(k, IG_bool, IG_u8, x);
+    ir_ref is = cg_cmp(k, IR_cmpop_eq, x, best);
+    if (rt_is_float(r)) is = cg_bit(k, IR_bitop_bor, is, cg_cmp(k, IR_cmpop_ne, x, x));
+    ir_ref at = cg_select(k, is, nest.loop.index, hi);
+    at = cg_bin(k, OP_min, at, in[0]);
+    return cg_close_for(l, nest, 1, &at);
 }
 
 /* --- The rule ------------------------------------------------------------------------------- */
@@ -340,8 +402,37 @@ static bool reduce_is_inner(const cg_low *l, const ir_op *o) {
     return a->axes.n && a->axes.a[a->axes.n - 1] == x->rank - 1;
 }
 
+/* What the totals of blocks are of: for argmax the maximum. */
+static ir_redop room_op(const reduce_work *w) {
+    if (!reduce_is_arg(w->op)) return w->op;
+    return w->op == IR_redop_argmax ? IR_redop_max : IR_redop_min;
+}
+
+bool cg_room_nest(cg_low *l, ir_dim *n_) {
+    const ir_op *o = l->f->ops.data;
+    cg_kernel *k = &l->k;
+    cg_ix ix[IG_MAX_RANK] = {{0}};
+    if (l->room != CG_ROOM_FILL) return false;
+    while (o->code != OP_reduce) o++;
+    const ir_type *room = ir_result_type(l->f, ir_return_op(l->f)->nin - 1);
+    *n_ = ir_type_numel(k->b.m, room);
+    cg_nest nest = cg_open_for(l, l->lo, l->hi, 1, 0, NULL, NULL);
+    cg_ix_split(l, cg_ix_uniform(nest.loop.index), room->rank, room->dim, ix);
+    for (int i = 0; i < room->rank; i++) ix[i] = cg_ix_solid(l, ix[i]);
+    reduce_work w = reduce_begin(l, o, ix);
+    w.op = room_op(&w);
+    ir_ref size = cg_i64(k, IR_REDUCE_BLOCK);
+    ir_ref lo = cg_bin(k, OP_mul, (ir_ref){ix[room->rank - 1].r}, size);
+    ir_ref hi = cg_bin(k, OP_min, cg_bin(k, OP_add, lo, size), cg_dim(k, w.count));
+    cg_store(k, room_memory(l), nest.loop.index, reduce_across(l, &w, lo, hi));
+    cg_close_for(l, nest, 0, NULL);
+    return true;
+}
+
 ir_ref cg_reduce_at(cg_low *l, const ir_op *o, const cg_ix *ix) {
     reduce_work w = reduce_begin(l, o, ix);
+    if (l->room && reduce_is_arg(w.op)) return room_find(l, &w);
+    if (l->room) return cg_round(&l->k, w.d, room_combine(l, &w));
     bool vary = false;
     for (int i = 0; i < cg_type(l, ir_op_out(o, 0))->rank; i++) vary |= ix[i].kind != CG_IX_UNIFORM;
     if (vary) w.width = l->k.lanes;
@@ -356,7 +447,7 @@ void cg_reduce_prepare(cg_low *l) {
         if (o->code != OP_reduce) continue;
         l->scalar |= reduce_is_inner(l, o);
         reduce_work w = reduce_begin(l, o, NULL);
-        if (reduce_is_arg(w.op) || !reduce_is_ordered(&w)) continue;
+        if (reduce_is_arg(w.op) || !reduce_is_ordered(&w) || l->room == CG_ROOM_FILL) continue;
         int64_t width = reduce_is_inner(l, o) ? CG_LANES : l->strip;
         l->scratch[o->out0] =
             cg_alloc(&l->k, cg_reg(w.d), (IR_LANES + reduce_levels(l, &w)) * width);
