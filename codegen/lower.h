@@ -105,6 +105,7 @@ struct cg_low {
         *packed_name; /* the weight that holds columns of the contraction in panels, or NULL */
     ir_ref packed;    /* its memory */
     bool apart;       /* no result lies in the memory of an operand */
+    const ir_op *update; /* the result, where it lies in the memory of what it updates, or NULL */
     int64_t step;     /* lanes that loops along the results take at a time (step.c), */
     int64_t whole;    /* the same where all vectors are whole and the result is one loop */
     int64_t strip;    /* and when each is a reduction of a column; 0: no reductions */
@@ -210,6 +211,7 @@ typedef struct cg_launch {
     uint32_t nblob;
     int packed; /* the operand that the last blob stands for, -1: none */
     bool apart; /* no result lies in the memory of an operand */
+    int home;   /* the operand whose memory the first result is said to lie in, -1: none */
 } cg_launch;
 ig_status cg_host(const ir_module *planned, const ir_func *entry, ir_module *out,
                   const cg_launch *launch);

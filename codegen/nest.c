@@ -12,7 +12,10 @@
  *
  * An operand that lies the other way round (a transpose) is read by gathers, one line of it a lane.
  * So that the lines are used up while they are in the cache, the axis along which it lies
- * contiguous is walked in tiles inside the vector loop. */
+ * contiguous is walked in tiles inside the vector loop.
+ *
+ * Where the result is a dupdate and lies in the memory of what it updates, the nest is that of the
+ * update, which is stored at its window. */
 #include "codegen/lower.h"
 #include "runtime/base/plant.h"
 
@@ -168,8 +171,21 @@ static void joint_op(joint_work *w, ir_ref v) {
     for (uint32_t i = 0; o && i < o->nin; i++) joint_read(w, ir_op_in(f, o, i), &none);
 }
 
+/* Axes of an update that must not run as one: they are no neighbours in what it updates, or the
+ * first of them begins later there. */
+static unsigned nest_window_apart(const cg_low *l) {
+    const ir_type *x = cg_type(l, ir_op_in(l->f, l->update, 0));
+    const ir_type *u = cg_type(l, ir_op_in(l->f, l->update, 1));
+    unsigned apart = 0;
+    for (int i = 0; i + 1 < u->rank; i++)
+        if (u->dim[i + 1] != x->dim[i + 1] || (u->dim[i] != x->dim[i] && u->dim[i] != 1))
+            apart |= 1u << i;
+    return apart;
+}
+
+/* What is computed for result i: of an update in place, what it puts there. */
 static ir_ref nest_result(const cg_low *l, uint32_t i) {
-    return ir_op_in(l->f, ir_return_op(l->f), i);
+    return l->update ? ir_op_in(l->f, l->update, 1) : ir_op_in(l->f, ir_return_op(l->f), i);
 }
 
 /* How many trailing axes of n results of one shape may run as one.  map: an entry a value, zeroed;
@@ -185,6 +201,7 @@ static int joint_axes(cg_low *l, uint32_t first, uint32_t n, joint_map *map, int
     for (uint32_t i = l->f->values.n - 1; i > 0; i--)
         if (w.map[i].set) joint_op(&w, (ir_ref){i});
     if (w.other >= 0) *other_ = w.other;
+    if (l->update) w.apart |= nest_window_apart(l);
     while (joint && joint < t->rank && !(w.apart >> (t->rank - 1 - joint) & 1)) joint++;
     return joint;
 }
@@ -203,6 +220,7 @@ typedef struct nest_plan {
     int64_t streams;           /* lanes of the loop whose vectors may be stored past the caches, */
     ir_ref stream;             /* and whether they are; {0}: never */
     cg_ix ix[IG_MAX_RANK];
+    ir_ref start[IG_MAX_RANK]; /* of an update in place: where its window begins */
 } nest_plan;
 
 #define NEST_LONG 4  /* steps: of fewer, the last one would do too much again */
@@ -212,6 +230,42 @@ typedef struct nest_plan {
  * through the caches: softmax 2.7 ms and 3.2, layer norm 2.4 and 2.8, a copy 2.9. */
 #define NEST_STREAM_BYTES (INT64_C(32) << 20)
 
+/* Compute where the window of an update begins: inside of what it updates. */
+static void nest_starts(cg_low *l, nest_plan *p) {
+    cg_kernel *k = &l->k;
+    if (!l->update) return;
+    const ir_type *x = cg_type(l, ir_op_in(l->f, l->update, 0));
+    for (int i = 0; i < x->rank; i++) {
+        if (x->dim[i] == p->type->dim[i]) continue;
+        ir_ref last = cg_bin(k, OP_sub, cg_dim(k, x->dim[i]), cg_dim(k, p->type->dim[i]));
+        ir_ref at = cg_pull(l, ir_op_in(l->f, l->update, 2 + (uint32_t)i), NULL);
+        p->start[i] = cg_bin(k, OP_max, cg_bin(k, OP_min, at, last), cg_i64(k, 0));
+    }
+}
+
+/* Where the element (or vector) at p->ix lies in the result. */
+static ir_ref nest_place(cg_low *l, const nest_plan *p) {
+    cg_ix ix[IG_MAX_RANK] = {{0}};
+    const ir_type *t = l->update ? cg_type(l, ir_op_in(l->f, l->update, 0)) : p->type;
+    for (int i = 0; i < t->rank; i++) {
+        ix[i] = p->type->dim[i] == 1 ? cg_ix_const(l, 0) : p->ix[i];
+        if (p->start[i].i) ix[i] = cg_ix_add(l, ix[i], cg_ix_uniform(p->start[i]));
+    }
+    return (ir_ref){cg_ix_flat(l, t->rank, t->dim, ix).r};
+}
+
+/* Store an element (or vector) of result i. */
+static void nest_store(cg_low *l, const nest_plan *p, uint32_t i, ir_ref at, ir_ref r) {
+    cg_kernel *k = &l->k;
+    const ir_attr_dupd *a = l->update ? ir_attr_get(l->f->module, l->update->attr) : NULL;
+    ir_ref in[2] = {{0}, r};
+    if (a && a->op == IR_setop_add) {
+        in[0] = cg_load(k, l->out[p->first + i], at, k->lanes);
+        in[1] = cg_ew(k, OP_add, NULL, (ig_dtype)p->type->dtype, 2, in);
+    }
+    cg_store(k, l->out[p->first + i], at, in[1]);
+}
+
 /* Pull the element (or vector) at subscript t of the inner axes, of all results; then store, as a
  * result may lie in the memory of an operand that is read at this very element. */
 static void nest_body(cg_low *l, nest_plan *p, cg_ix t) {
@@ -219,17 +273,17 @@ static void nest_body(cg_low *l, nest_plan *p, cg_ix t) {
     ir_ref r[IG_MAX_RANK];
     cg_ix_split(l, t, type->rank - p->outer, type->dim + p->outer, p->ix + p->outer);
     for (uint32_t i = 0; i < p->n; i++) r[i] = cg_pull(l, nest_result(l, p->first + i), p->ix);
-    cg_ix at = cg_ix_flat(l, type->rank, type->dim, p->ix);
+    ir_ref at = nest_place(l, p);
     cg_nest branch = {0};
     for (uint32_t i = 0; i < p->n; i++) r[i] = cg_splat(&l->k, r[i], l->k.lanes);
     bool may = p->stream.i && p->streams == l->k.lanes;
     if (may) {
         branch = cg_open_if(l, p->stream);
         for (uint32_t i = 0; i < p->n; i++)
-            cg_stream(&l->k, l->out[p->first + i], (ir_ref){at.r}, r[i]);
+            cg_stream(&l->k, l->out[p->first + i], at, r[i]);
         cg_open_else(l, branch, 0, NULL);
     }
-    for (uint32_t i = 0; i < p->n; i++) cg_store(&l->k, l->out[p->first + i], (ir_ref){at.r}, r[i]);
+    for (uint32_t i = 0; i < p->n; i++) nest_store(l, p, i, at, r[i]);
     if (may) cg_close_if(l, branch, 0, NULL);
 }
 
@@ -370,7 +424,7 @@ static void nest_streams(cg_low *l, nest_plan *p, ir_ref lo, ir_dim inner) {
         size += (int64_t)rt_dtype_bytes((ig_dtype)cg_type(l, nest_result(l, p->first + i))->dtype);
     ir_dim_range(k->b.m, n, &least, &most);
     enough = NEST_STREAM_BYTES / size;
-    if (most < enough || p->tile >= 0 || (inner >= 0 && inner % lanes)) return;
+    if (most < enough || p->tile >= 0 || l->update || (inner >= 0 && inner % lanes)) return;
     ir_ref c = cg_un(k, OP_aligned, l->out[p->first]);
     for (uint32_t i = 1; i < p->n; i++)
         c = cg_bit(k, IR_bitop_band, c, cg_un(k, OP_aligned, l->out[p->first + i]));
@@ -388,13 +442,13 @@ static void nest_streams(cg_low *l, nest_plan *p, ir_ref lo, ir_dim inner) {
 /* Write the nest of results that share dims, over [lo, hi) of its outermost loop. */
 static void nest_write(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi) {
     const ir_type *t = p->type;
+    nest_starts(l, p);
     if (!t->rank) { /* one element: the loop runs once, or not at all */
         cg_nest one = cg_open_for(l, lo, hi, 1, 0, NULL, NULL);
         cg_ix none[IG_MAX_RANK] = {{0}};
         ir_ref r[IG_MAX_RANK];
         for (uint32_t i = 0; i < p->n; i++) r[i] = cg_pull(l, nest_result(l, p->first + i), none);
-        for (uint32_t i = 0; i < p->n; i++)
-            cg_store(&l->k, l->out[p->first + i], cg_i64(&l->k, 0), r[i]);
+        for (uint32_t i = 0; i < p->n; i++) nest_store(l, p, i, cg_i64(&l->k, 0), r[i]);
         cg_close_for(l, one, 0, NULL);
         return;
     }

@@ -2,6 +2,7 @@
  * entry function, and one kernel for all launches that do the same. */
 #include "codegen/lower.h"
 #include "ir/intern.h"
+#include "passes/pass.h"
 #include "runtime/base/hash.h"
 #include "runtime/base/log.h"
 
@@ -122,10 +123,21 @@ static ig_status program_find_blobs(program *p, cg_low *l, cg_launch *launch) {
     return NULL;
 }
 
+/* The operand whose memory result i of a call lies in, or -1. */
+static int program_lies_in(const program *p, const ir_op *call, uint32_t i) {
+    const ir_places *to = &((const ir_attr_call *)ir_attr_get(p->in, call->attr))->at;
+    return to->p[i].kind == IR_PLACE_IN ? (int)to->p[i].at : -1;
+}
+
 /* The value of the entry function whose memory v is. */
 static ir_ref program_base(const program *p, ir_ref v) {
-    const ir_op *o = ir_def_op(p->entry, v);
-    for (; o && o->code == OP_reshape; o = ir_def_op(p->entry, v)) v = ir_op_in(p->entry, o, 0);
+    for (const ir_op *o; (o = ir_def_op(p->entry, v));) {
+        int k = o->code == OP_reshape ? 0
+                : o->code == OP_call  ? program_lies_in(p, o, v.i - o->out0)
+                                      : -1;
+        if (k < 0) break;
+        v = ir_op_in(p->entry, o, (uint32_t)k);
+    }
     return v;
 }
 
@@ -149,6 +161,8 @@ static uint32_t program_state_of(const program *p, ir_ref v) {
  * place of an operand that dies there, or nowhere near one; state may come out where it went in. */
 static bool program_is_apart(const program *p, const ir_op *call) {
     const ir_places *to = &((const ir_attr_call *)ir_attr_get(p->in, call->attr))->at;
+    for (uint32_t i = 0; i < call->nout; i++)
+        if (program_lies_in(p, call, i) >= 0) return false;
     for (uint32_t i = 0; i < call->nin; i++) {
         ir_ref v = program_base(p, ir_op_in(p->entry, call, i));
         const ir_op *o = ir_def_op(p->entry, v);
@@ -264,11 +278,12 @@ static const char *program_callee(const program *p, const cg_launch *launch) {
     return ((const ir_attr_call *)ir_attr_get(p->in, launch->call->attr))->callee;
 }
 
-/* All that a kernel is lowered from: the cluster, whether an operand is packed, whether the results
- * lie apart. */
+/* All that a kernel is lowered from: the cluster, whether an operand is packed, where the results
+ * lie. */
 static uint64_t program_from(const program *p, const cg_launch *launch) {
     uint64_t name = (uint64_t)(uintptr_t)program_callee(p, launch); /* interned */
-    return rt_hash_mix(name, (uint64_t)launch->apart << 1 | (launch->packed >= 0));
+    uint64_t how = (uint64_t)launch->apart << 1 | (launch->packed >= 0);
+    return rt_hash_mix(name, how << 8 | (uint8_t)launch->home);
 }
 
 /* An earlier launch whose kernel is lowered from the same, or NULL. */
@@ -277,7 +292,8 @@ static const cg_launch *program_earlier(const program *p, const cg_launch *launc
     uint32_t at = ir_index_start(&p->known, hash), id;
     while (launch->call && ir_index_next(&p->known, hash, &at, &id)) {
         const cg_launch *x = &p->launches.data[id];
-        if (x->apart == launch->apart && (x->packed >= 0) == (launch->packed >= 0) &&
+        if (x->apart == launch->apart && x->home == launch->home &&
+            (x->packed >= 0) == (launch->packed >= 0) &&
             program_callee(p, x) == program_callee(p, launch))
             return x;
     }
@@ -324,6 +340,8 @@ static ig_status program_kernel(program *p, const ir_func *cluster, const ir_dim
     ig_status s = l.mem && l.blob && l.out && l.scratch ? program_find_blobs(p, &l, launch)
                                                         : rt_fail_memory();
     l.apart = launch->apart = launch->call && program_is_apart(p, launch->call);
+    launch->home = launch->call ? program_lies_in(p, launch->call, 0) : -1;
+    if (launch->home >= 0) l.update = pass_update_of(cluster, (uint32_t)launch->home);
     if (!s) s = program_pack(p, &l, launch);
     if (!s && (earlier = program_earlier(p, launch))) {
         launch->kernel = earlier->kernel;

@@ -16,7 +16,7 @@
  *       regions nest at most 64 deep
  *   I6  every dim symbol in a type is declared by the module, with 0 <= lo <= hi
  *   I7  constants have exactly the bytes of their type; NaNs in them are canonical; bools are 0 or 1
- *   I8  a callee exists, stands before its callers (so nothing is recursive), and its signature fits the call
+ *   I8  a callee exists, stands before its callers (so nothing is recursive), and its signature fits the call, operands that results lie in their results
  *   I9  weights named exist, names of functions, weights and symbols are unique
  *   I10 an ein relation is well formed: variables are bound by an operand, each reduction variable listed once in `over`
  *   I11 regions fit their op: those of `if` take nothing and yield the same types; that of `scan` takes (i64 step,
@@ -72,11 +72,12 @@ typedef enum ir_place_kind {
     IR_PLACE_WS = 1,
     IR_PLACE_OUT = 2,
     IR_PLACE_WS_ROW = 3, /* inside of a scan: where the step is in a stacked result that lives there */
-    IR_PLACE_OUT_ROW = 4
+    IR_PLACE_OUT_ROW = 4,
+    IR_PLACE_IN = 5 /* in the memory of an operand of the same type, which dies there */
 } ir_place_kind;
 typedef struct ir_places {
     uint8_t n;
-    struct { uint8_t kind; ir_dim at; } p[IG_MAX_RANK]; /* byte offset in the workspace, or output number */
+    struct { uint8_t kind; ir_dim at; } p[IG_MAX_RANK]; /* byte offset in the workspace, output or operand number */
 } ir_places;
 
 /* --- Attributes: structs from attrs.def --------------------------------------------------------------- */
@@ -111,6 +112,10 @@ typedef ir_type ir_field_type;
 typedef ir_data ir_field_data;
 typedef ir_rel ir_field_rel;
 typedef ir_places ir_field_places;
+/* What reverse mode keeps of what regions compute (docs/transform.md): the states before n steps of a loop, or: */
+typedef int64_t ir_field_ckpt;
+enum { IR_CKPT_AUTO = 0, IR_CKPT_ALL = -1, IR_CKPT_SQRT = -2, IR_CKPT_DOTS = -3, IR_CKPT_MOST = 1 << 20 };
+static inline bool ir_ckpt_is_valid(ir_field_ckpt v) { return v >= IR_CKPT_DOTS && v <= IR_CKPT_MOST; }
 #define ENUM(kind, ...) typedef uint8_t ir_field_##kind;
 #include "ir/attrs.def"
 
@@ -127,7 +132,7 @@ typedef enum ir_attr_kind {
 
 typedef enum ir_field_kind {
     FIELD_int, FIELD_flag, FIELD_dtype, FIELD_dim, FIELD_dims, FIELD_axes, FIELD_ints, FIELD_sym, FIELD_type,
-    FIELD_data, FIELD_rel, FIELD_places,
+    FIELD_data, FIELD_rel, FIELD_places, FIELD_ckpt,
 #define ENUM(kind, ...) FIELD_##kind,
 #include "ir/attrs.def"
     FIELD_END
@@ -138,6 +143,8 @@ typedef struct ir_attr_info { const char *name; uint32_t size; uint32_t nfield; 
 extern const ir_attr_info ir_attr_tab[ATTR_END];
 /* Names of an enumerated field kind, NULL-terminated; NULL for other kinds. */
 const char *const *ir_enum_names(ir_field_kind kind);
+/* Whether a field says what its absence says, too: it is neither printed nor saved then. */
+bool ir_field_is_absent(const ir_field *f, const void *at);
 
 /* --- Ops: from ops.def -------------------------------------------------------------------------------- */
 

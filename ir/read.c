@@ -459,13 +459,22 @@ static bool read_places(ir_reader *r, ir_places *out_) {
         if (out_->n && !ir_read_expect(r, ",")) return false;
         if (out_->n == IG_MAX_RANK) return ir_read_fail(r, "at most %d places", IG_MAX_RANK);
         uint8_t kind = IR_PLACE_WS;
-        while (kind <= IR_PLACE_OUT_ROW && !ir_read_word(r, ir_place_names[kind])) kind++;
-        if (kind > IR_PLACE_OUT_ROW)
-            return ir_read_fail(r, "`ws`, `out`, `wsrow` or `outrow` is expected here");
+        while (kind <= IR_PLACE_IN && !ir_read_word(r, ir_place_names[kind])) kind++;
+        if (kind > IR_PLACE_IN)
+            return ir_read_fail(r, "`ws`, `out`, `wsrow`, `outrow` or `in` is expected here");
         out_->p[out_->n].kind = kind;
         if (!read_dim(r, &out_->p[out_->n].at)) return false;
     }
     return true;
+}
+
+static bool read_ckpt(ir_reader *r, int64_t *out_) {
+    for (*out_ = 0; ir_ckpt_names[-*out_]; --*out_)
+        if (ir_read_word(r, ir_ckpt_names[-*out_])) return true;
+    if (ir_read_word(r, "k"))
+        return ir_read_expect(r, "(") && ir_read_range(r, 1, IR_CKPT_MOST, out_) &&
+               ir_read_expect(r, ")");
+    return ir_read_fail(r, "`auto`, `all`, `sqrt`, `dots` or `k(n)` is expected here");
 }
 
 static bool read_rel(ir_reader *r, ir_rel *out_) {
@@ -518,6 +527,7 @@ static bool read_field(ir_reader *r, ir_field_kind kind, void *at, const ir_type
     case FIELD_data: return ir_read_data(r, type, false, at);
     case FIELD_rel: return read_rel(r, at);
     case FIELD_places: return read_places(r, at);
+    case FIELD_ckpt: return read_ckpt(r, at);
     default: return ir_read_enum(r, ir_enum_names(kind), at);
     }
 }

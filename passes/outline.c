@@ -387,11 +387,17 @@ static ir_ref outline_result(outline *l, ir_ref v, bool kernel) {
 
 /* A value to be carried into a loop, which writes to its memory: one that nobody else reads. */
 static ir_ref outline_entering(outline *l, ir_ref in) {
-    ir_ref v = l->p->alias[in.i];
-    const ir_op *o = ir_def_op(l->p->f, v);
+    const ir_func *f = l->p->f;
+    ir_ref v = l->p->alias[in.i], base = v;
+    const ir_op *o = ir_def_op(f, base);
     bool alone = v.i == in.i && l->p->uses[v.i] == 1;
-    if (!o || fuse_kind_of((ir_opcode)o->code) == FUSE_ALIAS || !alone) return outline_copy(l, v);
-    return outline_result(l, v, true);
+    while (o && fuse_kind_of((ir_opcode)o->code) == FUSE_ALIAS) {
+        ir_ref of = ir_op_in(f, o, 0);
+        base = l->p->alias[of.i];
+        o = ir_def_op(f, base);
+        alone &= base.i == of.i && l->p->uses[base.i] == 1;
+    }
+    return o && alone ? outline_result(l, v, true) : outline_copy(l, v);
 }
 
 /* The k-th operand of a yield.  What the condition of a while gives is only read, and a carried

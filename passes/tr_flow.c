@@ -120,10 +120,13 @@ static void tr_compute(tr_walk *w, uint32_t region, uint8_t need) {
 static void tr_state(tr_walk *w, const lin_region *made, ir_ref trip) {
     ir_builder *b = w->b;
     ir_attr_dims one = {.dims = {.n = 1, .d = {1}}}, none = {{0}, 0};
+    const bool all = made->attr.ckpt == IR_CKPT_ALL; /* every trip's, in its own slot */
     ir_ref stride = tr_again(w, ir_result(made->trips, 1)), zero = ir_const_i(b, IG_i64, 0);
-    ir_ref at = EMIT(b, div, trip, stride);
-    ir_ref slot = EMIT_AS(b, dslice, &one, tr_again(w, ir_result(made->trips, 2)), at);
-    slot = EMIT_AS(b, reshape, &none, slot);
+    ir_ref at = all ? trip : EMIT(b, div, trip, stride), slot = at;
+    if (!all) {
+        slot = EMIT_AS(b, dslice, &one, tr_again(w, ir_result(made->trips, 2)), at);
+        slot = EMIT_AS(b, reshape, &none, slot);
+    }
     w->list.n = 0;
     for (uint32_t k = 0; k < made->carries && !b->error; k++) {
         ir_ref in[IG_MAX_RANK + 1] = {tr_again(w, ir_result(made->trips, 3 + k)), slot};
@@ -136,7 +139,7 @@ static void tr_state(tr_walk *w, const lin_region *made, ir_ref trip) {
         ir_ref v = ir_emit(b, OP_dslice, &window, 1 + t.rank, in);
         tr_push(w, EMIT_AS(b, reshape, &whole, v));
     }
-    tr_push(w, EMIT(b, mul, at, stride));
+    tr_push(w, all ? trip : EMIT(b, mul, at, stride));
 }
 
 /* Carry the state in w->list, with its number behind it, on to number `at`. */
@@ -146,7 +149,7 @@ static void tr_advance(tr_walk *w, const lin_region *made, ir_ref at) {
     const ir_op *yield = &p->ops.data[r->end - 1];
     ir_builder *b = w->b;
     int n = (int)made->carries + 1;
-    if (b->error) return;
+    if (b->error || made->attr.ckpt == IR_CKPT_ALL) return;
     ir_ref *v = w->list.data;
     ir_type types[IR_MAX_RESULTS];
     for (int k = 0; k < n && k < IR_MAX_RESULTS; k++) types[k] = ir_type_of(b, v[k]);
@@ -223,7 +226,7 @@ static void tr_begin_while(tr_walk *w, tr_open *open, const ir_op *y) {
     tr_push(w, tr_again(w, open->made->trips));
     tr_push_carried(w, open, false);
     uint32_t n = w->list.n;
-    open->b = ir_op_begin(b, OP_while, NULL, (int)n, w->list.data, 2);
+    open->b = ir_op_begin(b, OP_while, &open->made->attr, (int)n, w->list.data, 2);
     if (!tr_params(w, open->b, 0, NULL, n)) return;
     ir_ref more = emit_cmp(b, IR_cmpop_lt, ir_const_i(b, IG_i64, 0), w->list.data[0]);
     ir_region_end(b, 1, &more);
@@ -270,6 +273,10 @@ static void tr_begin_branch(tr_walk *w, tr_open *open, const ir_op *y, uint32_t 
         open->b = ir_op_begin(w->b, OP_if, &a, 1, &index, o->nregion);
     }
     ir_region_begin(w->b, open->b, (int)k, 0, NULL, NULL);
+    for (uint32_t i = 0; i < w->tape->stores.n; i++) {
+        const lin_store *s = &w->tape->stores.data[i];
+        if (s->region == open->made->p) w->again[s->in.i] = tr_again(w, s->out);
+    }
     for (uint32_t i = 0; i < o->nout; i++) pass_tr_add(w, ir_op_in(w->f, y, i), w->ct[o->out0 + i]);
 }
 

@@ -264,10 +264,12 @@ static void check_in_place(const ir_func *callee, const int64_t *symbols, uint32
 
 /* Where the plan puts a result of a call. */
 static char *place_of(const ir_module *m, const ir_places *at, uint32_t k, const int64_t *symbols,
-                      size_t bytes, char *ws, size_t ws_size, const ir_tensor *out) {
+                      size_t bytes, char *ws, size_t ws_size, const ir_tensor *in,
+                      const ir_tensor *out) {
     int64_t where;
     ck_assert(ir_dim_eval(m, at->p[k].at, symbols, &where));
     if (at->p[k].kind == IR_PLACE_OUT) return out[where].data;
+    if (at->p[k].kind == IR_PLACE_IN) return in[where].data;
     ck_assert_uint_eq((size_t)where % 64, 0);
     ck_assert_uint_le((size_t)where + bytes, ws_size);
     return ws + where;
@@ -287,7 +289,7 @@ static void run_call(const ir_func *f, const ir_op *o, const int64_t *symbols, i
     for (uint32_t j = 0; j < o->nout; j++) {
         result[j] = shape(f, ir_op_out(o, j), symbols);
         size_t bytes = tensor_bytes(&result[j]);
-        place[j] = place_of(f->module, &a->at, j, symbols, bytes, ws, ws_size, out);
+        place[j] = place_of(f->module, &a->at, j, symbols, bytes, ws, ws_size, in, out);
         for (uint32_t k = 0; k < o->nin; k++) /* the same block, or nothing in common */
             if (in[k].data != place[j])
                 ck_assert(!meet(place[j], bytes, in[k].data, tensor_bytes(&in[k])));
