@@ -9,7 +9,10 @@
  *           in scratch memory, taken in turn: for outputs that lie side by side
  *
  * Block partials stream through a stack of one slot a level: level v holds the tree of 2^v
- * blocks. */
+ * blocks.  Or they are kept in room that the cluster has for them, where a second kernel takes them
+ * from (ir_rows_has_room): so threads share the elements of one result.
+ *
+ * argmax across a vector is the maximum, then the first element that is it. */
 #include "codegen/lower.h"
 #include "runtime/base/plant.h"
 
@@ -307,6 +310,57 @@ static ir_ref reduce_arg(cg_low *l, const reduce_work *w) {
     return ir_result(cg_close_for(l, nest, 2, out), 1);
 }
 
+static bool reduce_is_arg(ir_redop op) { return op == IR_redop_argmax || op == IR_redop_argmin; }
+
+/* What is looked for first: for argmax the maximum. */
+static ir_redop arg_op(const reduce_work *w) {
+    if (!reduce_is_arg(w->op)) return w->op;
+    return w->op == IR_redop_argmax ? IR_redop_max : IR_redop_min;
+}
+
+/* The first position in [lo, hi) of an element that is `best` or NaN, or what is in `at` when that
+ * is before it; as a vector, each lane for itself. */
+static ir_ref arg_scan(cg_low *l, const reduce_work *w, ir_ref best, ir_ref lo, ir_ref hi,
+                         ir_ref at) {
+    cg_kernel *k = &l->k;
+    int64_t lanes = cg_lanes_of(k, at);
+    ir_ref in;
+    cg_nest nest = cg_open_for(l, lo, hi, lanes ? lanes : 1, 1, &at, &in);
+    ir_ref t = nest.loop.index;
+    cg_ix ix = lanes ? cg_ix_aligned(t) : cg_ix_uniform(t);
+    ir_ref x = cg_splat(k, reduce_element(l, w, ix, lanes), lanes);
+    if (w->d == IG_bool) x = cg_convert(k, IG_bool, IG_u8, x);
+    ir_ref is = cg_cmp(k, IR_cmpop_eq, x, best);
+    if (rt_is_float(cg_reg(w->d)))
+        is = cg_bit(k, IR_bitop_bor, is, cg_cmp(k, IR_cmpop_ne, x, x));
+    ir_ref lane = lanes ? ir_emit0(&k->b, OP_viota, &(ir_attr_lanes){.lanes = IR_LANES}) : t;
+    ir_ref here = cg_select(k, is, lanes ? cg_bin(k, OP_add, lane, t) : t, in);
+    here = cg_bin(k, OP_min, here, in);
+    return cg_close_for(l, nest, 1, &here);
+}
+
+/* The same in whole vectors, then one by one. */
+static ir_ref arg_first(cg_low *l, const reduce_work *w, ir_ref best, ir_ref lo, ir_ref hi) {
+    cg_kernel *k = &l->k;
+    ir_ref whole = cg_bit(k, IR_bitop_band, cg_bin(k, OP_sub, hi, lo), cg_i64(k, -IR_LANES));
+    ir_ref end = cg_bin(k, OP_add, lo, whole);
+    ir_ref at = arg_scan(l, w, best, lo, end, cg_splat(k, hi, IR_LANES));
+    while (!cg_lower_failed(l) && cg_lanes_of(k, at))
+        at = cg_bin(k, OP_min, cg_half(k, at, 0), cg_half(k, at, 1));
+    return arg_scan(l, w, best, end, hi, at);
+}
+
+/* Where the elements lie side by side: the best one, lanes across a vector, then where it is. */
+static ir_ref reduce_arg_across(cg_low *l, const reduce_work *w) {
+    cg_kernel *k = &l->k;
+    reduce_work m = *w;
+    ir_ref lo = cg_i64(k, 0), hi = cg_dim(k, w->count);
+    m.op = arg_op(w);
+    ir_ref best = reduce_across(l, &m, lo, hi);
+    if (w->d == IG_bool) best = cg_convert(k, IG_bool, IG_u8, best);
+    return arg_first(l, w, best, lo, hi);
+}
+
 /* --- In two steps --------------------------------------------------------------------------- */
 
 /* The memory of the room. */
@@ -353,14 +407,7 @@ static ir_ref room_find(cg_low *l, const reduce_work *w) {
     ir_ref best = cg_close_for(l, nest, 2, out);
     ir_ref lo = cg_bin(k, OP_mul, ir_result(best, 1), size);
     ir_ref hi = cg_bin(k, OP_min, cg_bin(k, OP_add, lo, size), cg_dim(k, w->count));
-    nest = cg_open_for(l, lo, hi, 1, 1, &hi, in);
-    x = reduce_element(l, w, cg_ix_uniform(nest.loop.index), 0);
-    if (w->d == IG_bool) x = cg_convert(k, IG_bool, IG_u8, x);
-    ir_ref is = cg_cmp(k, IR_cmpop_eq, x, best);
-    if (rt_is_float(r)) is = cg_bit(k, IR_bitop_bor, is, cg_cmp(k, IR_cmpop_ne, x, x));
-    ir_ref at = cg_select(k, is, nest.loop.index, hi);
-    at = cg_bin(k, OP_min, at, in[0]);
-    return cg_close_for(l, nest, 1, &at);
+    return arg_first(l, w, best, lo, hi);
 }
 
 /* --- The rule ------------------------------------------------------------------------------- */
@@ -393,19 +440,11 @@ static int64_t reduce_levels(const cg_low *l, const reduce_work *w) {
     return levels + 1;
 }
 
-static bool reduce_is_arg(ir_redop op) { return op == IR_redop_argmax || op == IR_redop_argmin; }
-
 /* Whether the elements of one reduction lie side by side: the last axis is one of them. */
 static bool reduce_is_inner(const cg_low *l, const ir_op *o) {
     const ir_attr_reduce *a = ir_attr_get(l->f->module, o->attr);
     const ir_type *x = cg_type(l, ir_op_in(l->f, o, 0));
     return a->axes.n && a->axes.a[a->axes.n - 1] == x->rank - 1;
-}
-
-/* What the totals of blocks are of: for argmax the maximum. */
-static ir_redop room_op(const reduce_work *w) {
-    if (!reduce_is_arg(w->op)) return w->op;
-    return w->op == IR_redop_argmax ? IR_redop_max : IR_redop_min;
 }
 
 bool cg_room_nest(cg_low *l, ir_dim *n_) {
@@ -420,7 +459,7 @@ bool cg_room_nest(cg_low *l, ir_dim *n_) {
     cg_ix_split(l, cg_ix_uniform(nest.loop.index), room->rank, room->dim, ix);
     for (int i = 0; i < room->rank; i++) ix[i] = cg_ix_solid(l, ix[i]);
     reduce_work w = reduce_begin(l, o, ix);
-    w.op = room_op(&w);
+    w.op = arg_op(&w);
     ir_ref size = cg_i64(k, IR_REDUCE_BLOCK);
     ir_ref lo = cg_bin(k, OP_mul, (ir_ref){ix[room->rank - 1].r}, size);
     ir_ref hi = cg_bin(k, OP_min, cg_bin(k, OP_add, lo, size), cg_dim(k, w.count));
@@ -436,8 +475,10 @@ ir_ref cg_reduce_at(cg_low *l, const ir_op *o, const cg_ix *ix) {
     bool vary = false;
     for (int i = 0; i < cg_type(l, ir_op_out(o, 0))->rank; i++) vary |= ix[i].kind != CG_IX_UNIFORM;
     if (vary) w.width = l->k.lanes;
-    if (reduce_is_arg(w.op)) return reduce_arg(l, &w);
     bool across = !vary && reduce_is_inner(l, o);
+    bool few = w.count >= 0 && w.count < 2 * IR_LANES; /* no gain from vectors */
+    if (reduce_is_arg(w.op))
+        return across && !few ? reduce_arg_across(l, &w) : reduce_arg(l, &w);
     return cg_round(&l->k, w.d, reduce_blocks(l, &w, across ? reduce_across : reduce_along));
 }
 
