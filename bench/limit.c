@@ -135,6 +135,8 @@ int main(int argc, char **argv) {
     }
     if (bench_is(&r, "add") || bench_is(&r, "digits")) exit(BENCH_SKIP); /* bound by calls */
     if (bench_is(&r, "gemv")) return traffic_measure((size_t)(m * n) * sizeof(float), 0);
+    if (bench_is(&r, "sum") || bench_is(&r, "argmax"))
+        return traffic_measure((size_t)m * sizeof(float), 0);
     double floats = bench_is(&r, "chain") ? 3 * m : 2 * m * n;
     return traffic_measure((size_t)(floats * sizeof(float) / 2), 1);
 }

@@ -63,6 +63,8 @@ static void record(void *user, ig_tensor *const *in, ig_tensor **out) {
                     : bench_is(r, "gemv") ? ig_matmul(r->w ? j->w[0] : in[0], in[!r->w])
              : bench_is(r, "dense")     ? ours_dense(j, in[0], in[1])
              : bench_is(r, "chain")     ? ours_chain(in[0], in[1])
+             : bench_is(r, "sum")       ? ig_sum(in[0], IG_ALL_AXES)
+             : bench_is(r, "argmax")    ? ig_argmax(in[0], 0)
              : bench_is(r, "softmax")   ? ig_softmax(in[0], -1)
              : bench_is(r, "layernorm") ? ours_layernorm(in[0])
              : bench_is(r, "rmsnorm")   ? ours_rmsnorm(in[0])
@@ -110,6 +112,11 @@ static int ours_arguments(job *j, ig_tensor **in, int64_t *out_) {
     if (bench_is(r, "chain")) {
         in[0] = ours_tensor(IG_DIMS(m)), in[1] = ours_tensor(IG_DIMS(m));
         return 2;
+    }
+    if (bench_is(r, "sum") || bench_is(r, "argmax")) {
+        in[0] = ours_tensor(IG_DIMS(m));
+        *out_ = 2; /* an index has 8 bytes */
+        return 1;
     }
     if (bench_is(r, "digits")) {
         static const char *const name[] = {"w1", "b1", "w2", "b2"};

@@ -33,6 +33,7 @@ GEMM += ["gemm:64x64x64:b16", "gemm:128x64x128:b12", "gemm:128x128x64:tb:b12"]
 FLAT = [r for r in GEMM if ":b" not in r]
 GEMV = [f"gemv:{n}{w}" for w in ("", ":w") for n in ("768x768", "3072x768", "4096x4096")]
 DENSE = ["128x768x768", "128x3072x768", "128x768x3072", "512x3072x768"]
+LONG = ["sum:16777216", "argmax:16777216", "sum:262144"]
 NORMS = ["chain:1048576", "softmax:16384x1024", "layernorm:16384x1024", "rmsnorm:16384x1024", "softmax:64x1024"]
 DERIVED = ["hvp:64x512", "lstm:128x32x128", "lstm_grad:128x32x128", "lstm_hvp:128x32x128", "solver:8x256",
            "solver_jvp:8x256", "solver_grad:8x256", "ssm:10000x256x16"]
@@ -49,6 +50,8 @@ GROUPS = [  # title, threads, rows
     ("Deep dot products f32, 1 thread", 1, ["gemm:1x1x8192", "gemm:1x1x65536"]),
     ("Fused chains and norms f32, 1 thread", 1, NORMS),
     ("Fused chains and norms f32, 2 threads", 2, NORMS),
+    ("Long reductions f32, 1 thread", 1, LONG),
+    ("Long reductions f32, 2 threads", 2, LONG),
     ("Functions f32 in L1, 1 thread", 1,
      [f"{f}:4096" for f in ("exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "erf", "pow", "atan2", "sigmoid", "gelu")]),
     ("Calls, 1 thread", 1, ["add:8", "digits:1"]),

@@ -252,6 +252,11 @@ static void host_call(host *h, const ir_op *o, const cg_launch *launch) {
     in[n++] = cg_dim(k, host_is_small(h, launch) ? 0 : launch->cost);
     k->b.loc = o->loc;
     ir_emit(&k->b, OP_launch, &(ir_attr_call){.callee = launch->kernel}, (int)n, in);
+    if (launch->end) {
+        in[n - 2] = cg_dim(k, launch->end_n);
+        in[n - 1] = cg_i64(k, 0);
+        ir_emit(&k->b, OP_launch, &(ir_attr_call){.callee = launch->end}, (int)n, in);
+    }
     rt_free(alloc, in, count * sizeof *in);
 }
 

@@ -483,7 +483,7 @@ static void nest_write(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi) {
 static void nest_row(cg_low *l, uint32_t row, const cg_ix *ix, joint_map *map) {
     ir_ref v = nest_result(l, 0);
     const ir_type *t = cg_type(l, v);
-    nest_plan p = {.n = ir_return_op(l->f)->nin, .map = map, .type = t, .tile = -1};
+    nest_plan p = {.n = cg_nresult(l), .map = map, .type = t, .tile = -1};
     cg_nest loop[IG_MAX_RANK];
     int n = 0, other, first = t->rank;
     while (first > 0 && (t->dim[first - 1] == 1 || (row >> (first - 1) & 1))) first--;
@@ -537,7 +537,7 @@ static ir_dim nest_plan_one(cg_low *l, nest_plan *p) {
 }
 
 static void nest_all(cg_low *l, joint_map *map, ir_dim *n_) {
-    uint32_t n = ir_return_op(l->f)->nin;
+    uint32_t n = cg_nresult(l);
     bool alike = n <= IG_MAX_RANK;
     for (uint32_t i = 1; i < n; i++)
         alike &= ir_same_dims(cg_type(l, nest_result(l, 0)), cg_type(l, nest_result(l, i)));

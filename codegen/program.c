@@ -83,14 +83,14 @@ static uint64_t program_hash(const ir_func *f) {
 }
 
 /* Layers of one shape have one kernel: drop the last one when an earlier one does the same. */
-static ig_status program_share(program *p, cg_launch *launch) {
+static ig_status program_share(program *p, const char **kernel) {
     const ir_func *last = p->out->funcs.data[p->out->funcs.n - 1];
     uint64_t hash = program_hash(last);
     uint32_t at = ir_index_start(&p->twins, hash), id;
     while (ir_index_next(&p->twins, hash, &at, &id)) {
         const ir_func *f = p->out->funcs.data[id];
         if (!program_is_same(f, last)) continue;
-        launch->kernel = f->name;
+        *kernel = f->name;
         ir_drop_func(p->out);
         return NULL;
     }
@@ -247,9 +247,22 @@ static void program_write(cg_low *l, ir_dim *n_) {
     cg_step_prepare(l);
     cg_reduce_prepare(l);
     cg_ein_prepare(l);
-    if (cg_rows_nest(l, n_) || cg_scan_nest(l, n_) || cg_gemm_nest(l, n_)) return;
+    if (cg_room_nest(l, n_) || cg_rows_nest(l, n_)) return;
+    if (cg_scan_nest(l, n_) || cg_gemm_nest(l, n_)) return;
     if (cg_scatter_nest(l, n_) || cg_sort_nest(l, n_) || cg_steps_nest(l, n_)) return;
     cg_plain_nest(l, n_);
+}
+
+/* Forget what writing a kernel needed. */
+static void program_free_writing(cg_low *l) {
+    const ig_allocator *a = l->f->module->alloc;
+    rt_vec_free(a, &l->frames);
+    rt_vec_free(a, &l->groups);
+    rt_vec_free(a, &l->memo);
+    rt_vec_free(a, &l->args);
+    rt_vec_free(a, &l->nests);
+    memset(l->bucket, 0, sizeof l->bucket);
+    cg_kernel_free(&l->k);
 }
 
 static void program_free_low(cg_low *l) {
@@ -258,24 +271,19 @@ static void program_free_low(cg_low *l) {
     rt_free(a, l->blob, l->f->values.n * sizeof *l->blob);
     rt_free(a, l->scratch, l->f->values.n * sizeof *l->scratch);
     rt_free(a, l->out, (l->f->results.n + 1) * sizeof *l->out);
-    rt_vec_free(a, &l->frames);
-    rt_vec_free(a, &l->groups);
-    rt_vec_free(a, &l->memo);
-    rt_vec_free(a, &l->args);
-    rt_vec_free(a, &l->nests);
-    cg_kernel_free(&l->k);
+    program_free_writing(l);
 }
 
 static const char *program_callee(const program *p, const cg_launch *launch) {
     return ((const ir_attr_call *)ir_attr_get(p->in, launch->call->attr))->callee;
 }
 
-/* All that a kernel is lowered from: the cluster, whether an operand is packed, whether the results
- * lie apart, whether it updates an operand in its place. */
+/* All that a kernel is lowered from: the cluster, whether an operand is packed, where the results
+ * lie. */
 static uint64_t program_from(const program *p, const cg_launch *launch) {
     uint64_t name = (uint64_t)(uintptr_t)program_callee(p, launch); /* interned */
-    return rt_hash_mix(name, (uint64_t)launch->update << 2 | (uint64_t)launch->apart << 1 |
-                                 (launch->packed >= 0));
+    uint64_t how = (uint64_t)launch->apart << 1 | (launch->packed >= 0);
+    return rt_hash_mix(name, how << 8 | (uint8_t)launch->home);
 }
 
 /* An earlier launch whose kernel is lowered from the same, or NULL. */
@@ -284,7 +292,7 @@ static const cg_launch *program_earlier(const program *p, const cg_launch *launc
     uint32_t at = ir_index_start(&p->known, hash), id;
     while (launch->call && ir_index_next(&p->known, hash, &at, &id)) {
         const cg_launch *x = &p->launches.data[id];
-        if (x->apart == launch->apart && x->update == launch->update &&
+        if (x->apart == launch->apart && x->home == launch->home &&
             (x->packed >= 0) == (launch->packed >= 0) &&
             program_callee(p, x) == program_callee(p, launch))
             return x;
@@ -292,18 +300,31 @@ static const cg_launch *program_earlier(const program *p, const cg_launch *launc
     return NULL;
 }
 
-/* Write the kernel of a cluster; share it when an earlier one does the same. */
-static ig_status program_lower(program *p, cg_low *l, cg_launch *launch) {
+/* Write a kernel of a cluster; share it when an earlier one does the same. */
+static ig_status program_lower_one(program *p, cg_low *l, const char *want, const char **kernel_,
+                                   ir_dim *n_, ir_dim *cost_) {
     char name[128];
     ir_func *kernel;
-    program_name(p->out, l->f->name, name, sizeof name);
+    program_name(p->out, want, name, sizeof name);
     cg_kernel_begin(&l->k, p->out, name, IR_KERNEL);
-    if (!cg_lower_failed(l)) program_write(l, &launch->n);
-    if (!cg_lower_failed(l)) launch->cost = cg_cost(l);
+    if (!cg_lower_failed(l)) program_write(l, n_);
+    if (!cg_lower_failed(l)) *cost_ = cg_cost(l);
     ig_status s = ir_build_end(&l->k.b, 0, NULL, &kernel);
     if (s) return rt_status_note(s, "lowering @%s", l->f->name);
-    launch->kernel = kernel->name;
-    return launch->call ? program_share(p, launch) : NULL;
+    *kernel_ = kernel->name;
+    return p->entry ? program_share(p, kernel_) : NULL;
+}
+
+static ig_status program_lower(program *p, cg_low *l, cg_launch *launch) {
+    char name[128];
+    ir_dim cost;
+    l->room = launch->call && ir_rows_has_room(l->f) ? CG_ROOM_FILL : CG_ROOM_NONE;
+    RT_TRY(program_lower_one(p, l, l->f->name, &launch->kernel, &launch->n, &launch->cost));
+    if (!l->room) return NULL;
+    program_free_writing(l);
+    l->room = CG_ROOM_READ;
+    snprintf(name, sizeof name, "%s_end", l->f->name);
+    return program_lower_one(p, l, name, &launch->end, &launch->end_n, &cost);
 }
 
 /* The kernel of one cluster. */
@@ -319,12 +340,13 @@ static ig_status program_kernel(program *p, const ir_func *cluster, const ir_dim
     ig_status s = l.mem && l.blob && l.out && l.scratch ? program_find_blobs(p, &l, launch)
                                                         : rt_fail_memory();
     l.apart = launch->apart = launch->call && program_is_apart(p, launch->call);
-    int home = launch->call ? program_lies_in(p, launch->call, 0) : -1;
-    if (home >= 0) l.update = pass_update_of(cluster, (uint32_t)home);
-    launch->update = l.update != NULL;
+    launch->home = launch->call ? program_lies_in(p, launch->call, 0) : -1;
+    if (launch->home >= 0) l.update = pass_update_of(cluster, (uint32_t)launch->home);
     if (!s) s = program_pack(p, &l, launch);
     if (!s && (earlier = program_earlier(p, launch))) {
         launch->kernel = earlier->kernel;
+        launch->end = earlier->end;
+        launch->end_n = earlier->end_n;
         launch->n = earlier->n;
         launch->cost = earlier->cost;
     } else if (!s) {

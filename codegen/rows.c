@@ -428,7 +428,7 @@ bool cg_rows_nest(cg_low *l, ir_dim *n_) {
     const ig_allocator *a = l->k.b.m->alloc;
     size_t n = l->f->values.n;
     bool ours = false;
-    if (!rows_are_alike(l)) return false;
+    if (l->room || !rows_are_alike(l)) return false;
     cg_rows r = {.at = rt_alloc(a, n * sizeof *r.at),
                  .pass = rt_alloc_zero(a, n * sizeof *r.pass),
                  .kept = rt_alloc_zero(a, n * sizeof *r.kept)};

@@ -480,7 +480,8 @@ static bool fuse_may_join(const fuse_plan *p, const ir_op *o, const fuse_cluster
     ir_ref v = ir_op_out(o, 0);
     if (c->nresult == FUSE_RESULTS || root->parent != o->parent || p->first[v.i] < c->root)
         return false;
-    if (c->core && !c->rows.row) return false;
+    if ((c->core && !c->rows.row) || fuse_kind_of((ir_opcode)root->code) == FUSE_SPREAD)
+        return false;
     if (!ir_same_dims(ir_val_type(p->f, ir_op_out(root, 0)), ir_val_type(p->f, v))) return false;
     if (!fuse_is_at_root(p, v, c)) return false;
     for (uint32_t i = 0; i < c->edge.n && c->nresult == 1; i++)
@@ -528,6 +529,40 @@ static bool fuse_join(fuse_plan *p, uint32_t op) {
     fuse_add_member(p, id, op);
     fuse_place(p, o, c->root_space);
     return true;
+}
+
+/* --- Long reductions ------------------------------------------------------------------------ */
+
+/* Few results of many elements: threads could share nothing but the elements.  Fewer than these
+ * take no longer than a launch and a half. */
+#define FUSE_SPLIT_RESULTS 7
+#define FUSE_SPLIT_COUNT   65536
+
+const ir_op *fuse_split(const fuse_plan *p, const fuse_cluster *c) {
+    const ir_module *m = p->f->module;
+    const ir_op *o = NULL, *root = &p->f->ops.data[c->root];
+    uint32_t cores = 0;
+    int64_t lo, hi, n = 1, count = 1;
+    for (uint32_t i = 0; i < c->member.n; i++) {
+        const ir_op *x = &p->f->ops.data[c->member.data[i]];
+        cores += fuse_is_core(fuse_kind_of((ir_opcode)x->code));
+        if (x->code == OP_reduce) o = x;
+    }
+    if (!o || cores != 1 || c->nresult >= FUSE_RESULTS) return NULL;
+    const ir_type *t = ir_val_type(p->f, ir_op_out(root, 0));
+    const ir_type *x = ir_val_type(p->f, fuse_in(p, o, 0));
+    const ir_attr_reduce *a = ir_attr_get(m, o->attr);
+    if (!ir_same_dims(t, ir_val_type(p->f, ir_op_out(o, 0))) || t->rank == IG_MAX_RANK) return NULL;
+    if (!a->axes.n || a->axes.a[a->axes.n - 1] != x->rank - 1) return NULL;
+    for (int i = 0; i < t->rank; i++) {
+        if (!ir_dim_is_const(t->dim[i]) || t->dim[i] > FUSE_SPLIT_RESULTS) return NULL;
+        n *= t->dim[i];
+    }
+    for (int i = 0; i < a->axes.n; i++) {
+        ir_dim_range(m, x->dim[a->axes.a[i]], &lo, &hi);
+        if (__builtin_mul_overflow(count, hi, &count)) count = INT64_MAX;
+    }
+    return n && n <= FUSE_SPLIT_RESULTS && count >= FUSE_SPLIT_COUNT ? o : NULL;
 }
 
 /* Say under IG_LOG=fusion why an op begins a kernel. */

@@ -86,6 +86,9 @@ static inline bool fuse_has_edge(const fuse_cluster *c, ir_ref v) {
 bool fuse_is_used(const fuse_plan *p, const ir_op *o);
 /* loop.c: whether a scan becomes one kernel. */
 bool fuse_is_loop_kernel(const ir_func *f, const ir_op *o);
+/* The reduction of a cluster that is to be computed in two steps, or NULL. */
+const ir_op *fuse_split(const fuse_plan *p, const fuse_cluster *c);
+
 /* The clusters of a module so far. */
 typedef struct fuse_made {
     uint32_t next_name; /* the number of the next one */

@@ -210,6 +210,27 @@ static void outline_members(outline *l, ir_builder *b, const fuse_cluster *c, ui
     }
 }
 
+/* Room for the totals of the blocks of a reduction (ir_rows_has_room). */
+static ir_ref outline_room(outline *l, ir_builder *b, const ir_op *o) {
+    static const uint64_t zero = 0;
+    const ir_func *f = l->p->f;
+    const ir_attr_reduce *a = ir_attr_get(f->module, o->attr);
+    ir_type x = ir_import_type(l->out, f->module, *ir_val_type(f, ir_op_in(f, o, 0)));
+    ir_type t = ir_import_type(l->out, f->module, *ir_val_type(f, ir_op_out(o, 0)));
+    ir_dim n = 1;
+    for (int i = 0; i < a->axes.n; i++) n = ir_dim_mul(l->out, n, x.dim[a->axes.a[i]]);
+    n = ir_dim_floordiv(l->out, ir_dim_add(l->out, n, IR_REDUCE_BLOCK - 1), IR_REDUCE_BLOCK);
+    ir_attr_bcast to;
+    memset(&to, 0, sizeof to);
+    to.dims.n = (uint8_t)(t.rank + 1);
+    for (int i = 0; i < t.rank; i++) to.dims.d[i] = t.dim[i];
+    to.dims.d[t.rank] = ir_dim_max(l->out, n, 1);
+    bool half = x.dtype == IG_f16 || x.dtype == IG_bf16; /* summed up in f32 */
+    ig_dtype d = half ? IG_f32 : (ig_dtype)x.dtype;
+    return ir_emit1(b, OP_broadcast, &to,
+                    ir_const(b, ir_scalar_type(d), &zero, rt_dtype_bytes(d)));
+}
+
 static void outline_set_loc(outline *l, const ir_op *o) {
     ir_loc_rec at = ir_loc_get(l->p->f->module, o->loc);
     l->top.loc = ir_intern_loc(l->out, at.file, at.line);
@@ -234,7 +255,9 @@ static void outline_cluster(outline *l, const fuse_cluster *c, uint32_t id) {
     outline_members(l, &b, c, id);
     for (uint32_t k = 0; k < c->nresult; k++) /* in the order of the program */
         result[c->nresult - 1 - k] = l->inner[f->ops.data[c->result[k]].out0];
-    ir_ref r = outline_call_all(l, &b, c->nresult, result, n, in);
+    const ir_op *split = fuse_split(l->p, c);
+    if (split) result[c->nresult] = outline_room(l, &b, split);
+    ir_ref r = outline_call_all(l, &b, c->nresult + (split != NULL), result, n, in);
     for (uint32_t k = 0; k < c->nresult; k++)
         l->map[f->ops.data[c->result[k]].out0] = ir_result(r, c->nresult - 1 - k);
 }

@@ -50,6 +50,8 @@ def arrays(np, row):
         return make(m, k), make(m, n), make(k, n), make(n)
     if what in ("chain", "add"):
         return make(m), make(m)
+    if what in ("sum", "argmax"):
+        return (make(m),)
     if what == "digits":
         return make(m, 64), make(64, 64), make(64), make(64, 10), make(10)
     if what in ("softmax", "layernorm", "rmsnorm"):
@@ -65,6 +67,7 @@ def expression(what, flags, swap, lib):
             "chain": lambda x, y: chain(x, y, lib["maximum"]), "softmax": lib.get("softmax"),
             "layernorm": lambda x: layernorm(x, lib["mean"], lib["rsqrt"]),
             "dense": lambda x, y, w, b: lib["gelu"](x @ w + b) + y,
+            "sum": lambda x: x.sum(), "argmax": lambda x: x.argmax(),
             "rmsnorm": lambda x: x * lib["rsqrt"](lib["mean"](x * x) + 1e-5),
             "digits": lambda x, a, b, c, d: lib["softmax"](lib["relu"](x @ a + b) @ c + d)}[what]
 
@@ -81,7 +84,7 @@ def run_numpy(np, row):
     measure(lambda: fn(*args))
 
 
-TORCH_COMPILED = ("chain", "softmax", "layernorm", "rmsnorm", "dense", "digits")
+TORCH_COMPILED = ("chain", "sum", "argmax", "softmax", "layernorm", "rmsnorm", "dense", "digits")
 
 
 def run_torch(torch, row, compiled=False):
