@@ -13,8 +13,8 @@
  * depend on the step; the others, and what depends on the number of the step alone, are computed
  * again.  When there would be too many results, or in a `while`, which has no stacked results,
  * carried values are stored, and the others are computed from them.  A `while` stores those of at
- * most LIN_SLOTS trips, evenly spaced, however many there are, and computes the trips between once
- * more from the one before: k trips cost k^2 / LIN_SLOTS at most. */
+ * most LIN_SLOTS trips, evenly spaced, however many there are; the trips between are computed once
+ * more from the one before (tr_while.c). */
 #include "passes/lin.h"
 #include <string.h>
 

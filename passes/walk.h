@@ -73,7 +73,7 @@ typedef struct lin_region {
     ir_ref trips;     /* of a while: how many, in P; stride, slots and states follow */
     uint32_t carries; /* of a while: values of a state */
 } lin_region;
-enum { LIN_SLOTS = 16 }; /* states of a while that are stored: every trip copies them all */
+enum { LIN_SLOTS = 16 }; /* states of a while that are stored */
 enum { LIN_AGAIN = 1, LIN_STORED = 2, LIN_ADVANCE = 4 };
 typedef struct lin_tape {
     RT_VEC(lin_pair) pairs;
