@@ -183,16 +183,22 @@ static unsigned nest_window_apart(const cg_low *l) {
     return apart;
 }
 
-/* How many trailing axes of v may run as one.  map: v.i + 1 entries, zeroed; *other_ is set to an
- * axis along which an operand lies contiguous that does not along the last one. */
-static int joint_axes(cg_low *l, ir_ref v, joint_map *map, int *other_) {
-    const ir_type *t = cg_type(l, v);
+/* What is computed for result i: of an update in place, what it puts there. */
+static ir_ref nest_result(const cg_low *l, uint32_t i) {
+    return l->update ? ir_op_in(l->f, l->update, 1) : ir_op_in(l->f, ir_return_op(l->f), i);
+}
+
+/* How many trailing axes of n results of one shape may run as one.  map: an entry a value, zeroed;
+ * *other_ is set to an axis along which an operand lies contiguous that does not along the last
+ * one. */
+static int joint_axes(cg_low *l, uint32_t first, uint32_t n, joint_map *map, int *other_) {
+    const ir_type *t = cg_type(l, nest_result(l, first));
     joint_work w = {.l = l, .root = t, .map = map, .other = -1};
     joint_map m = {.set = true};
     int joint = t->rank ? 1 : 0;
     for (int i = 0; i < t->rank; i++) m.axis[i] = (int8_t)i;
-    joint_read(&w, v, &m);
-    for (uint32_t i = v.i; i > 0; i--)
+    for (uint32_t i = 0; i < n; i++) joint_read(&w, nest_result(l, first + i), &m);
+    for (uint32_t i = l->f->values.n - 1; i > 0; i--)
         if (w.map[i].set) joint_op(&w, (ir_ref){i});
     if (w.other >= 0) *other_ = w.other;
     if (l->update) w.apart |= nest_window_apart(l);
@@ -204,8 +210,7 @@ static int joint_axes(cg_low *l, ir_ref v, joint_map *map, int *other_) {
 
 typedef struct nest_plan {
     uint32_t first, n; /* the results that share it */
-    joint_map
-        *map; /* by value of the cluster: how the last of them reads it; owned by cg_plain_nest */
+    joint_map *map; /* by value of the cluster: how they read it; borrowed */
     const ir_type *type;
     int outer;     /* axes of the outermost loop; the others are the vector loop */
     int64_t lanes; /* of vectors that do without a tail; 0: there is one */
@@ -224,11 +229,6 @@ typedef struct nest_plan {
 /* Results that a last-level cache does not hold.  16384 x 1024 f32, two threads, beside stores
  * through the caches: softmax 2.7 ms and 3.2, layer norm 2.4 and 2.8, a copy 2.9. */
 #define NEST_STREAM_BYTES (INT64_C(32) << 20)
-
-/* What is computed for result i: of an update in place, what it puts there. */
-static ir_ref nest_result(const cg_low *l, uint32_t i) {
-    return l->update ? ir_op_in(l->f, l->update, 1) : ir_op_in(l->f, ir_return_op(l->f), i);
-}
 
 /* Compute where the window of an update begins: inside of what it updates. */
 static void nest_starts(cg_low *l, nest_plan *p) {
@@ -404,9 +404,8 @@ static bool nest_fixed(cg_low *l, const nest_plan *p, ir_ref v, cg_ix *ix_) {
 /* Compute what does not change along the inner axes before their loop begins; inside it is known.
  */
 static void nest_hoist(cg_low *l, const nest_plan *p) {
-    ir_ref root = nest_result(l, p->first);
-    if (p->n != 1 || p->tile >= 0) return;
-    for (uint32_t i = 1; i < root.i && !cg_lower_failed(l); i++) {
+    if (p->tile >= 0) return;
+    for (uint32_t i = 1; i < l->f->values.n && !cg_lower_failed(l); i++) {
         cg_ix ix[IG_MAX_RANK] = {{0}};
         const ir_op *o = ir_def_op(l->f, (ir_ref){i});
         if (o && o->code == OP_const) continue;
@@ -484,11 +483,11 @@ static void nest_write(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi) {
 static void nest_row(cg_low *l, uint32_t row, const cg_ix *ix, joint_map *map) {
     ir_ref v = nest_result(l, 0);
     const ir_type *t = cg_type(l, v);
-    nest_plan p = {.n = 1, .map = map, .type = t, .tile = -1};
+    nest_plan p = {.n = ir_return_op(l->f)->nin, .map = map, .type = t, .tile = -1};
     cg_nest loop[IG_MAX_RANK];
     int n = 0, other, first = t->rank;
     while (first > 0 && (t->dim[first - 1] == 1 || (row >> (first - 1) & 1))) first--;
-    int joint = joint_axes(l, v, map, &other);
+    int joint = joint_axes(l, 0, p.n, map, &other);
     p.outer = t->rank - joint > first ? t->rank - joint : first;
     memcpy(p.ix, ix, sizeof p.ix);
     for (int i = 0; i < p.outer; i++) {
@@ -519,14 +518,9 @@ void cg_nest_inner(cg_low *l, uint32_t row, const cg_ix *ix) {
 static ir_dim nest_plan_one(cg_low *l, nest_plan *p) {
     const ir_type *t = p->type;
     ir_module *m = l->k.b.m;
-    int joint = t->rank, other = -1;
-    for (uint32_t i = 0; i < p->n; i++) {
-        ir_ref v = nest_result(l, p->first + i);
-        memset(p->map, 0, l->f->values.n * sizeof *p->map);
-        int j = joint_axes(l, v, p->map, &other);
-        if (j < joint) joint = j;
-    }
-    p->outer = t->rank - joint;
+    int other = -1;
+    memset(p->map, 0, l->f->values.n * sizeof *p->map);
+    p->outer = t->rank - joint_axes(l, p->first, p->n, p->map, &other);
     p->tile = -1;
     if (!t->rank) return 1;
     ir_dim inner = nest_extent(l, t->dim + p->outer, t->rank - p->outer);

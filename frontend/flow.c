@@ -111,7 +111,7 @@ static bool flow_choose(fe_call *c, ig_tensor *index, int n, const ig_body_fn *b
         return false;
     }
     return fe_is_traced(c) ? flow_if_record(c, index, n, body, user, in, nout, out_)
-                     : flow_if_run(c, index, n, body, user, in, nout, out_);
+                           : flow_if_run(c, index, n, body, user, in, nout, out_);
 }
 
 bool ig_if_at(const ig_site *site, ig_arg cond, ig_body_fn then, ig_body_fn otherwise, void *user,
@@ -230,8 +230,13 @@ bool ig_while_at(const ig_site *site, ig_body_fn cond, ig_body_fn body, void *us
 
 /* --- Scan ---------------------------------------------------------------------------------- */
 
+/* Whether a gradient scope records the turns: then slices and stacks are ops, too. */
+static bool flow_is_taped(const fe_call *c) { return c->s->rec && !fe_is_traced(c); }
+
 /* Slice i of x along its first axis; zeros when it has none. */
-static ig_tensor *flow_slice(fe_call *c, const ig_tensor *x, int64_t i) {
+static ig_tensor *flow_slice(fe_call *c, ig_tensor *x, int64_t i) {
+    if (flow_is_taped(c) && i < x->dim[0])
+        return fe_drop_axes(c, fe_cut(c, x, 0, i, i + 1), &(ir_axes){.n = 1});
     ig_tensor *t = fe_new(c, (ig_dtype)x->dtype, x->rank - 1, x->dim + 1);
     if (fe_is_poison(t) || !t->buf->bytes) return t;
     if (i < x->dim[0])
@@ -264,34 +269,65 @@ static bool flow_arguments(fe_call *c, const flow_loop *l, ig_tensor *const *now
     return !fe_is_poison(in[l->n + l->nx] = fe_int(c, IG_i64, i));
 }
 
-/* One step at i; out holds the carried values, then the stacks, made at the first step. */
+/* Element k of step i, of the type of those of the steps before: into the stack out[k], made at the
+ * first step, or into the list of parts. */
+static bool flow_element(fe_call *c, const flow_loop *l, int k, int64_t steps, int64_t i,
+                         bool first, ig_tensor *y, ig_tensor **out, ig_tensor **parts) {
+    ig_tensor **part = parts ? &parts[k * steps] : NULL, **all = &out[l->n + k];
+    if (part) {
+        if (fe_is_poison(part[i] = fe_new_axes(c, y, &(ir_axes){.n = 1}))) return false;
+        all = &part[l->reverse ? steps - 1 : 0];
+    } else if (first && fe_is_poison(*all = flow_stack(c, y, steps))) {
+        return false;
+    }
+    bool same = (*all)->rank == y->rank + 1 && (*all)->dtype == y->dtype &&
+                !memcmp((*all)->dim + 1, y->dim, y->rank * sizeof *y->dim);
+    if (!same) {
+        fe_error(c, IG_SHAPE, "element %d is %s, which does not fit %s of the steps before", k,
+                 FE_TYPE(y), FE_TYPE(*all));
+        return false;
+    }
+    if (!part && i < steps) flow_put(*all, y, i);
+    fe_release(y);
+    return true;
+}
+
+/* One step at i; out holds the carried values, then the stacks unless there are parts. */
 static bool flow_step(fe_call *c, const flow_loop *l, int64_t steps, int64_t i, bool first,
-                      ig_tensor **out) {
+                      ig_tensor **out, ig_tensor **parts) {
     ig_tensor *in[FLOW_MOST], *next[FLOW_MOST];
     if (!flow_arguments(c, l, out, i, in) ||
         !flow_body(c, l->body, l->user, in, l->n + l->ny, next))
         return false;
     for (int k = l->n; k < l->n + l->nx + 1; k++) fe_release(in[k]);
-    for (int k = l->n; k < l->n + l->ny; k++) {
-        if (first && fe_is_poison(out[k] = flow_stack(c, next[k], steps))) return false;
-        bool same = out[k]->rank == next[k]->rank + 1 && out[k]->dtype == next[k]->dtype &&
-                    !memcmp(out[k]->dim + 1, next[k]->dim, next[k]->rank * sizeof *next[k]->dim);
-        if (!same) {
-            fe_error(c, IG_SHAPE, "element %d is %s, which does not fit %s of the steps before",
-                     k - l->n, FE_TYPE(next[k]), FE_TYPE(out[k]));
-            return false;
-        }
-        if (i < steps) flow_put(out[k], next[k], i);
-        fe_release(next[k]);
-    }
+    for (int k = 0; k < l->ny; k++)
+        if (!flow_element(c, l, k, steps, i, first, next[l->n + k], out, parts)) return false;
     return steps == 0 || flow_replace(c, l, out, next, first);
 }
 
-static bool flow_scan_run(fe_call *c, const flow_loop *l, int64_t steps, ig_tensor **out) {
-    if (!steps) return !l->ny || flow_step(c, l, 0, 0, true, out); /* what would its elements be? */
+static bool flow_steps_run(fe_call *c, const flow_loop *l, int64_t steps, ig_tensor **out,
+                           ig_tensor **parts) {
     for (int64_t i = 0; i < steps; i++)
-        if (!flow_step(c, l, steps, l->reverse ? steps - 1 - i : i, !i, out)) return false;
+        if (!flow_step(c, l, steps, l->reverse ? steps - 1 - i : i, !i, out, parts)) return false;
+    for (int k = 0; parts && k < l->ny; k++)
+        if (fe_is_poison(out[l->n + k] = fe_concat(c, (int)steps, &parts[k * steps], 0)))
+            return false;
     return true;
+}
+
+static bool flow_scan_run(fe_call *c, const flow_loop *l, int64_t steps, ig_tensor **out) {
+    if (!steps) /* what would its elements be? */
+        return !l->ny || flow_step(c, l, 0, 0, true, out, NULL);
+    if (!flow_is_taped(c) || !l->ny) return flow_steps_run(c, l, steps, out, NULL);
+    int64_t bytes;
+    if (steps > INT32_MAX ||
+        !rt_numel_checked((int64_t[]){steps, l->ny * (int64_t)sizeof *out}, 2, &bytes))
+        return fe_error_memory(c), false;
+    ig_tensor **parts = rt_alloc(fe_alloc(c), (size_t)bytes);
+    bool ok = parts && flow_steps_run(c, l, steps, out, parts);
+    if (!parts) fe_error_memory(c);
+    rt_free(fe_alloc(c), parts, (size_t)bytes);
+    return ok;
 }
 
 /* The types of a region's parameters; operands are the carried values and xs. */

@@ -67,12 +67,21 @@ const char *const *ir_enum_names(ir_field_kind kind) {
     return kind < FIELD_END ? attr_names[kind] : NULL;
 }
 
+bool ir_field_is_absent(const ir_field *f, const void *at) {
+    switch (f->kind) {
+    case FIELD_places: return !((const ir_places *)at)->n;
+    case FIELD_ckpt: return *(const ir_field_ckpt *)at == IR_CKPT_AUTO;
+    default: return false;
+    }
+}
+
 /* Bytes of a field. */
 #define ATTR_SIZE(kind) [FIELD_##kind] = (uint16_t)sizeof(ir_field_##kind)
 static const uint16_t attr_size[FIELD_END] = {
     ATTR_SIZE(int),  ATTR_SIZE(flag), ATTR_SIZE(dtype), ATTR_SIZE(dim),
     ATTR_SIZE(dims), ATTR_SIZE(axes), ATTR_SIZE(ints),  ATTR_SIZE(sym),
     ATTR_SIZE(type), ATTR_SIZE(data), ATTR_SIZE(rel),   ATTR_SIZE(places),
+    ATTR_SIZE(ckpt),
 #define ENUM(kind, ...) ATTR_SIZE(kind),
 #include "ir/attrs.def"
 };

@@ -33,9 +33,19 @@ static bool flow_is_scalar(const ir_type *t, ig_dtype d) {
     return t->dtype == d && !t->rank && !t->lanes && !t->mem;
 }
 
+/* What reverse mode may be asked to keep of this op. */
+static bool flow_check_ckpt(ir_infer *c, ir_field_ckpt v, bool allowed, const char *want) {
+    if (v == IR_CKPT_AUTO || (allowed && ir_ckpt_is_valid(v))) return true;
+    return ir_infer_fail(c, IG_INVALID, "this checkpoint policy is for %s", want);
+}
+
 bool ir_infer_if(ir_infer *c) {
     const ir_attr_regions *a = c->attr;
+    bool inside = a->ckpt == IR_CKPT_ALL || a->ckpt == IR_CKPT_DOTS;
     c->nout = 0;
+    if (!flow_check_ckpt(c, a->ckpt, inside && a->n == 1,
+                         inside ? "an if of one region" : "loops; an if has auto, all or dots"))
+        return false;
     if (a->n < 1 || a->n > IR_MAX_BRANCHES)
         return ir_infer_fail(c, IG_RANGE, "%lld regions; an if has 1 to %d", (long long)a->n,
                              IR_MAX_BRANCHES);
@@ -55,6 +65,7 @@ bool ir_infer_scan(ir_infer *c) {
     if (a->carries < 0 || a->carries > c->nin)
         return ir_infer_fail(c, IG_RANGE, "%lld carried values of %d operands",
                              (long long)a->carries, c->nin);
+    if (!flow_check_ckpt(c, a->ckpt, true, "")) return false;
     if (a->n == IR_DIM_BAD || (!c->m && a->n < 0))
         return ir_infer_fail(c, IG_RANGE, "the number of steps is not a valid extent");
     for (int k = 0; k < c->nin; k++) {
@@ -71,6 +82,13 @@ bool ir_infer_scan(ir_infer *c) {
 bool ir_infer_while(ir_infer *c) {
     const ir_attr_while *a = c->attr;
     if (a->cap < 0) return ir_infer_fail(c, IG_RANGE, "a cap of %lld trips", (long long)a->cap);
+    if (!flow_check_ckpt(c, a->ckpt, a->ckpt != IR_CKPT_DOTS, "scan: a while keeps states"))
+        return false;
+    if ((a->ckpt == IR_CKPT_ALL || a->ckpt == IR_CKPT_SQRT) && !a->cap)
+        return ir_infer_fail(c, IG_INVALID,
+                             "%s takes room for as many trips as the cap says, and the loop has "
+                             "none: give it a cap, or keep k(n) states",
+                             a->ckpt == IR_CKPT_ALL ? "keeping all states" : "sqrt");
     if (c->nin > IR_MAX_RESULTS)
         return ir_infer_fail(c, IG_INVALID, "%d carried values; the limit is %d", c->nin,
                              IR_MAX_RESULTS);

@@ -112,6 +112,10 @@ typedef ir_type ir_field_type;
 typedef ir_data ir_field_data;
 typedef ir_rel ir_field_rel;
 typedef ir_places ir_field_places;
+/* What reverse mode keeps of what regions compute (docs/transform.md): the states before n steps of a loop, or: */
+typedef int64_t ir_field_ckpt;
+enum { IR_CKPT_AUTO = 0, IR_CKPT_ALL = -1, IR_CKPT_SQRT = -2, IR_CKPT_DOTS = -3, IR_CKPT_MOST = 1 << 20 };
+static inline bool ir_ckpt_is_valid(ir_field_ckpt v) { return v >= IR_CKPT_DOTS && v <= IR_CKPT_MOST; }
 #define ENUM(kind, ...) typedef uint8_t ir_field_##kind;
 #include "ir/attrs.def"
 
@@ -128,7 +132,7 @@ typedef enum ir_attr_kind {
 
 typedef enum ir_field_kind {
     FIELD_int, FIELD_flag, FIELD_dtype, FIELD_dim, FIELD_dims, FIELD_axes, FIELD_ints, FIELD_sym, FIELD_type,
-    FIELD_data, FIELD_rel, FIELD_places,
+    FIELD_data, FIELD_rel, FIELD_places, FIELD_ckpt,
 #define ENUM(kind, ...) FIELD_##kind,
 #include "ir/attrs.def"
     FIELD_END
@@ -139,6 +143,8 @@ typedef struct ir_attr_info { const char *name; uint32_t size; uint32_t nfield; 
 extern const ir_attr_info ir_attr_tab[ATTR_END];
 /* Names of an enumerated field kind, NULL-terminated; NULL for other kinds. */
 const char *const *ir_enum_names(ir_field_kind kind);
+/* Whether a field says what its absence says, too: it is neither printed nor saved then. */
+bool ir_field_is_absent(const ir_field *f, const void *at);
 
 /* --- Ops: from ops.def -------------------------------------------------------------------------------- */
 

@@ -359,6 +359,13 @@ static bool load_enum(loader *l, rt_reader *r, ir_field_kind kind, uint8_t *v) {
            load_fail(l, IG_UNSUPPORTED, "the value `%s` is not known to this library", name);
 }
 
+static bool load_ckpt(loader *l, rt_reader *r, ir_field_ckpt *v) {
+    *v = (int64_t)rt_read_u64(r);
+    return ir_ckpt_is_valid(*v) ||
+           load_fail(l, IG_UNSUPPORTED, "checkpoint policy %lld is not known to this library",
+                     (long long)*v);
+}
+
 static bool load_flag(loader *l, rt_reader *r, uint8_t *v) {
     *v = rt_read_u8(r);
     return *v <= 1 || load_fail(l, IG_FORMAT, "a flag that is neither 0 nor 1");
@@ -385,6 +392,7 @@ static bool load_field(loader *l, rt_reader *r, ir_field_kind kind, void *at) {
     case FIELD_type: return load_type_ref(l, r, at);
     case FIELD_rel: return load_rel(l, r, at);
     case FIELD_places: return load_places(l, r, at);
+    case FIELD_ckpt: return load_ckpt(l, r, at);
     case FIELD_data:
         data->n = (uint64_t)(r->end - r->at);
         data->bytes = rt_read_bytes(r, data->n);

@@ -468,6 +468,15 @@ static bool read_places(ir_reader *r, ir_places *out_) {
     return true;
 }
 
+static bool read_ckpt(ir_reader *r, int64_t *out_) {
+    for (*out_ = 0; ir_ckpt_names[-*out_]; --*out_)
+        if (ir_read_word(r, ir_ckpt_names[-*out_])) return true;
+    if (ir_read_word(r, "k"))
+        return ir_read_expect(r, "(") && ir_read_range(r, 1, IR_CKPT_MOST, out_) &&
+               ir_read_expect(r, ")");
+    return ir_read_fail(r, "`auto`, `all`, `sqrt`, `dots` or `k(n)` is expected here");
+}
+
 static bool read_rel(ir_reader *r, ir_rel *out_) {
     char msg[256];
     ir_read_space(r);
@@ -518,6 +527,7 @@ static bool read_field(ir_reader *r, ir_field_kind kind, void *at, const ir_type
     case FIELD_data: return ir_read_data(r, type, false, at);
     case FIELD_rel: return read_rel(r, at);
     case FIELD_places: return read_places(r, at);
+    case FIELD_ckpt: return read_ckpt(r, at);
     default: return ir_read_enum(r, ir_enum_names(kind), at);
     }
 }

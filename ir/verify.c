@@ -291,6 +291,7 @@ static bool verify_field(verifier *v, const ir_field *fd, const void *at) {
     case FIELD_places: return u8 <= IG_MAX_RANK;
     case FIELD_type: return verify_type(v, at, "the attribute's type");
     case FIELD_dim: return verify_dim(v, *(const ir_dim *)at);
+    case FIELD_ckpt: return ir_ckpt_is_valid(*(const ir_field_ckpt *)at);
     default: return !names || u8 < n;
     }
 }

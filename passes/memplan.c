@@ -6,9 +6,10 @@
  *
  * A block is memory with one lifetime: from the call that writes it to the last call that reads
  * it.  Reshapes are the same block.  A result takes over the block of an operand that dies at this
- * very call when the cluster has no core, reads the operand at the index it writes and nowhere
- * else, and the sizes match: each element is read before it is overwritten, in whatever order and
- * split the kernel runs.  Or when the cluster is an update (dupdate, scatter) of the operand, and
+ * very call when the cluster has no contraction, reads the operand at the index it writes and
+ * nowhere else, and the sizes match: each element is read before it is overwritten, in whatever
+ * order and split the kernel runs.  A kernel with several results reads all it needs for an index
+ * before it writes there.  Or when the cluster is an update (dupdate, scatter) of the operand, and
  * reads it for nothing else: then the kernel writes what is updated, and nothing is copied.
  *
  * Blocks of constant size are packed together: the largest first, each at the lowest offset where
@@ -95,8 +96,8 @@ static ir_dim plan_bytes(ir_module *m, const ir_type *t) { return plan_stacked(m
 
 /* --- In place ------------------------------------------------------------------------------- */
 
-/* Whether parameter k of a cluster is only read at the index that is written: the cluster has no
- * core, and everything computed from the parameter is elementwise. */
+/* Whether parameter k of a cluster is only read at the index that is written: everything computed
+ * from it is elementwise, and the kernel takes no element twice. */
 static ig_status plan_fill_pointwise(const ig_allocator *a, const ir_func *c, uint32_t k,
                                      bool *plain_) {
     bool *from = rt_alloc_zero(a, c->values.n * sizeof *from), plain = true;
@@ -107,7 +108,7 @@ static ig_status plan_fill_pointwise(const ig_allocator *a, const ir_func *c, ui
         bool reads = false, ew = ir_is_elementwise((ir_opcode)o->code);
         for (uint32_t j = 0; j < o->nin; j++) reads |= from[ir_op_in(c, o, j).i];
         if (reads && !ew && o->code != OP_detach && o->code != OP_return) plain = false;
-        if (o->code == OP_reduce || o->code == OP_cumred || o->code == OP_ein) plain = false;
+        if (o->code == OP_cumred || o->code == OP_ein) plain = false; /* tiles overlap */
         if (o->nout) from[o->out0] = reads;
     }
     rt_free(a, from, c->values.n * sizeof *from);
@@ -141,12 +142,20 @@ static bool plan_dies(const plan *p, uint32_t op, uint32_t k, const ir_type *res
            rt_dtype_bytes((ig_dtype)t->dtype) == rt_dtype_bytes((ig_dtype)result->dtype);
 }
 
-/* The block of an operand that the call may write its result v into; 0 when there is none. */
-static uint32_t plan_reuse(plan *p, uint32_t op, const ir_func *callee, ir_ref v) {
+/* Whether one of the results of a call before number r has the block. */
+static bool plan_is_taken(const plan *p, const ir_op *o, uint32_t r, uint32_t id) {
+    bool taken = false;
+    for (uint32_t j = 0; j < r; j++) taken |= p->block[ir_op_out(o, j).i] == id;
+    return taken;
+}
+
+/* The block of an operand that the call may write its result number r into; 0: there is none. */
+static uint32_t plan_reuse(plan *p, uint32_t op, const ir_func *callee, uint32_t r) {
     const ir_op *o = &p->f->ops.data[op];
+    ir_ref v = ir_op_out(o, r);
     for (uint32_t k = 0; k < o->nin && k < UINT8_MAX; k++) {
         uint32_t id = p->block[p->base[ir_op_in(p->f, o, k).i].i];
-        if (!id || p->blocks.data[id - 1].out != PLAN_NO_OUT) continue;
+        if (!id || p->blocks.data[id - 1].out != PLAN_NO_OUT || plan_is_taken(p, o, r, id)) continue;
         if (!plan_dies(p, op, k, ir_val_type(p->f, v))) continue;
         bool update = pass_update_of(callee, k);
         if (update) p->in[v.i] = (uint8_t)(k + 1);
@@ -178,18 +187,21 @@ static uint32_t plan_carried(const plan *p, const ir_op *o, uint32_t k) {
     }
 }
 
-/* The same where v is the next one of a carried value of loop `loop`: only into that value. */
-static uint32_t plan_reuse_carried(plan *p, uint32_t op, const ir_func *callee, ir_ref v,
+/* The same where it is the next one of a carried value of loop `loop`: only into that value. */
+static uint32_t plan_reuse_carried(plan *p, uint32_t op, const ir_func *callee, uint32_t r,
                                    const ir_op *loop) {
     const ir_op *o = &p->f->ops.data[op];
+    ir_ref v = ir_op_out(o, r);
     uint32_t carry = p->role[v.i] - 1, first = p->f->regions.data[o->parent].param0;
     ir_ref was = {first + (loop->code == OP_scan) + carry};
     for (uint32_t k = 0; k < o->nin && k < UINT8_MAX; k++) {
         if (p->base[ir_op_in(p->f, o, k).i].i != was.i) continue;
         if (!plan_dies(p, op, k, ir_val_type(p->f, v))) return 0;
         if (!pass_update_of(callee, k) && !plan_is_pointwise(p, callee, k)) return 0;
+        uint32_t id = plan_carried(p, loop, carry);
+        if (plan_is_taken(p, o, r, id)) return 0;
         p->in[v.i] = (uint8_t)(k + 1);
-        return plan_carried(p, loop, carry);
+        return id;
     }
     return 0;
 }
@@ -272,9 +284,10 @@ static void plan_flow(plan *p, uint32_t op, const uint32_t *out_of) {
 }
 
 /* The block of a call's result that becomes a result of the op around it; 0: its own. */
-static uint32_t plan_role(plan *p, uint32_t call, const ir_func *callee, ir_ref v, uint32_t *first_,
-                          uint32_t *last_) {
+static uint32_t plan_role(plan *p, uint32_t call, const ir_func *callee, uint32_t r,
+                          uint32_t *first_, uint32_t *last_) {
     const ir_func *f = p->f;
+    ir_ref v = ir_op_out(&f->ops.data[call], r);
     if (!p->role[v.i]) return 0;
     uint32_t op = f->regions.data[f->ops.data[call].parent].op, k = p->role[v.i] - 1;
     const ir_op *o = &f->ops.data[op];
@@ -286,7 +299,7 @@ static uint32_t plan_role(plan *p, uint32_t call, const ir_func *callee, ir_ref 
     }
     *first_ = through;
     *last_ = p->last[f->ops.data[through].out0 + at];
-    return f->ops.data[call].nout == 1 ? plan_reuse_carried(p, call, callee, v, o) : 0;
+    return plan_reuse_carried(p, call, callee, r, o);
 }
 
 /* Give every result of a call a block. */
@@ -305,12 +318,12 @@ static void plan_call(plan *p, uint32_t op, const uint32_t *out_of) {
         ir_ref v = ir_op_out(o, k);
         const ir_type *t = ir_val_type(p->f, v);
         uint32_t last = p->last[v.i] > op ? p->last[v.i] : op, out = out_of[v.i], first = op;
-        uint32_t id = plan_role(p, op, callee, v, &first, &last);
+        uint32_t id = plan_role(p, op, callee, k, &first, &last);
         if (id || p->error) {
             p->block[v.i] = id;
             continue;
         }
-        if (out == PLAN_NO_OUT && o->nout == 1 && !p->role[v.i]) id = plan_reuse(p, op, callee, v);
+        if (out == PLAN_NO_OUT && !p->role[v.i]) id = plan_reuse(p, op, callee, k);
         if (id) {
             p->blocks.data[id - 1].last = last;
         } else {
@@ -573,7 +586,7 @@ static ir_ref state_base(const ir_func *f, ir_ref v) {
 /* Whether an argument may be overwritten by the call that op `writer` is. */
 static ig_status state_fill(const ir_func *f, ir_ref argument, uint32_t writer, bool *fits_) {
     const ir_op *w = &f->ops.data[writer];
-    *fits_ = w->code == OP_call && w->nout == 1 && !w->parent;
+    *fits_ = w->code == OP_call && !w->parent;
     if (!*fits_) return NULL;
     const ir_attr_call *a = ir_attr_get(f->module, w->attr);
     const ir_func *cluster = ir_find_func(f->module, a->callee);

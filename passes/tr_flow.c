@@ -172,14 +172,14 @@ static void tr_begin_while(tr_walk *w, tr_open *open, const ir_op *y) {
     uint32_t kept = w->list.n;
     pass_tr_put_states(w, open->made);
     uint32_t n = w->list.n;
-    open->b = ir_op_begin(b, OP_while, NULL, (int)n, w->list.data, 2);
+    open->b = ir_op_begin(b, OP_while, &open->made->attr, (int)n, w->list.data, 2);
     if (!tr_params(w, open->b, 0, NULL, n)) return;
     ir_ref more = emit_cmp(b, IR_cmpop_lt, ir_const_i(b, IG_i64, 0), w->list.data[0]);
     ir_region_end(b, 1, &more);
     if (!tr_params(w, open->b, 1, NULL, n)) return;
     ir_ref trip = EMIT(b, sub, w->list.data[0], ir_const_i(b, IG_i64, 1));
     tr_take_carried(w, open, y, w->list.data + 1);
-    open->states = pass_tr_rewind(w, open->made, w->list.data[kept], trip);
+    open->states = pass_tr_rewind(w, open->made, kept < n ? w->list.data[kept] : trip, trip);
 }
 
 static void tr_begin_scan(tr_walk *w, tr_open *open, const ir_op *y) {
@@ -214,6 +214,10 @@ static void tr_begin_branch(tr_walk *w, tr_open *open, const ir_op *y, uint32_t 
         open->b = ir_op_begin(w->b, OP_if, &a, 1, &index, o->nregion);
     }
     ir_region_begin(w->b, open->b, (int)k, 0, NULL, NULL);
+    for (uint32_t i = 0; i < w->tape->stores.n; i++) {
+        const lin_store *s = &w->tape->stores.data[i];
+        if (s->region == open->made->p) w->again[s->in.i] = pass_tr_again(w, s->out);
+    }
     for (uint32_t i = 0; i < o->nout; i++) pass_tr_add(w, ir_op_in(w->f, y, i), w->ct[o->out0 + i]);
 }
 

@@ -81,9 +81,12 @@ static ir_ref while_thin(tr_walk *w, const lin_region *made, int64_t room) {
     return EMIT(b, select, far, EMIT(b, add, stride, stride), stride);
 }
 
+/* Whether there is a slot for every trip: then nothing is computed again, and nothing carried. */
+static bool while_has_all(const lin_region *made) { return made->attr.ckpt == IR_CKPT_ALL; }
+
 void pass_tr_put_states(tr_walk *w, const lin_region *made) {
     ir_builder *b = w->b;
-    if (b->error) return;
+    if (b->error || while_has_all(made)) return;
     const int64_t room = while_room(w, made);
     ir_ref trips = pass_tr_again(w, made->trips), stride = while_thin(w, made, room);
     ir_ref up = EMIT(b, add, trips, EMIT(b, sub, stride, while_number(b, 1)));
@@ -94,6 +97,7 @@ void pass_tr_put_states(tr_walk *w, const lin_region *made) {
 }
 
 void pass_tr_push_states(tr_walk *w, const lin_region *made, tr_states s) {
+    if (while_has_all(made)) return;
     pass_tr_push(w, s.count);
     pass_tr_push(w, s.numbers);
     for (uint32_t k = 0; k < made->carries; k++) pass_tr_push(w, ir_result(s.slots, k));
@@ -162,18 +166,36 @@ static ir_ref while_advance(tr_walk *w, const lin_region *made, const while_run 
     return ir_op_end(b, op);
 }
 
+/* What the loop carries of states after the run to a trip; `slots` are there already. */
+static tr_states while_end_run(tr_walk *w, const while_run *r, ir_ref numbers, ir_ref trip,
+                               ir_ref slots) {
+    ir_builder *b = w->b;
+    ir_ref one = while_number(b, 1), at = while_list(b, r->at, r->room);
+    ir_ref above = EMIT(b, sub, while_positions(b, r->room), at);
+    ir_ref made_now = EMIT(b, add, while_list(b, r->first, r->room),
+                           EMIT(b, mul, above, while_list(b, r->by, r->room)));
+    ir_ref kept = emit_cmp(b, IR_cmpop_le, above, while_list(b, while_number(b, 0), r->room));
+    ir_ref more = EMIT(b, div, EMIT(b, sub, trip, r->first), r->by);
+    ir_ref end = EMIT(b, add, EMIT(b, add, r->at, more), one);
+    return (tr_states){.count = EMIT(b, min, end, r->end),
+                       .numbers = EMIT(b, select, kept, numbers, made_now),
+                       .slots = slots};
+}
+
 tr_states pass_tr_rewind(tr_walk *w, const lin_region *made, ir_ref count, ir_ref trip) {
     ir_builder *b = w->b;
     ir_ref v[IR_MAX_RESULTS];
     const uint32_t n = made->carries, param0 = w->primal.regions.data[made->p].param0;
-    if (b->error) return (tr_states){{0}, {0}, {0}};
+    w->again[param0 + n] = trip;
+    for (uint32_t k = 0; k < n && while_has_all(made); k++)
+        w->again[param0 + k] = while_load(b, pass_tr_again(w, ir_result(made->trips, 3 + k)), trip);
+    if (b->error || while_has_all(made)) return (tr_states){{0}, {0}, {0}};
     if (2 * n + 1 > IR_MAX_RESULTS) {
         ir_build_error(b, rt_fail(b->m->alloc, IG_UNSUPPORTED,
                                   "reverse mode of a while takes at most %d carried values",
                                   (IR_MAX_RESULTS - 1) / 2));
         return (tr_states){{0}, {0}, {0}};
     }
-    ir_ref numbers = ir_result(count, 1);
     while_run r = while_begin_run(w, made, count, trip);
     ir_ref slot = while_element(b, pass_tr_again(w, ir_result(made->trips, 2)), r.at);
     for (uint32_t k = 0; k < n; k++) {
@@ -185,14 +207,5 @@ tr_states pass_tr_rewind(tr_walk *w, const lin_region *made, ir_ref count, ir_re
     if (b->error) return (tr_states){{0}, {0}, {0}};
     for (uint32_t k = 0; k < n; k++) w->again[param0 + k] = ir_result(y, k);
     w->again[param0 + n] = trip;
-    ir_ref one = while_number(b, 1), at = while_list(b, r.at, r.room);
-    ir_ref above = EMIT(b, sub, while_positions(b, r.room), at);
-    ir_ref made_now = EMIT(b, add, while_list(b, r.first, r.room),
-                           EMIT(b, mul, above, while_list(b, r.by, r.room)));
-    ir_ref kept = emit_cmp(b, IR_cmpop_le, above, while_list(b, while_number(b, 0), r.room));
-    ir_ref more = EMIT(b, div, EMIT(b, sub, trip, r.first), r.by);
-    ir_ref end = EMIT(b, add, EMIT(b, add, r.at, more), one);
-    return (tr_states){.count = EMIT(b, min, end, r.end),
-                       .numbers = EMIT(b, select, kept, numbers, made_now),
-                       .slots = ir_result(y, n + 1)};
+    return while_end_run(w, &r, ir_result(count, 1), trip, ir_result(y, n + 1));
 }

@@ -294,8 +294,8 @@ static uint32_t tr_step(tr_walk *w, uint32_t i) {
     if (o->code == OP_yield) {
         uint32_t owner = w->f->regions.data[o->parent].op, open = w->open.n;
         tr_op(w, &w->f->ops.data[owner]);
-        if (w->open.n == open) return owner; /* nothing reaches it */
-        i = w->f->regions.data[w->open.data[open].region].end - 1;
+        bool reached = w->open.n > open; /* else all of it is behind us */
+        i = reached ? w->f->regions.data[w->open.data[open].region].end - 1 : owner;
     } else {
         tr_op(w, o);
     }

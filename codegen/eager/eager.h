@@ -41,6 +41,7 @@ enum {
     CG_EAGER_OF_data = 1,
     CG_EAGER_OF_rel = 1,
     CG_EAGER_OF_places = 1,
+    CG_EAGER_OF_ckpt = 1,
 #define ENUM(kind, ...) CG_EAGER_OF_##kind = IR_NARG(__VA_ARGS__),
 #include "ir/attrs.def"
 };
