@@ -14,6 +14,9 @@
 
 #include <string.h>
 
+/* Of loops and branches; the tests of the dims and of a cap are branches of the host program, too. */
+#define FLOW_MAX_NEST (IR_MAX_NEST - 2)
+
 typedef struct host_flow {
     const ir_op *o;
     uint32_t region;
@@ -296,11 +299,14 @@ static void flow_end_branch(host *h, host_flow *fl) {
 /* --- Any op --------------------------------------------------------------------------------- */
 
 void cg_host_begin(host *h, const ir_op *o) {
-    size_t room = IR_MAX_NEST * sizeof *h->flow;
+    size_t room = FLOW_MAX_NEST * sizeof *h->flow;
     if (!h->flow) h->flow = rt_alloc_zero(h->in->alloc, room);
-    if (!h->flow || h->nflow == IR_MAX_NEST) {
-        ir_build_error(&h->k.b, h->flow ? rt_fail(h->in->alloc, IG_RANGE, "regions nest too deeply")
-                                        : rt_fail_memory());
+    if (!h->flow || h->nflow == FLOW_MAX_NEST) {
+        ig_status s = h->flow ? rt_fail(h->in->alloc, IG_RANGE,
+                                        "compiled loops and branches nest at most %d deep",
+                                        FLOW_MAX_NEST)
+                              : rt_fail_memory();
+        ir_build_error(&h->k.b, rt_status_op(s, ir_op_tab[o->code].name));
         return;
     }
     host_flow *fl = &h->flow[h->nflow++];
@@ -329,6 +335,6 @@ void cg_host_yield(host *h, const ir_op *yield) {
 }
 
 void cg_host_flow_free(host *h) {
-    rt_free(h->in->alloc, h->flow, IR_MAX_NEST * sizeof *h->flow);
+    rt_free(h->in->alloc, h->flow, FLOW_MAX_NEST * sizeof *h->flow);
     h->flow = NULL;
 }

@@ -13,8 +13,8 @@
  * depend on the step; the others, and what depends on the number of the step alone, are computed
  * again.  When there would be too many results, or in a `while`, which has no stacked results,
  * carried values are stored, and the others are computed from them.  A `while` stores those of at
- * most LIN_SLOTS trips, evenly spaced, however many there are, and computes the trips between once
- * more from the one before: k trips cost k^2 / LIN_SLOTS at most.
+ * most LIN_SLOTS trips, evenly spaced, however many there are; the trips between are computed once
+ * more from the one before (tr_while.c).
  *
  * All this is `auto`; an op that says `ckpt` stores more or less (lin_how, lin_slots; what is left of
  * a scan that keeps n states was cut by segment.c).  Whatever is stored, the same ops compute the

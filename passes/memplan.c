@@ -173,16 +173,17 @@ static uint32_t plan_carries(const plan *p, const ir_op *o) {
 }
 
 /* The block that carried value k of a loop begins in: that of the operand, or of what the loop
- * around it carries there. */
+ * around it, or one before it, carries there. */
 static uint32_t plan_carried(const plan *p, const ir_op *o, uint32_t k) {
     const ir_func *f = p->f;
     for (;;) {
         ir_ref v = p->base[ir_op_in(f, o, k).i];
         const ir_region *r = &f->regions.data[ir_home(f, v)];
-        if (ir_def_op(f, v) || r == f->regions.data) return p->block[v.i];
-        o = &f->ops.data[r->op];
-        k = v.i - r->param0 - (o->code == OP_scan);
-        if (k >= plan_carries(p, o)) return 0;
+        const ir_op *made = ir_def_op(f, v);
+        if (made ? !plan_carries(p, made) : r == f->regions.data) return p->block[v.i];
+        o = made ? made : &f->ops.data[r->op];
+        k = made ? v.i - o->out0 : v.i - r->param0 - (o->code == OP_scan);
+        if (k >= plan_carries(p, o)) return made ? p->block[v.i] : 0;
     }
 }
 
@@ -225,6 +226,18 @@ static void plan_fill_roles(plan *p, const ir_op *yield) {
         p->role[p->base[ir_op_in(p->f, yield, k).i].i] = k + 1;
 }
 
+/* What one loop carried and the next one goes on with lives as long as that. */
+static void plan_extend_lives(plan *p) {
+    const ir_func *f = p->f;
+    for (uint32_t i = f->ops.n; i-- > 0;) {
+        const ir_op *o = &f->ops.data[i];
+        for (uint32_t k = 0; k < plan_carries(p, o); k++) {
+            uint32_t v = p->base[ir_op_in(f, o, k).i].i, last = p->last[o->out0 + k];
+            if (ir_def_op(f, (ir_ref){v}) && last > p->last[v]) p->last[v] = last;
+        }
+    }
+}
+
 /* Find the memory behind every value, and the last op that reads it. */
 static void plan_fill_lives(plan *p) {
     const ir_func *f = p->f;
@@ -235,6 +248,7 @@ static void plan_fill_lives(plan *p) {
         if (o->code == OP_yield) plan_fill_roles(p, o);
         if (o->code == OP_reshape) p->base[o->out0] = p->base[ir_op_in(f, o, 0).i];
     }
+    plan_extend_lives(p);
 }
 
 static bool plan_add_block(plan *p, plan_block b) {

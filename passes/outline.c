@@ -390,6 +390,28 @@ static uint32_t outline_carries(const ir_func *f, const ir_op *o) {
     return o->code == OP_scan ? (uint32_t)a->carries : o->code == OP_while ? o->nin : 0;
 }
 
+/* Whether a loop is the last to read a value, and does so once: kernels that read it are called
+ * before. */
+static bool outline_reads_last(const outline *l, const ir_op *loop, ir_ref v) {
+    const fuse_plan *p = l->p;
+    const ir_func *f = p->f;
+    const uint32_t at = (uint32_t)(loop - f->ops.data);
+    uint32_t times = 0;
+    for (uint32_t i = 0; i < f->ops.n; i++)
+        for (uint32_t k = 0; k < f->ops.data[i].nin; k++) {
+            const ir_op *o = &f->ops.data[i];
+            if (ir_op_in(f, o, k).i != v.i) continue;
+            fuse_kind kind = fuse_kind_of((ir_opcode)o->code);
+            times += i == at;
+            if (i != at && (kind == FUSE_CALL || kind == FUSE_ALIAS || kind == FUSE_COPY ||
+                            kind == FUSE_WHOLE || p->whole[i]))
+                return false;
+        }
+    for (uint32_t i = 0; i < p->clusters.n; i++)
+        if (p->clusters.data[i].root > at && fuse_has_edge(&p->clusters.data[i], v)) return false;
+    return times == 1;
+}
+
 /* Whether carried value j of a loop is one of the loop around it, on its way through its body: then
  * both have the same memory. */
 static bool outline_passes(const outline *l, const ir_op *o, uint32_t j) {
@@ -400,8 +422,17 @@ static bool outline_passes(const outline *l, const ir_op *o, uint32_t j) {
     ir_ref v = ir_op_in(f, o, j), result = ir_op_out(o, j);
     uint32_t first = r->param0 + (owner->code == OP_scan);
     return v.i >= first && v.i < first + outline_carries(f, owner) &&
-           ir_op_in(f, yield, v.i - first).i == result.i && l->p->uses[v.i] == 1 &&
-           l->p->uses[result.i] == 1;
+           ir_op_in(f, yield, v.i - first).i == result.i && l->p->uses[result.i] == 1 &&
+           outline_reads_last(l, o, v);
+}
+
+/* Whether a value is what another loop carried, for this one alone: it stays where it lies. */
+static bool outline_follows(const outline *l, const ir_op *loop, ir_ref v) {
+    const ir_func *f = l->p->f;
+    const ir_op *o = ir_def_op(f, v);
+    return o && (o->code == OP_scan || o->code == OP_while) && o->parent == loop->parent &&
+           !l->p->whole[o - f->ops.data] && v.i - o->out0 < outline_carries(f, o) &&
+           l->p->uses[v.i] == 1;
 }
 
 /* The k-th value to be carried into a loop, which writes to its memory: one that nobody else reads.
@@ -409,7 +440,7 @@ static bool outline_passes(const outline *l, const ir_op *o, uint32_t j) {
 static ir_ref outline_entering(outline *l, const ir_op *loop, uint32_t k) {
     const ir_func *f = l->p->f;
     ir_ref in = ir_op_in(f, loop, k), v = l->p->alias[in.i], base = v;
-    if (outline_passes(l, loop, k)) return l->map[v.i];
+    if (outline_passes(l, loop, k) || outline_follows(l, loop, in)) return l->map[in.i];
     const ir_op *o = ir_def_op(f, base);
     bool alone = v.i == in.i && l->p->uses[v.i] == 1;
     while (o && fuse_kind_of((ir_opcode)o->code) == FUSE_ALIAS) {

@@ -74,7 +74,7 @@ typedef struct lin_region {
     uint32_t carries;   /* of a while: values of a state */
     ir_attr_while attr; /* of a while: what the loop backwards is like */
 } lin_region;
-enum { LIN_SLOTS = 16 }; /* states of a while that `auto` stores: every trip copies them all */
+enum { LIN_SLOTS = 16 }; /* states of a while that `auto` stores */
 enum { LIN_AGAIN = 1, LIN_STORED = 2, LIN_ADVANCE = 4 };
 typedef struct lin_tape {
     RT_VEC(lin_pair) pairs;
