@@ -449,6 +449,9 @@ static ig_status grad_derive(const grad_cut *k, grad_back *back) {
     m->class = k->c->s->session->class;
     ig_status s = grad_emit(k, m);
     if (!s) s = pass_pullback(m, k->wrt.n, k->wrt.data, &ir, &back->given);
+    if (s)
+        s = rt_status_note(s, "in ig_backward at %s:%d", grad_file(k->c->site),
+                           grad_line(k->c->site));
     ir_module_free(m);
     if (!s) s = fe_module_new(a, ir, 0, NULL, &back->module);
     if (!s) k->c->s->session->grad_count.derived++;
