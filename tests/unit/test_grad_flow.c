@@ -394,6 +394,14 @@ START_TEST(errors) {
         }
     }
     ig_tensor *x = ig_scalar(IG_f64, 3), *y;
+    char line[80];
+    IG_GRAD_SCOPE {
+        ig_watch(x);
+        y = ig_cast(ig_cast(x, IG_i32), IG_f64);
+        snprintf(line, sizeof line, "in ig_backward at %s:%d", __FILE__, __LINE__ + 1);
+        ig_backward(y);
+    }
+    WANT_ERROR(IG_DTYPE, "convert: the result depends on the arguments through integers", line);
     ck_assert(
         !ig_while_with(below, grow, NULL, 1, &x, &(ig_while_options){.keep = IG_CKPT_ALL}, &y));
     WANT_ERROR(IG_INVALID, "test_grad_flow.c", "while", "give it a cap");
