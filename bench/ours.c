@@ -11,6 +11,7 @@ typedef struct job {
     ig_program *program;
     const void *in[4];
     void *out[1], *ws;
+    const ig_exec *exec;     /* NULL: one thread */
     ig_tensor *x, *y, *w[4]; /* eager operands; weights */
 } job;
 
@@ -59,7 +60,7 @@ static void record(void *user, ig_tensor *const *in, ig_tensor **out) {
     const job *j = user;
     const bench_row *r = j->row;
     out[0] = bench_is(r, "gemm")        ? ours_gemm(r, in[0], r->w ? j->w[0] : in[1])
-             : bench_is(r, "gemv")      ? ig_matmul(r->w ? j->w[0] : in[0], in[!r->w])
+                    : bench_is(r, "gemv") ? ig_matmul(r->w ? j->w[0] : in[0], in[!r->w])
              : bench_is(r, "dense")     ? ours_dense(j, in[0], in[1])
              : bench_is(r, "chain")     ? ours_chain(in[0], in[1])
              : bench_is(r, "softmax")   ? ig_softmax(in[0], -1)
@@ -145,13 +146,13 @@ static void ours_prepare(job *j) {
     ours_must(ig_program_workspace(j->program, NULL, &bytes));
     j->ws = aligned_alloc(64, (bytes + 127) / 64 * 64);
     if (!j->ws) exit(1);
+    if (bench_threads() > 1) j->exec = ig_pool_exec();
     ig_module_free(m);
 }
 
 static void ours_run(void *user) {
     job *j = user;
-    ig_status s = ig_program_run(j->program, j->in, j->out, NULL, j->ws,
-                                 bench_threads() > 1 ? ig_pool_exec() : NULL);
+    ig_status s = ig_program_run(j->program, j->in, j->out, NULL, j->ws, j->exec);
     if (s) ours_must(s);
 }
 

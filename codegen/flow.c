@@ -1,8 +1,8 @@
 /* flow.c - loops and branches of the host program.
  *
- * A carried value has two memories: that of the operand and that of the call that makes the next
- * value.  They change places with every trip, as carried values of the kernel-level loop, so that
- * nothing is copied.  Slices are views of their operand; what a scan stacks is written in place.
+ * A carried value has one memory where the call that makes the next value writes it in the place of
+ * the one before.  Else it has two: that of the operand and that of the call.  They change places
+ * with every trip, as carried values of the kernel-level loop, so that nothing is copied.  Slices are views of their operand; what a scan stacks is written in place.
  *
  * A `while` that is about to exceed its cap writes the program's code, and so ends every `while`
  * around it: a condition is only believed as long as the code is OK. */
@@ -17,8 +17,8 @@ typedef struct host_flow {
     cg_loop loop;
     uint32_t op;    /* of the kernel level: a while, or the branch of an if */
     ir_ref index;   /* scan: the step.  if: the chosen region.  while with a cap: trips so far */
-    uint32_t moves; /* carried values that do change */
-    ir_ref cur[IR_MAX_RESULTS], next[IR_MAX_RESULTS]; /* memories, by carried value */
+    uint32_t moves; /* carried values that have two memories */
+    ir_ref cur[IR_MAX_RESULTS], next[IR_MAX_RESULTS]; /* memories, by carried value; {0}: one */
 } host_flow;
 
 static host_flow *flow_top(const host *h) { return &h->flow[h->nflow - 1]; }
@@ -77,6 +77,14 @@ ir_ref cg_host_code(host *h, ir_ref code) {
 
 /* --- Loops ---------------------------------------------------------------------------------- */
 
+/* Whether what a yield gives lies where the carried value lies: handed on, or updated in place. */
+static bool flow_stays(const host *h, ir_ref v) {
+    const ir_op *o = ir_def_op(h->f, v);
+    if (!o || o->code != OP_call) return !o;
+    return ((const ir_attr_call *)ir_attr_get(h->in, o->attr))->at.p[v.i - o->out0].kind ==
+           IR_PLACE_IN;
+}
+
 /* Find the memories of the carried values, and list those that change: cur, next, cur, next ... */
 static uint32_t flow_begin_carries(host *h, host_flow *fl, const ir_op *yield, ir_ref *list_) {
     uint32_t n = 0;
@@ -84,7 +92,7 @@ static uint32_t flow_begin_carries(host *h, host_flow *fl, const ir_op *yield, i
         ir_ref v = flow_source(h, yield, k);
         fl->cur[k] = cg_host_memory(h, ir_op_in(h->f, fl->o, k));
         fl->next[k] = (ir_ref){0};
-        if (!ir_def_op(h->f, v)) continue;
+        if (flow_stays(h, v)) continue;
         fl->next[k] = flow_place(h, v);
         list_[n++] = fl->cur[k];
         list_[n++] = fl->next[k];

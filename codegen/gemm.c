@@ -42,8 +42,9 @@ static void gemm_alloc(cg_low *l, gemm *g) {
     int64_t line = g->panels * g->col.width;
     if (g->open) {
         g->b = l->packed;
-        if (!g->inside) g->total = cg_alloc(&l->k, r, g->height * g->col.width);
-        if (g->turned) g->a = cg_alloc(&l->k, r, g->height * g->col.width);
+        int tile = g->height * g->vectors * g->lanes;
+        if (!g->inside) g->total = cg_alloc(&l->k, r, tile);
+        if (g->turned) g->a = cg_alloc(&l->k, r, tile);
         return;
     }
     g->b = g->constant ? l->packed : cg_alloc(&l->k, r, gemm_depth(g) * line);
@@ -277,7 +278,9 @@ static ir_dim gemm_chunks(cg_low *l, ir_dim lines, int64_t by) {
 static void gemm_place(cg_low *l, gemm *g, ir_ref c, ir_ref r) {
     cg_kernel *k = &l->k;
     int64_t width = g->panels * g->col.width;
-    ir_ref rows = cg_dim(k, g->row.lines), by = cg_i64(k, g->rows);
+    ir_ref rows = cg_dim(k, g->row.lines), by = cg_i64(k, g->rows), zero = cg_i64(k, 0);
+    if (g->row.lines >= 0 && g->row.lines <= g->rows) r = zero;
+    if (g->col.lines >= 0 && g->col.lines <= width) c = zero;
     g->row0 = cg_bin(k, OP_mul, r, by);
     g->row1 = cg_bin(k, OP_min, cg_bin(k, OP_add, g->row0, by), rows);
     g->col0 = cg_bin(k, OP_mul, c, cg_i64(k, width));

@@ -58,7 +58,9 @@ typedef struct gemm {
     cg_ein e;
     gemm_side row, col;
     int lanes, vectors; /* of a panel of columns */
-    int rest;           /* open: vectors of the last panel, 0: as many as of the others */
+    int tail;           /* lanes of its last vector, */
+    int columns;        /* with which it ends: that many columns of a tile */
+    int rest;           /* open: columns of the last panel, 0: as many as of the others */
     int height;         /* rows of a tile */
     int panels;         /* of a chunk of columns */
     int64_t rows;       /* of a chunk, at most */
@@ -85,6 +87,15 @@ typedef struct gemm {
 /* Plan the nest of panels; false when reading the operands where they lie is better, or the
  * contraction is no product of matrices. */
 bool gemm_plan(cg_low *l, const ir_op *o, bool constant, gemm *g_);
+/* The shape of a tile over so many columns. */
+void gemm_shape(gemm *g, int64_t columns);
+/* Lanes of vector j of a panel, and its first column there. */
+static inline int gemm_lanes(const gemm *g, int j) {
+    return j % g->vectors == g->vectors - 1 ? g->tail : g->lanes;
+}
+static inline int gemm_column(const gemm *g, int j) {
+    return j % g->vectors == g->vectors - 1 ? g->columns - g->tail : j % g->vectors * g->lanes;
+}
 /* How far two panels are apart. */
 int64_t gemm_depth(const gemm *g);
 /* Whether vectors of columns are memory, in elements that need no conversion. */

@@ -158,17 +158,28 @@ static int64_t gemm_tile_time(const gemm *g, int height, int vectors, int64_t de
 }
 
 /* The same for a row of tiles.  The last panel overlaps the one before; where that is a waste, the
- * columns that are left have a narrower one, of *rest_ vectors, which is more code. */
+ * columns that are left, *rest_ of them, have a narrower one, which is more code. */
 static int64_t gemm_across(const gemm *g, int height, int vectors, int64_t depth, int *rest_) {
     int64_t n = g->col.lines, width = (int64_t)vectors * g->lanes;
     int left = (int)gemm_times(n % width, g->lanes);
     int64_t each = gemm_tile_time(g, height, vectors, depth), over = gemm_times(n, width) * each;
     *rest_ = 0;
-    if (n % width == 0 || left == vectors) return over;
+    if (n <= width || n % width == 0 || left == vectors) return over;
     int64_t narrow = n / width * each + gemm_tile_time(g, height, left, depth);
     if (narrow * 16 > over * 15) return over;
-    *rest_ = left;
+    *rest_ = (int)(n % width);
     return narrow;
+}
+
+/* The last vector has as few lanes as hold what is left; it overlaps the one before, or the panel
+ * before when it is the only one.  Transposed columns come in whole vectors. */
+void gemm_shape(gemm *g, int64_t columns) {
+    int left = (int)(columns % g->lanes);
+    g->vectors = (int)gemm_times(columns, g->lanes);
+    g->tail = g->lanes;
+    while (!g->turned && left && g->tail / 2 >= left && g->tail / 2 >= GEMM_NARROW) g->tail /= 2;
+    if (g->turned) columns = (int64_t)g->vectors * g->lanes;
+    g->columns = columns < g->tail ? g->tail : (int)columns;
 }
 
 /* Vectors of columns that lie along K, at most: as many lines as the processor fetches ahead by
@@ -192,7 +203,8 @@ static bool gemm_search(const cg_low *l, gemm *g, int height, int vectors) {
         between = depth * (int64_t)rt_dtype_bytes(g->e.d); /* rows */
     int spare = l->cpu->class == IR_CLASS_FMA ? 1 : 2;
     int most = turned ? gemm_turned_most(g) : GEMM_VECTORS;
-    for (int v = 1; v <= most && v * g->lanes <= n; v++)
+    int64_t across = turned ? n / g->lanes : gemm_times(n, g->lanes);
+    for (int v = 1; v <= most && v <= across; v++)
         for (int h = 1; h <= GEMM_HEIGHT && (m < 0 || h <= m); h++) {
             if ((height && h != height) || (vectors && v != vectors)) continue;
             if (m >= 0 && !gemm_is_spread(between, GEMM_L1_PERIOD, GEMM_L1_WAYS, h)) continue;
@@ -215,7 +227,9 @@ static void gemm_tile_size(const cg_low *l, gemm *g) {
     while (g->lanes > g->col.lines) g->lanes /= 2;
     bool found = want && sscanf(want, "%dx%d", &h, &v) == 2 && gemm_search(l, g, h, v);
     if (!found) gemm_search(l, g, height, 0);
-    g->col.width = g->lanes * g->vectors;
+    int64_t width = (int64_t)g->vectors * g->lanes;
+    gemm_shape(g, width < g->col.lines ? width : g->col.lines);
+    g->col.width = g->columns;
 }
 
 /* Chunks of an open nest: rows that stay in L2, and as many of both as threads can use. */
@@ -319,6 +333,7 @@ static void gemm_plan_packed(cg_low *l, gemm *g) {
     if (g->vectors * g->lanes > GEMM_WIDTH) g->vectors = GEMM_WIDTH / g->lanes;
     g->height = l->cpu->tile_rows;
     g->col.width = g->lanes * g->vectors;
+    gemm_shape(g, g->col.width);
     g->panels = GEMM_CHUNK_BYTES / bytes / g->col.width;
     if (g->panels < 1) g->panels = 1;
     ir_dim_range(l->k.b.m, g->row.lines, &lo, &hi);

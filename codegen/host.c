@@ -217,6 +217,8 @@ static ir_ref host_result(host *h, const ir_op *o, uint32_t i) {
     ir_ref v = ir_op_out(o, i);
     const ir_type *t = ir_val_type(h->f, v);
     if (h->mem[v.i].i) return h->mem[v.i]; /* a loop has set it */
+    if (a->at.p[i].kind == IR_PLACE_IN)
+        return h->mem[v.i] = cg_host_memory(h, ir_op_in(h->f, o, (uint32_t)a->at.p[i].at));
     ir_ref mem = cg_host_place(h, &a->at, i, t->dtype);
     bool row = a->at.p[i].kind == IR_PLACE_WS_ROW || a->at.p[i].kind == IR_PLACE_OUT_ROW;
     return h->mem[v.i] = row ? cg_host_row(h, mem, t) : mem;

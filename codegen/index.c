@@ -19,14 +19,20 @@ ir_ref cg_ix_value(cg_low *l, cg_ix x) {
     return cg_bin(k, OP_add, r, lane);
 }
 
-cg_ix cg_ix_solid(cg_low *l, cg_ix x) {
-    if (x.kind != CG_IX_FLAT) return x;
-    const cg_group g = l->groups.data[x.r];
-    ir_dim rest = 1;
-    for (int i = x.pos + 1; i < g.dims.n; i++) rest = ir_dim_mul(l->k.b.m, rest, g.dims.d[i]);
+/* A run of m entries of a group as one subscript of the joined axis. */
+static cg_ix index_join(cg_low *l, cg_ix first, int m) {
+    const cg_group g = l->groups.data[first.r];
+    ir_module *mod = l->k.b.m;
+    ir_dim rest = 1, span = 1;
+    int before = first.pos;
+    for (int i = first.pos + m; i < g.dims.n; i++) rest = ir_dim_mul(mod, rest, g.dims.d[i]);
+    for (int i = first.pos; i < first.pos + m; i++) span = ir_dim_mul(mod, span, g.dims.d[i]);
+    while (before && g.dims.d[before - 1] == 1) before--;
     cg_ix r = cg_ix_div(l, g.t, rest, false);
-    return x.pos ? cg_ix_div(l, r, g.dims.d[x.pos], true) : r;
+    return before ? cg_ix_div(l, r, span, true) : r;
 }
+
+cg_ix cg_ix_solid(cg_low *l, cg_ix x) { return x.kind == CG_IX_FLAT ? index_join(l, x, 1) : x; }
 
 cg_ix cg_ix_add(cg_low *l, cg_ix x, cg_ix y) {
     cg_kernel *k = &l->k;
@@ -92,17 +98,6 @@ static int index_run(const cg_low *l, int n, const ir_dim *dim, const cg_ix *ix,
            ix[at + m].pos == ix[at].pos + m && dim[at + m] == g->dims.d[ix[at].pos + m])
         m++;
     return m;
-}
-
-/* A run of m entries of a group as one subscript of the joined axis. */
-static cg_ix index_join(cg_low *l, cg_ix first, int m) {
-    const cg_group g = l->groups.data[first.r];
-    ir_module *mod = l->k.b.m;
-    ir_dim rest = 1, span = 1;
-    for (int i = first.pos + m; i < g.dims.n; i++) rest = ir_dim_mul(mod, rest, g.dims.d[i]);
-    for (int i = first.pos; i < first.pos + m; i++) span = ir_dim_mul(mod, span, g.dims.d[i]);
-    cg_ix r = cg_ix_div(l, g.t, rest, false);
-    return first.pos ? cg_ix_div(l, r, span, true) : r;
 }
 
 cg_ix cg_ix_flat(cg_low *l, int n, const ir_dim *dim, const cg_ix *ix) {

@@ -101,6 +101,7 @@ struct cg_low {
         *packed_name; /* the weight that holds columns of the contraction in panels, or NULL */
     ir_ref packed;    /* its memory */
     bool apart;       /* no result lies in the memory of an operand */
+    const ir_op *update; /* the result, where it lies in the memory of what it updates, or NULL */
     int64_t step;     /* lanes that loops along the results take at a time (step.c), */
     int64_t whole;    /* the same where all vectors are whole and the result is one loop */
     int64_t strip;    /* and when each is a reduction of a column; 0: no reductions */

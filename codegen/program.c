@@ -1,6 +1,7 @@
 /* program.c - a planned module becomes kernels and a host program: a launch for each call of the
  * entry function, and one kernel for all launches that do the same. */
 #include "codegen/lower.h"
+#include "passes/pass.h"
 #include "runtime/base/log.h"
 
 #include <stdio.h>
@@ -65,10 +66,21 @@ static ig_status program_find_blobs(program *p, cg_low *l, cg_launch *launch) {
     return NULL;
 }
 
+/* The operand whose memory result i of a call lies in, or -1. */
+static int program_lies_in(const program *p, const ir_op *call, uint32_t i) {
+    const ir_places *to = &((const ir_attr_call *)ir_attr_get(p->in, call->attr))->at;
+    return to->p[i].kind == IR_PLACE_IN ? (int)to->p[i].at : -1;
+}
+
 /* The value of the entry function whose memory v is. */
 static ir_ref program_base(const program *p, ir_ref v) {
-    const ir_op *o = ir_def_op(p->entry, v);
-    for (; o && o->code == OP_reshape; o = ir_def_op(p->entry, v)) v = ir_op_in(p->entry, o, 0);
+    for (const ir_op *o; (o = ir_def_op(p->entry, v));) {
+        int k = o->code == OP_reshape ? 0
+                : o->code == OP_call  ? program_lies_in(p, o, v.i - o->out0)
+                                      : -1;
+        if (k < 0) break;
+        v = ir_op_in(p->entry, o, (uint32_t)k);
+    }
     return v;
 }
 
@@ -92,6 +104,8 @@ static uint32_t program_state_of(const program *p, ir_ref v) {
  * place of an operand that dies there, or nowhere near one; state may come out where it went in. */
 static bool program_is_apart(const program *p, const ir_op *call) {
     const ir_places *to = &((const ir_attr_call *)ir_attr_get(p->in, call->attr))->at;
+    for (uint32_t i = 0; i < call->nout; i++)
+        if (program_lies_in(p, call, i) >= 0) return false;
     for (uint32_t i = 0; i < call->nin; i++) {
         ir_ref v = program_base(p, ir_op_in(p->entry, call, i));
         const ir_op *o = ir_def_op(p->entry, v);
@@ -209,6 +223,8 @@ static ig_status program_kernel(program *p, const ir_func *cluster, const ir_dim
     ig_status s = l.mem && l.blob && l.out && l.scratch ? program_find_blobs(p, &l, launch)
                                                         : rt_fail_memory();
     l.apart = launch->call && program_is_apart(p, launch->call);
+    int home = launch->call ? program_lies_in(p, launch->call, 0) : -1;
+    if (home >= 0) l.update = pass_update_of(cluster, (uint32_t)home);
     if (!s) s = program_pack(p, &l, launch);
     if (!s) {
         program_name(p->out, cluster->name, name, sizeof name);

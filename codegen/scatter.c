@@ -1,4 +1,5 @@
-/* scatter.c - the kernel of a scatter: a copy of x, then the updates one after the other.
+/* scatter.c - the kernel of a scatter: a copy of x, unless the result lies there, then the updates
+ * one after the other.
  *
  * Batches are the outermost loop, which threads share; within one the positions are taken in their
  * order, so that the result does not depend on how the work is split.  The elements of one window
@@ -131,7 +132,8 @@ bool cg_scatter_nest(cg_low *l, ir_dim *n_) {
     cg_ix_split(l, cg_ix_uniform(row.loop.index), w.batch, w.type->dim, w.ix);
     for (int i = 0; i < w.batch; i++) w.ix[i] = cg_ix_solid(l, w.ix[i]);
     int inner = w.type->rank - w.batch;
-    scatter_loop(l, &w, scatter_extent(l, inner, w.type->dim + w.batch), scatter_copy);
+    if (!l->update)
+        scatter_loop(l, &w, scatter_extent(l, inner, w.type->dim + w.batch), scatter_copy);
     ir_dim positions = scatter_extent(l, w.at->rank - w.batch, w.at->dim + w.batch);
     cg_nest each = cg_open_for(l, cg_i64(&l->k, 0), cg_dim(&l->k, positions), 1, 0, NULL, NULL);
     scatter_position(l, &w, cg_ix_uniform(each.loop.index));

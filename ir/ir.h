@@ -16,7 +16,7 @@
  *       regions nest at most 64 deep
  *   I6  every dim symbol in a type is declared by the module, with 0 <= lo <= hi
  *   I7  constants have exactly the bytes of their type; NaNs in them are canonical; bools are 0 or 1
- *   I8  a callee exists, stands before its callers (so nothing is recursive), and its signature fits the call
+ *   I8  a callee exists, stands before its callers (so nothing is recursive), and its signature fits the call, operands that results lie in their results
  *   I9  weights named exist, names of functions, weights and symbols are unique
  *   I10 an ein relation is well formed: variables are bound by an operand, each reduction variable listed once in `over`
  *   I11 regions fit their op: those of `if` take nothing and yield the same types; that of `scan` takes (i64 step,
@@ -72,11 +72,12 @@ typedef enum ir_place_kind {
     IR_PLACE_WS = 1,
     IR_PLACE_OUT = 2,
     IR_PLACE_WS_ROW = 3, /* inside of a scan: where the step is in a stacked result that lives there */
-    IR_PLACE_OUT_ROW = 4
+    IR_PLACE_OUT_ROW = 4,
+    IR_PLACE_IN = 5 /* in the memory of an operand of the same type, which dies there */
 } ir_place_kind;
 typedef struct ir_places {
     uint8_t n;
-    struct { uint8_t kind; ir_dim at; } p[IG_MAX_RANK]; /* byte offset in the workspace, or output number */
+    struct { uint8_t kind; ir_dim at; } p[IG_MAX_RANK]; /* byte offset in the workspace, output or operand number */
 } ir_places;
 
 /* --- Attributes: structs from attrs.def --------------------------------------------------------------- */

@@ -337,7 +337,7 @@ static bool load_places(loader *l, rt_reader *r, ir_places *v) {
     if (!load_list(l, r, &v->n)) return false;
     for (int i = 0; i < v->n; i++) {
         v->p[i].kind = rt_read_u8(r);
-        if (v->p[i].kind < IR_PLACE_WS || v->p[i].kind > IR_PLACE_OUT_ROW)
+        if (v->p[i].kind < IR_PLACE_WS || v->p[i].kind > IR_PLACE_IN)
             return load_fail(l, IG_FORMAT, "a place of unknown kind %u", v->p[i].kind);
         if (!load_dim(l, r, &v->p[i].at)) return false;
     }

@@ -12,7 +12,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-const char *const ir_place_names[] = {"none", "ws", "out", "wsrow", "outrow"};
+const char *const ir_place_names[] = {"none", "ws", "out", "wsrow", "outrow", "in"};
 const char *const ir_ckpt_names[] = {"auto", "all", "sqrt", "dots", NULL};
 const char *const ir_class_names[] = {"fma", "nofma", NULL};
 const char *const ir_func_kind_names[] = {"fn", "cluster", "kernel", "host", NULL};
@@ -196,7 +196,7 @@ static void print_places(const printer *p, const ir_places *v) {
     for (unsigned i = 0; i < v->n && i < IG_MAX_RANK; i++) {
         rt_str_puts(p->s, i ? ", " : "");
         rt_str_printf(p->s, "%s ",
-                      ir_place_names[v->p[i].kind <= IR_PLACE_OUT_ROW ? v->p[i].kind : 0]);
+                      ir_place_names[v->p[i].kind <= IR_PLACE_IN ? v->p[i].kind : 0]);
         ir_dim_print(p->m, v->p[i].at, p->s);
     }
     rt_str_puts(p->s, "]");

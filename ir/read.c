@@ -459,9 +459,9 @@ static bool read_places(ir_reader *r, ir_places *out_) {
         if (out_->n && !ir_read_expect(r, ",")) return false;
         if (out_->n == IG_MAX_RANK) return ir_read_fail(r, "at most %d places", IG_MAX_RANK);
         uint8_t kind = IR_PLACE_WS;
-        while (kind <= IR_PLACE_OUT_ROW && !ir_read_word(r, ir_place_names[kind])) kind++;
-        if (kind > IR_PLACE_OUT_ROW)
-            return ir_read_fail(r, "`ws`, `out`, `wsrow` or `outrow` is expected here");
+        while (kind <= IR_PLACE_IN && !ir_read_word(r, ir_place_names[kind])) kind++;
+        if (kind > IR_PLACE_IN)
+            return ir_read_fail(r, "`ws`, `out`, `wsrow`, `outrow` or `in` is expected here");
         out_->p[out_->n].kind = kind;
         if (!read_dim(r, &out_->p[out_->n].at)) return false;
     }

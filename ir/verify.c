@@ -401,6 +401,21 @@ static bool verify_signature_is_sound(const ir_module *m, const ir_func *f) {
 }
 
 /* The callee is a function that stands before this one and may be called from here (I8). */
+/* A result in the memory of an operand has an operand like it. */
+static bool verify_places(verifier *v, const ir_op *o, const ir_places *to) {
+    for (uint32_t i = 0; i < to->n && i < o->nout; i++) {
+        if (to->p[i].kind != IR_PLACE_IN) continue;
+        int64_t k = to->p[i].at;
+        if (k >= 0 && k < o->nin &&
+            ir_type_eq(ir_val_type(v->f, ir_op_in(v->f, o, (uint32_t)k)),
+                       ir_val_type(v->f, ir_op_out(o, i))))
+            continue;
+        verify_bad(v, 8, "result %u lies in an operand that is none or has another type", i);
+        return false;
+    }
+    return true;
+}
+
 static bool verify_callee(verifier *v, const ir_op *o, const ir_attr_call *a) {
     const ir_func *f = a->callee ? ir_find_func(v->m, a->callee) : NULL;
     const char *name = a->callee ? a->callee : "";
@@ -428,7 +443,7 @@ static bool verify_callee(verifier *v, const ir_op *o, const ir_attr_call *a) {
     bool fits = o->code == OP_launch ? f->kind == IR_KERNEL
                                      : f->kind == IR_FN || f->kind == IR_CLUSTER;
     if (!fits) verify_bad(v, 8, "@%s is a %s", name, ir_func_kind_names[f->kind]);
-    return fits;
+    return fits && verify_places(v, o, &a->at);
 }
 
 /* What must hold before the type rule is asked: its answer would cite a less exact invariant. */

@@ -85,13 +85,14 @@ static void outline_begin(outline *l, ir_builder *b, const char *words, uint32_t
     for (uint32_t k = 0; k < n; k++) param_[k] = ir_param(b, type[k], NULL);
 }
 
-/* Whether cluster `f` computes what is being built; b lacks the return yet. */
-static bool outline_is_same(const ir_func *f, const ir_func *b, ir_ref result) {
+/* Whether cluster `f` computes what is being built, with nres results; b lacks the return yet. */
+static bool outline_is_same(const ir_func *f, const ir_func *b, uint32_t nres, const ir_ref *res) {
     const ir_op *ret = ir_return_op(f);
     if (f->kind != IR_CLUSTER || f->ops.n != b->ops.n + 1 || f->values.n != b->values.n)
         return false;
-    if (ir_nparam(f) != ir_nparam(b) || ret->nin != 1 || ir_op_in(f, ret, 0).i != result.i)
-        return false;
+    if (ir_nparam(f) != ir_nparam(b) || ret->nin != nres) return false;
+    for (uint32_t k = 0; k < nres; k++)
+        if (ir_op_in(f, ret, k).i != res[k].i) return false;
     for (uint32_t k = 0; k < ir_nparam(f); k++)
         if (!ir_type_eq(ir_val_type(f, ir_param_ref(f, k)), ir_val_type(b, ir_param_ref(b, k))))
             return false;
@@ -105,28 +106,35 @@ static bool outline_is_same(const ir_func *f, const ir_func *b, ir_ref result) {
 }
 
 /* A cluster of the module that computes the same: repeated layers share their kernels. */
-static const ir_func *outline_twin(const outline *l, const ir_builder *b, ir_ref result) {
+static const ir_func *outline_twin(const outline *l, const ir_builder *b, uint32_t nres,
+                                   const ir_ref *res) {
     for (uint32_t i = 0; i < l->out->funcs.n && !b->error; i++)
-        if (outline_is_same(l->out->funcs.data[i], b->f, result)) return l->out->funcs.data[i];
+        if (outline_is_same(l->out->funcs.data[i], b->f, nres, res)) return l->out->funcs.data[i];
     return NULL;
 }
 
-/* End a cluster, or drop it where there is one like it, and call it; the call's result. */
-static ir_ref outline_call(outline *l, ir_builder *b, ir_ref result, uint32_t n, const ir_ref *in) {
+/* End a cluster, or drop it where there is one like it, and call it; the call's first result. */
+static ir_ref outline_call_all(outline *l, ir_builder *b, uint32_t nres, const ir_ref *res,
+                               uint32_t n, const ir_ref *in) {
     ir_attr_call call;
     memset(&call, 0, sizeof call);
-    const ir_func *twin = outline_twin(l, b, result);
+    const ir_func *twin = outline_twin(l, b, nres, res);
     if (twin) {
         call.callee = twin->name;
         ir_build_abort(b);
         *l->next_name = l->name_before;
     } else {
         ir_func *f = NULL;
-        ir_build_error(&l->top, ir_build_end(b, 1, &result, &f));
+        ir_build_error(&l->top, ir_build_end(b, (int)nres, res, &f));
         if (l->top.error) return (ir_ref){0};
         call.callee = f->name;
     }
     return ir_emit(&l->top, OP_call, &call, (int)n, in);
+}
+
+/* The same with one result. */
+static ir_ref outline_call(outline *l, ir_builder *b, ir_ref result, uint32_t n, const ir_ref *in) {
+    return outline_call_all(l, b, 1, &result, n, in);
 }
 
 /* A uniform constant inside a cluster: a scalar, broadcast. */
@@ -190,7 +198,7 @@ static void outline_cluster(outline *l, const fuse_cluster *c, uint32_t id) {
     const ir_func *f = l->p->f;
     const ir_op *root = &f->ops.data[c->root];
     char words[OUTLINE_WORDS];
-    ir_ref value[FUSE_OPERANDS], in[FUSE_OPERANDS], param[FUSE_OPERANDS];
+    ir_ref value[FUSE_OPERANDS], in[FUSE_OPERANDS], param[FUSE_OPERANDS], result[FUSE_RESULTS];
     ir_type type[FUSE_OPERANDS];
     ir_builder b;
     uint32_t n = outline_params(l, c, id, value);
@@ -203,7 +211,11 @@ static void outline_cluster(outline *l, const fuse_cluster *c, uint32_t id) {
     outline_begin(l, &b, words, n, type, param);
     for (uint32_t k = 0; k < n; k++) l->inner[value[k].i] = param[k];
     outline_members(l, &b, c, id);
-    l->map[root->out0] = outline_call(l, &b, l->inner[root->out0], n, in);
+    for (uint32_t k = 0; k < c->nresult; k++) /* in the order of the program */
+        result[c->nresult - 1 - k] = l->inner[f->ops.data[c->result[k]].out0];
+    ir_ref r = outline_call_all(l, &b, c->nresult, result, n, in);
+    for (uint32_t k = 0; k < c->nresult; k++)
+        l->map[f->ops.data[c->result[k]].out0] = ir_result(r, c->nresult - 1 - k);
 }
 
 /* One call that concatenates values of the entry. */
@@ -331,11 +343,17 @@ static ir_ref outline_result(outline *l, ir_ref v, bool kernel) {
 
 /* A value to be carried into a loop, which writes to its memory: one that nobody else reads. */
 static ir_ref outline_entering(outline *l, ir_ref in) {
-    ir_ref v = l->p->alias[in.i];
-    const ir_op *o = ir_def_op(l->p->f, v);
+    const ir_func *f = l->p->f;
+    ir_ref v = l->p->alias[in.i], base = v;
+    const ir_op *o = ir_def_op(f, base);
     bool alone = v.i == in.i && l->p->uses[v.i] == 1;
-    if (!o || fuse_kind_of((ir_opcode)o->code) == FUSE_ALIAS || !alone) return outline_copy(l, v);
-    return outline_result(l, v, true);
+    while (o && fuse_kind_of((ir_opcode)o->code) == FUSE_ALIAS) {
+        ir_ref of = ir_op_in(f, o, 0);
+        base = l->p->alias[of.i];
+        o = ir_def_op(f, base);
+        alone &= base.i == of.i && l->p->uses[base.i] == 1;
+    }
+    return o && alone ? outline_result(l, v, true) : outline_copy(l, v);
 }
 
 /* The k-th operand of a yield.  What the condition of a while gives is only read, and a carried

@@ -2,7 +2,8 @@
  *
  *   inline    calls of fn functions disappear, so that fusion sees one program
  *   simplify  algebra that keeps every bit, folding and value numbering, to a fixpoint
- *   dce       what simplify left unused
+ *   flow      what loops and branches are known to do before they begin
+ *   dce       what these left unused
  *   fuse      the program becomes calls of clusters, one kernel each
  *   memplan   every call result gets its place: an output, or an offset in the one workspace
  *
@@ -11,5 +12,5 @@
 #include "passes/pass.h"
 
 ig_status pass_pipeline(const ir_module *in, ir_module **out_) {
-    return pass_run_list("inline,simplify,dce,fuse,memplan", in, out_);
+    return pass_run_list("inline,simplify,flow,dce,fuse,memplan", in, out_);
 }

@@ -5,17 +5,38 @@
  * values used many times, loops and branches. */
 const closure_program closure_programs[] = {
 #define PROGRAM(name, body) \
-    { name, "module m {\n" body "\n}\n" }
+    { name, "module m {\n" body "\n}\n", false }
+#define PRODUCT(name, body) \
+    { name, "module m {\n" body "\n}\n", true }
     PROGRAM("three", "fn @f(%a: f64[2,3], %b: f64[3,2], %c: f64[2]) -> (f64[2]) {\n"
                      "%0 = ein %a, %b, %c rel=\"y[i] += a[i,j]*b[j,k]*c[k] over (k,j)\"\n"
                      "return %0\n}"),
     PROGRAM("four", "fn @f(%a: f64[2], %b: f64[3], %c: f64[2,3]) -> (f64[]) {\n"
                     "%0 = ein %a, %b, %c, %a rel=\"y[] += a[i]*b[j]*c[k,j]*d[k]\"\n"
                     "return %0\n}"),
-    PROGRAM("product", "fn @f(%a: f64[2,3], %b: f64[3]) -> (f64[2], f64[3]) {\n"
+    PRODUCT("product", "fn @f(%a: f64[2,3], %b: f64[3]) -> (f64[2], f64[3]) {\n"
                        "%0 = ein %a, %b rel=\"y[i] *= a[i,j]*b[j]\"\n"
                        "%1 = ein %a rel=\"y[j] *= a[i,j]\"\n"
                        "return %0, %1\n}"),
+    PRODUCT("factors", "fn @f(%a: f64[3,2], %b: f64[]) -> (f64[2], f64[], f64[3,2], f64[3,2]) {\n"
+                       "%0 = reduce %a op=prod axes=[0]\n"
+                       "%1 = reduce %a op=prod axes=[0,1]\n"
+                       "%2 = cumred %a op=prod axis=0\n"
+                       "%3 = broadcast %b dims=[3,2] axes=[]\n"
+                       "%4 = fma %a, %3, %a\n"
+                       "%5 = mul %a, %4\n"
+                       "return %0, %1, %2, %5\n}"),
+    PRODUCT("updates", "dim N in 3..5\n"
+                       "fn @f(%x: f64[3], %u: f64[N], %i: i64[N]) -> (f64[3]) {\n"
+                       "%0 = scatter %x, %u, %i op=mul axes=[0] oob=clamp\n"
+                       "return %0\n}"),
+    PRODUCT("dropped", "fn @f(%x: f64[9,1], %u: f64[3,1], %i: i32[3]) -> (f64[9,1]) {\n"
+                       "%0 = scatter %x, %u, %i op=mul axes=[0] oob=drop\n"
+                       "return %0\n}"),
+    PRODUCT("places", "fn @f(%x: f64[2,2,3,1], %u: f64[2,2,2,1], %i: i64[2,2,2], %j: i64[2,2,2])"
+                      " -> (f64[2,2,3,1]) {\n"
+                      "%0 = scatter %x, %u, %i, %j op=mul axes=[1,2] batch=1 oob=clamp\n"
+                      "return %0\n}"),
     PROGRAM("largest", "fn @f(%a: f64[2,3]) -> (f64[3,2], f64[]) {\n"
                        "%0 = ein %a, %a, %a rel=\"y[j,i] max= a[i,j]*b[k,j]*c[i,l]\"\n"
                        "%1 = ein %a rel=\"y[] min= a[i,j] over (j,i)\"\n"
@@ -145,5 +166,5 @@ const closure_program closure_programs[] = {
     PROGRAM("powers", "fn @f(%x: f64[3], %y: f64[3]) -> (f64[3], f64[3]) {\n"
                       "%0 = abs %x\n%1 = pow %0, %y\n%2 = pow %1, %y\n%3 = atan2 %2, %x\n"
                       "%4 = rem %3, %y\n%5 = fma %1, %3, %4\nreturn %5, %2\n}"),
-    {NULL, NULL},
+    {NULL, NULL, false},
 };

@@ -35,7 +35,7 @@ static int run_programs(const char *only, uint64_t seed, int n, int depth, int *
         char what[1024];
         if (only && strcmp(only, p->name)) continue;
         for (int i = 0; i < n; i++)
-            if (!closure_check_text(p->text, seed + (uint64_t)i, depth, &count, what)) {
+            if (!closure_check_program(p, seed + (uint64_t)i, depth, &count, what)) {
                 printf("FAIL program %s, draw %d: %s\n", p->name, i, what);
                 failed++;
             }

@@ -53,6 +53,38 @@ IG_API ig_tensor *ig_mse_at(const ig_site *site, ig_arg x, ig_arg y);
     ig_cross_entropy_at(IG_SITE, IG_ARG(logits), IG_ARG(labels))
 #define ig_mse(x, y) ig_mse_at(IG_SITE, IG_ARG(x), IG_ARG(y))
 
+/* --- Recurrent layers ------------------------------------------------------------------------- */
+
+/* Layers over x[t,..,i], time first, any batch axes between; the result is true, or all of out_ are
+ * poison after an error (IG_SHAPE, IG_DTYPE).  h (and c): the state [..,n] before the first step,
+ * NULL is zeros.  reverse: from the last step to the first; each result stands at its step.  The
+ * inputs' share x w + b is one product for all steps; a step adds h u.  b may be NULL.
+ *
+ * LSTM (Hochreiter and Schmidhuber 1997, with the forget gate of Gers, Schmidhuber and Cummins
+ * 2000), w[i,4n] u[n,4n] b[4n], gates in the order input, forget, cell, output (that of PyTorch and
+ * cuDNN): (zi, zf, zg, zo) = (x w + b) + h u c = sigmoid(zf) * c + sigmoid(zi) * tanh(zg);  h =
+ * sigmoid(zo) * tanh(c) out_: h of all steps [t,..,n], the last h, the last c. */
+IG_API bool ig_lstm_at(const ig_site *site, ig_tensor *x, ig_tensor *w, ig_tensor *u, ig_tensor *b,
+                       ig_tensor *h, ig_tensor *c, bool reverse, ig_tensor **out_);
+/* GRU (Cho et al. 2014, arXiv:1406.1078, its reset gate applied behind the product, as in PyTorch
+ * and cuDNN), w[i,3n] u[n,3n] b[3n] and bu[3n] (may be NULL), gates in the order reset, update,
+ * new: (ar, az, an) = x w + b;  (vr, vz, vn) = h u + bu r = sigmoid(ar + vr);  z = sigmoid(az +
+ * vz);  m = tanh(an + r * vn);  h = (1 - z) * m + z * h out_: h of all steps [t,..,n], the last h.
+ */
+IG_API bool ig_gru_at(const ig_site *site, ig_tensor *x, ig_tensor *w, ig_tensor *u, ig_tensor *b,
+                      ig_tensor *bu, ig_tensor *h, bool reverse, ig_tensor **out_);
+/* Their weights for i inputs and n units: w and u uniform in +-1 / sqrt(n); biases 0, but 1 for the
+ * forget gate (Jozefowicz, Zaremba and Sutskever 2015).  out_: w, u, b (of a GRU also bu). */
+IG_API bool ig_lstm_weights_at(const ig_site *site, ig_tensor *rng, ig_dtype dtype, int64_t i,
+                               int64_t n, ig_tensor **out_);
+IG_API bool ig_gru_weights_at(const ig_site *site, ig_tensor *rng, ig_dtype dtype, int64_t i,
+                              int64_t n, ig_tensor **out_);
+
+#define ig_lstm(...)         ig_lstm_at(IG_SITE, __VA_ARGS__)
+#define ig_gru(...)          ig_gru_at(IG_SITE, __VA_ARGS__)
+#define ig_lstm_weights(...) ig_lstm_weights_at(IG_SITE, __VA_ARGS__)
+#define ig_gru_weights(...)  ig_gru_weights_at(IG_SITE, __VA_ARGS__)
+
 /* --- Initial values -------------------------------------------------------------------------- */
 
 /* For weights f[..,i,o]: fan in is all extents but the last, fan out all but the last but one.
