@@ -31,9 +31,10 @@ typedef struct flow {
 
 /* --- What is known ---------------------------------------------------------------------------- */
 
-/* The chosen region of an `if` with a constant operand, or -1. */
+/* The chosen region of an `if` with a constant operand, or -1; -1, too, for one of a single region: a
+ * checkpoint, opened, would be merged with what computes its inside again. */
 static int flow_choice(const flow *w, const ir_op *o) {
-    if (o->code != OP_if) return -1;
+    if (o->code != OP_if || o->nregion == 1) return -1;
     ir_ref v = w->same[ir_op_in(w->f, o, 0).i];
     const ir_op *c = ir_def_op(w->f, v);
     if (!c || c->code != OP_const) return -1;
