@@ -410,8 +410,8 @@ bool fe_rec_observe(fe_call *c, ig_tensor *t);
 
 /* --- Gradients (grad.c) -------------------------------------------------------------------- */
 
-/* An op of the recording has these operands and this result: their values are kept.  False when
- * memory is out. */
+/* The op recorded last has these operands and results: those that its derivative reads are held.
+ * False when memory is out. */
 bool fe_grad_note(fe_call *c, int nin, ig_tensor *const *in, int nout, ig_tensor *const *out);
 /* A handle is about to be assigned. */
 void fe_grad_assigned(fe_call *c, const ig_tensor *t);

@@ -12,7 +12,7 @@
  *
  * What ig_backward itself computes is not looked into by a later ig_backward: gradients are
  * constants there. */
-#include "frontend/fe_rec.h"
+#include "frontend/grad_needs.h"
 #include "ir/intern.h"
 #include "passes/transform.h"
 #include "runtime/base/hash.h"
@@ -55,6 +55,7 @@ typedef struct grad_back {
 
 typedef struct fe_backs {
     ir_module *tape; /* owned: attributes, types */
+    grad_need needs[GRAD_NEEDS];
     RT_VEC(grad_back) list;
     uint32_t next; /* to be replaced when the list is full */
 } fe_backs;
@@ -180,8 +181,13 @@ bool fe_grad_note(fe_call *c, int nin, ig_tensor *const *in, int nout, ig_tensor
     fe_grad *g = c->s->grad;
     if (!rt_vec_reserve(fe_alloc(c), &g->bufs, g->rec->values.n)) return fe_error_memory(c), false;
     while (g->bufs.n < g->rec->values.n) g->bufs.data[g->bufs.n++] = NULL;
-    for (int k = 0; k < nin; k++) grad_keep_value(g, in[k]);
-    for (int k = 0; k < nout; k++) grad_keep_value(g, out[k]);
+    const rec_node *n = &g->rec->nodes.data[g->rec->nodes.n - 1];
+    uint32_t needs = g->rec->tape ? fe_grad_needs(c->s->session->backs->needs, g->rec, n)
+                                  : GRAD_NEED_ALL;
+    for (int k = 0; k < nin; k++)
+        if (needs == GRAD_NEED_ALL || needs >> k & 1) grad_keep_value(g, in[k]);
+    for (int k = 0; k < nout; k++)
+        if (needs & GRAD_NEED_RESULT) grad_keep_value(g, out[k]);
     return true;
 }
 
@@ -449,6 +455,9 @@ static ig_status grad_derive(const grad_cut *k, grad_back *back) {
     m->class = k->c->s->session->class;
     ig_status s = grad_emit(k, m);
     if (!s) s = pass_pullback(m, k->wrt.n, k->wrt.data, &ir, &back->given);
+    if (s)
+        s = rt_status_note(s, "in ig_backward at %s:%d", grad_file(k->c->site),
+                           grad_line(k->c->site));
     ir_module_free(m);
     if (!s) s = fe_module_new(a, ir, 0, NULL, &back->module);
     if (!s) k->c->s->session->grad_count.derived++;
@@ -538,6 +547,8 @@ static ig_tensor *grad_value(const grad_cut *k, uint32_t val) {
     for (int i = 0; i < type->rank; i++)
         if (!ir_dim_eval(k->r->module, type->dim[i], k->r->binding, &dim[i]))
             return fe_error(k->c, IG_RANGE, "a dim is too large");
+    if (!k->g->bufs.data[val])
+        return fe_error(k->c, IG_INTERNAL, "a value that the gradient needs was not held");
     fe_buf_retain(k->g->bufs.data[val]);
     ig_tensor *t = fe_over(k->c, (ig_dtype)type->dtype, type->rank, dim, k->g->bufs.data[val]);
     if (!fe_is_poison(t)) t->trace = k->r->id, t->val = val;

@@ -181,7 +181,7 @@ bool fe_rec_enter(fe_call *c, int n, const ir_type *type, ig_tensor *const *para
 bool fe_rec_yield(fe_call *c, int n, ig_tensor *const *in) {
     fe_rec *r = c->s->rec;
     uint32_t val;
-    bool ok = true;
+    bool ok = !r->broken;
     for (int k = 0; k < n && ok; k++) ok = rec_value_of(c, r, in[k], &val);
     ok = ok && rec_append(c, REC_YIELD, OP_yield, NULL, n, in, 0, NULL, NULL);
     r->open.n--;

@@ -294,6 +294,39 @@ START_TEST(a_long_scan_keeps_the_root) {
 }
 END_TEST
 
+/* A chain of ops whose derivatives read nothing holds nothing; what they read is held. */
+START_TEST(only_what_is_needed_is_held) {
+    enum { CHAIN = 1000, N = 1 << 18 };
+    size_t peak[2];
+    for (int exps = 0; exps < 2; exps++) {
+        ig_session *s, *before;
+        OK(ig_session_new(NULL, &s));
+        before = ig_session_use(s);
+        ig_tensor *x = ig_keep(ig_full(IG_f32, IG_DIMS(N), 0.5f)), *one = ig_scalar(IG_f32, 1);
+        IG_GRAD_SCOPE {
+            ig_watch(x);
+            ig_tensor *y = ig_keep(ig_neg(x));
+            for (int i = 0; i < (exps ? 20 : CHAIN); i++) {
+                IG_SCOPE { ig_assign(y, exps ? ig_exp(ig_neg(y)) : ig_add(y, one)); }
+            }
+            ig_backward(ig_sum(y, 0));
+            ig_free(y);
+        }
+        ck_assert_msg(!ig_error(), "%s", ig_error_text());
+        double slope = ((const float *)ig_data(ig_grad_of(x)))[N - 1];
+        ck_assert(exps ? slope < 0 : slope == -1);
+        ig_free(x);
+        peak[exps] = ig_memory_stats(NULL).peak_bytes;
+        ig_session_free(s);
+        ig_session_use(before);
+    }
+    printf("peak of %d adds on 1 MiB: %zu bytes; of 20 exps: %zu\n", CHAIN, peak[0], peak[1]);
+    ck_assert_uint_lt(peak[0], 10u << 20);
+    ck_assert_uint_gt(peak[1], 20u << 20);
+    eager_end();
+}
+END_TEST
+
 /* The memory of a run has a limit; an error names the loop, its line and its bytes. */
 START_TEST(too_much_memory) {
     enum { LIMIT = 300000 };
@@ -394,6 +427,14 @@ START_TEST(errors) {
         }
     }
     ig_tensor *x = ig_scalar(IG_f64, 3), *y;
+    char line[80];
+    IG_GRAD_SCOPE {
+        ig_watch(x);
+        y = ig_cast(ig_cast(x, IG_i32), IG_f64);
+        snprintf(line, sizeof line, "in ig_backward at %s:%d", __FILE__, __LINE__ + 1);
+        ig_backward(y);
+    }
+    WANT_ERROR(IG_DTYPE, "convert: the result depends on the arguments through integers", line);
     ck_assert(
         !ig_while_with(below, grow, NULL, 1, &x, &(ig_while_options){.keep = IG_CKPT_ALL}, &y));
     WANT_ERROR(IG_INVALID, "test_grad_flow.c", "while", "give it a cap");
@@ -432,6 +473,7 @@ int main(void) {
     tcase_add_test(t, a_body_has_a_scope);
     tcase_add_test(t, checkpoints_take_less_memory);
     tcase_add_test(t, a_long_scan_keeps_the_root);
+    tcase_add_test(t, only_what_is_needed_is_held);
     tcase_add_test(t, too_much_memory);
     tcase_add_test(t, a_cap_names_its_loop);
     tcase_add_test(t, errors);
