@@ -1,6 +1,4 @@
-/* inline.c - calls of fn functions are replaced by their bodies, and so is a branch of one:
- * derivatives have been made by now, and that is whom it told something (computed again in reverse
- * mode).
+/* inline.c - calls of fn functions are replaced by their bodies.
  *
  * A callee stands before its callers (I8), so its own calls are gone when it is copied: one level
  * of copying is enough, and nothing recurses.  Bodies are copied as they are; every op keeps the
@@ -52,15 +50,6 @@ static void inline_call(ir_builder *b, const ir_func *f, const ir_op *o, const i
     rt_free(b->m->alloc, args, size);
 }
 
-/* Whether op o is a branch of one, or its end, whose results are entered into map. */
-static bool inline_branch(const ir_func *f, const ir_op *o, ir_ref *map) {
-    if (o->code == OP_if) return o->nregion == 1;
-    const ir_op *owner = &f->ops.data[f->regions.data[o->parent].op];
-    if (o->code != OP_yield || owner->code != OP_if || owner->nregion != 1) return false;
-    for (uint32_t k = 0; k < owner->nout; k++) map[owner->out0 + k] = map[ir_op_in(f, o, k).i];
-    return true;
-}
-
 static ig_status inline_func(ir_module *out, const ir_func *f) {
     ir_builder b;
     ir_ref *map = pass_begin(&b, out, f, IR_BUILD_RAW);
@@ -74,7 +63,7 @@ static ig_status inline_func(ir_module *out, const ir_func *f) {
                                        f->name, INLINE_MAX_OPS));
         else if (callee)
             inline_call(&b, f, o, callee, map);
-        else if (!inline_branch(f, o, map))
+        else
             ir_copy_op(&b, f, i, map);
     }
     return pass_end(&b, f, map);

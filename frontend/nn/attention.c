@@ -163,7 +163,7 @@ static ig_tensor *attend_blocks(fe_call *c, ig_tensor *x, int axis, int64_t n, i
 }
 
 /* All blocks of keys, two axes each. */
-static bool attend_keys(fe_call *c, attend *a, ig_tensor **state) {
+static bool attend_keys(fe_call *c, const attend *a, ig_tensor **state) {
     ig_tensor *full[3] = {a->full[0], a->full[1]}, *rest = NULL, *behind[STATE];
     attend block = *a;
     int n = 2;
@@ -193,14 +193,15 @@ static bool attend_keys(fe_call *c, attend *a, ig_tensor **state) {
 /* --- Blocks of queries ------------------------------------------------------------------------ */
 
 /* The result for a block of queries. */
-static ig_tensor *attend_rows(fe_call *c, attend *a, bool loops) {
+static ig_tensor *attend_rows(fe_call *c, const attend *whole, bool loops) {
     ig_tensor *before[STATE], *state[STATE];
-    if (fe_is_poison(a->q) || !attend_begin(c, a, before)) return fe_poison(c);
+    attend a = *whole;
+    if (fe_is_poison(a.q) || !attend_begin(c, &a, before)) return fe_poison(c);
     memcpy(state, before, sizeof state);
-    a->state = before;
+    a.state = before;
     if (!loops)
-        attend_block(c, a, state);
-    else if (!attend_keys(c, a, state))
+        attend_block(c, &a, state);
+    else if (!attend_keys(c, &a, state))
         return fe_poison(c);
     return NN_OP2(div, state[MIX], state[SUM]);
 }
