@@ -61,8 +61,8 @@ static ig_tensor *attend_seen(fe_call *c, const attend *a, ig_tensor *logits) {
 
 static ig_tensor *attend_logits(fe_call *c, const attend *a) {
     const ig_dtype d = (ig_dtype)a->q->dtype;
-    ig_tensor *turned = ig_swap_axes_at(c->site, ig_arg_t(fe_convert(c, a->k, d)), -1, -2);
-    ig_tensor *x = NN_OP2(matmul, a->q, turned), *none = fe_float(c, d, (double)-INFINITY);
+    ig_tensor *x = NN_OP2(matmul, a->q, fe_convert(c, a->k, d)),
+              *none = fe_float(c, d, (double)-INFINITY);
     if (a->mask && a->mask->dtype == IG_bool)
         x = ig_where_at(c->site, ig_arg_t(a->mask), ig_arg_t(x), ig_arg_t(none));
     else if (a->mask)
@@ -162,6 +162,11 @@ static ig_tensor *attend_blocks(fe_call *c, ig_tensor *x, int axis, int64_t n, i
     return axis ? ig_move_axis_at(c->site, ig_arg_t(x), axis, 0) : x;
 }
 
+/* Keys as the logits' contraction reads them: once for all queries. */
+static ig_tensor *attend_turned(fe_call *c, ig_tensor *k) {
+    return k ? ig_swap_axes_at(c->site, ig_arg_t(k), -1, -2) : NULL;
+}
+
 /* All blocks of keys, two axes each. */
 static bool attend_keys(fe_call *c, const attend *a, ig_tensor **state) {
     ig_tensor *full[3] = {a->full[0], a->full[1]}, *rest = NULL, *behind[STATE];
@@ -184,7 +189,7 @@ static bool attend_keys(fe_call *c, const attend *a, ig_tensor **state) {
     if (n == 3) block.mask = rest;
     if (a->causal)
         block.ahead =
-            fe_sub(c, fe_add(c, a->ahead, attend_count(c, block.k, 2)), attend_count(c, a->k, 2));
+            fe_sub(c, fe_add(c, a->ahead, attend_count(c, block.k, 1)), attend_count(c, a->k, 2));
     if (!attend_try(c, &block, behind)) return false;
     memcpy(state, behind, sizeof behind);
     return true;
@@ -243,7 +248,8 @@ static ig_tensor *attend_all(fe_call *c, attend *a) {
     attend block = *a;
     int n = 1;
     block.c = c;
-    block.full[0] = attend_blocks(c, a->k, 0, ATTEND_KEYS, &block.rest[0]);
+    block.full[0] = attend_turned(c, attend_blocks(c, a->k, 0, ATTEND_KEYS, &block.rest[0]));
+    block.rest[0] = attend_turned(c, block.rest[0]);
     block.full[1] = attend_blocks(c, a->v, 0, ATTEND_KEYS, &block.rest[1]);
     if (a->causal) block.ahead = fe_sub(c, attend_count(c, a->k, 2), attend_count(c, a->q, 2));
     full[0] = attend_blocks(c, a->q, 0, ATTEND_ROWS, &rest[0]);
@@ -399,6 +405,7 @@ ig_tensor *ig_attention_at(const ig_site *site, ig_tensor *q, ig_tensor *k, ig_t
     if (attend_is_few(c, attend_dim(c, a.q, 2), ATTEND_ROWS) &&
         attend_is_few(c, attend_dim(c, a.k, 2), ATTEND_KEYS)) {
         if (a.causal) a.ahead = fe_sub(c, attend_count(c, a.k, 2), attend_count(c, a.q, 2));
+        a.k = attend_turned(c, a.k);
         y = attend_rows(c, &a, false);
     } else {
         y = attend_lanes(c, &a);
