@@ -197,35 +197,38 @@ static bool attend_keys(fe_call *c, const attend *a, ig_tensor **state) {
 
 /* --- Blocks of queries ------------------------------------------------------------------------ */
 
-/* The result for a block of queries. */
-static ig_tensor *attend_rows(fe_call *c, const attend *whole, bool loops) {
-    ig_tensor *before[STATE], *state[STATE];
+/* The state behind all keys, for a block of queries. */
+static bool attend_rows(fe_call *c, const attend *whole, bool loops, ig_tensor **state) {
+    ig_tensor *before[STATE];
     attend a = *whole;
-    if (fe_is_poison(a.q) || !attend_begin(c, &a, before)) return fe_poison(c);
-    memcpy(state, before, sizeof state);
+    if (fe_is_poison(a.q) || !attend_begin(c, &a, before)) return false;
+    memcpy(state, before, sizeof before);
     a.state = before;
-    if (!loops)
-        attend_block(c, &a, state);
-    else if (!attend_keys(c, &a, state))
-        return fe_poison(c);
-    return NN_OP2(div, state[MIX], state[SUM]);
+    if (loops) return attend_keys(c, &a, state);
+    attend_block(c, &a, state);
+    return true;
 }
 
-/* The same, as a branch of one. */
+/* -> sum, mix */
 static void attend_rows_branch(void *user, ig_tensor *const *in, ig_tensor **out) {
     attend a = *(const attend *)user;
+    ig_tensor *state[STATE];
     fe_call c_, *const c = &c_;
     (void)in;
     if (!fe_enter(c, a.c->site, a.c->op)) return;
     a.c = c;
-    out[0] = fe_leave(c, attend_rows(c, &a, true));
+    bool ok = attend_rows(c, &a, true, state);
+    for (int k = SUM; k < STATE; k++) out[k - SUM] = fe_hand_out(c, ok ? state[k] : NULL);
+    fe_exit(c);
 }
 
+/* The result for a block of queries.  The quotient stands outside of the branch: reverse mode takes
+ * it from the result, and does not sum up the values again. */
 static ig_tensor *attend_rows_again(fe_call *c, attend *a) {
     const ig_body_fn rows = attend_rows_branch;
-    ig_tensor *y;
-    ig_switch_at(c->site, ig_arg_t(fe_int(c, IG_i32, 0)), 1, &rows, a, 0, NULL, 1, &y);
-    return y;
+    ig_tensor *y[2];
+    ig_switch_at(c->site, ig_arg_t(fe_int(c, IG_i32, 0)), 1, &rows, a, 0, NULL, 2, y);
+    return NN_OP2(div, y[1], y[0]);
 }
 
 /* in: queries (, mask), number of the block -> result */
@@ -406,7 +409,8 @@ ig_tensor *ig_attention_at(const ig_site *site, ig_tensor *q, ig_tensor *k, ig_t
         attend_is_few(c, attend_dim(c, a.k, 2), ATTEND_KEYS)) {
         if (a.causal) a.ahead = fe_sub(c, attend_count(c, a.k, 2), attend_count(c, a.q, 2));
         a.k = attend_turned(c, a.k);
-        y = attend_rows(c, &a, false);
+        ig_tensor *state[STATE];
+        y = attend_rows(c, &a, false, state) ? NN_OP2(div, state[MIX], state[SUM]) : fe_poison(c);
     } else {
         y = attend_lanes(c, &a);
     }
