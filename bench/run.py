@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""run.py BUILD [--rounds N] [--only TEXT] [--out FOLDER] [--quick] [--without NAMES] - every row of the benchmarks, ours beside the peers.
+"""run.py BUILD [--rounds N] [--only TEXT] [--out FOLDER] [--quick] [--cpu] [--without NAMES] - every row of the benchmarks, ours beside the peers.
 
 Each contender runs alone in its own process, its thread variables set before it starts; contenders take turns, round by
 round; a cell is the median over the rounds.  A peer that is not installed, or does not do a row, is an empty cell.
@@ -67,12 +67,12 @@ QUICK = ["gemm:64x64x64", "gemm:512x512x512", "gemm:8x768x768", "gemm:128x768x76
 
 
 def options():
-    o = {"rounds": 5, "only": "", "without": "", "out": os.path.join(ROOT, "build-bench", "report"), "quick": False}
+    o = {"rounds": 5, "only": "", "without": "", "out": os.path.join(ROOT, "build-bench", "report"), "quick": False, "cpu": False}
     args, build = sys.argv[1:], None
     while args:
         a = args.pop(0)
-        if a == "--quick":
-            o["quick"] = True
+        if a in ("--quick", "--cpu"):
+            o[a[2:]] = True
         elif a.startswith("--") and a[2:] in o and args:
             o[a[2:]] = type(o[a[2:]])(args.pop(0))
         elif not a.startswith("-") and build is None:
@@ -299,7 +299,7 @@ def cpu_name():
 def report(o, results, infos, notes, started):
     lines = ["# Benchmark report", "",
              f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime(started))} UTC, {cpu_name()}, {os.cpu_count()} CPUs, "
-             f"{o['rounds']} alternated rounds, medians. Load at the end: {os.getloadavg()[0]:.1f}.", "",
+             f"{o['rounds']} alternated rounds, medians{' of CPU time' if o['cpu'] else ''}. Load at the end: {os.getloadavg()[0]:.1f}.", "",
              "A ratio above 1 means that ours is faster; `=` is parity (within 5 %), bold is a loss. An empty cell: the peer is",
              "not installed or does not do the row. \"Of the limit\": the measured FMA peak (GEMM) or a copy of the same bytes.", ""]
     for title, rows, cells in results:
@@ -322,11 +322,13 @@ def report(o, results, infos, notes, started):
 def main():
     o = options()
     os.makedirs(o["out"], exist_ok=True)
+    if o["cpu"]:
+        os.environ["BENCH_CLOCK"] = "cpu"
     os.environ.setdefault("IG_LLVM_PLUGIN", os.path.join(o["build"], "libingot-llvm.so"))
     peers, raw, infos, notes, results, started = build_peers(o["build"]), [], {}, [], [], time.time()
     print("peers: " + ", ".join(sorted(peers)), flush=True)
     for title, threads, rows in GROUPS:
-        rows = [r for r in rows if o["only"] in r and (not o["quick"] or r in QUICK)]
+        rows = [r for r in rows if o["only"] in r and (threads == 1 or not o["cpu"]) and (not o["quick"] or r in QUICK)]
         if rows:
             print(f"-- {title}", flush=True)
             results.append((title, rows, measure(rows, threads, o, peers, raw, infos, notes)))

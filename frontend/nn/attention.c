@@ -61,8 +61,8 @@ static ig_tensor *attend_seen(fe_call *c, const attend *a, ig_tensor *logits) {
 
 static ig_tensor *attend_logits(fe_call *c, const attend *a) {
     const ig_dtype d = (ig_dtype)a->q->dtype;
-    ig_tensor *turned = ig_swap_axes_at(c->site, ig_arg_t(fe_convert(c, a->k, d)), -1, -2);
-    ig_tensor *x = NN_OP2(matmul, a->q, turned), *none = fe_float(c, d, (double)-INFINITY);
+    ig_tensor *x = NN_OP2(matmul, a->q, fe_convert(c, a->k, d)),
+              *none = fe_float(c, d, (double)-INFINITY);
     if (a->mask && a->mask->dtype == IG_bool)
         x = ig_where_at(c->site, ig_arg_t(a->mask), ig_arg_t(x), ig_arg_t(none));
     else if (a->mask)
@@ -162,8 +162,13 @@ static ig_tensor *attend_blocks(fe_call *c, ig_tensor *x, int axis, int64_t n, i
     return axis ? ig_move_axis_at(c->site, ig_arg_t(x), axis, 0) : x;
 }
 
+/* Keys as the logits' contraction reads them: once for all queries. */
+static ig_tensor *attend_turned(fe_call *c, ig_tensor *k) {
+    return k ? ig_swap_axes_at(c->site, ig_arg_t(k), -1, -2) : NULL;
+}
+
 /* All blocks of keys, two axes each. */
-static bool attend_keys(fe_call *c, attend *a, ig_tensor **state) {
+static bool attend_keys(fe_call *c, const attend *a, ig_tensor **state) {
     ig_tensor *full[3] = {a->full[0], a->full[1]}, *rest = NULL, *behind[STATE];
     attend block = *a;
     int n = 2;
@@ -184,7 +189,7 @@ static bool attend_keys(fe_call *c, attend *a, ig_tensor **state) {
     if (n == 3) block.mask = rest;
     if (a->causal)
         block.ahead =
-            fe_sub(c, fe_add(c, a->ahead, attend_count(c, block.k, 2)), attend_count(c, a->k, 2));
+            fe_sub(c, fe_add(c, a->ahead, attend_count(c, block.k, 1)), attend_count(c, a->k, 2));
     if (!attend_try(c, &block, behind)) return false;
     memcpy(state, behind, sizeof behind);
     return true;
@@ -192,35 +197,38 @@ static bool attend_keys(fe_call *c, attend *a, ig_tensor **state) {
 
 /* --- Blocks of queries ------------------------------------------------------------------------ */
 
-/* The result for a block of queries. */
-static ig_tensor *attend_rows(fe_call *c, const attend *a, bool loops) {
-    ig_tensor *before[STATE], *state[STATE];
-    attend rows = *a;
-    if (fe_is_poison(a->q) || !attend_begin(c, a, before)) return fe_poison(c);
-    memcpy(state, before, sizeof state);
-    rows.state = before;
-    if (!loops)
-        attend_block(c, &rows, state);
-    else if (!attend_keys(c, &rows, state))
-        return fe_poison(c);
-    return NN_OP2(div, state[MIX], state[SUM]);
+/* The state behind all keys, for a block of queries. */
+static bool attend_rows(fe_call *c, const attend *whole, bool loops, ig_tensor **state) {
+    ig_tensor *before[STATE];
+    attend a = *whole;
+    if (fe_is_poison(a.q) || !attend_begin(c, &a, before)) return false;
+    memcpy(state, before, sizeof before);
+    a.state = before;
+    if (loops) return attend_keys(c, &a, state);
+    attend_block(c, &a, state);
+    return true;
 }
 
-/* The same, as a branch of one. */
+/* -> sum, mix */
 static void attend_rows_branch(void *user, ig_tensor *const *in, ig_tensor **out) {
     attend a = *(const attend *)user;
+    ig_tensor *state[STATE];
     fe_call c_, *const c = &c_;
     (void)in;
     if (!fe_enter(c, a.c->site, a.c->op)) return;
     a.c = c;
-    out[0] = fe_leave(c, attend_rows(c, &a, true));
+    bool ok = attend_rows(c, &a, true, state);
+    for (int k = SUM; k < STATE; k++) out[k - SUM] = fe_hand_out(c, ok ? state[k] : NULL);
+    fe_exit(c);
 }
 
+/* The result for a block of queries.  The quotient stands outside of the branch: reverse mode takes
+ * it from the result, and does not sum up the values again. */
 static ig_tensor *attend_rows_again(fe_call *c, attend *a) {
     const ig_body_fn rows = attend_rows_branch;
-    ig_tensor *y;
-    ig_switch_at(c->site, ig_arg_t(fe_int(c, IG_i32, 0)), 1, &rows, a, 0, NULL, 1, &y);
-    return y;
+    ig_tensor *y[2];
+    ig_switch_at(c->site, ig_arg_t(fe_int(c, IG_i32, 0)), 1, &rows, a, 0, NULL, 2, y);
+    return NN_OP2(div, y[1], y[0]);
 }
 
 /* in: queries (, mask), number of the block -> result */
@@ -243,7 +251,8 @@ static ig_tensor *attend_all(fe_call *c, attend *a) {
     attend block = *a;
     int n = 1;
     block.c = c;
-    block.full[0] = attend_blocks(c, a->k, 0, ATTEND_KEYS, &block.rest[0]);
+    block.full[0] = attend_turned(c, attend_blocks(c, a->k, 0, ATTEND_KEYS, &block.rest[0]));
+    block.rest[0] = attend_turned(c, block.rest[0]);
     block.full[1] = attend_blocks(c, a->v, 0, ATTEND_KEYS, &block.rest[1]);
     if (a->causal) block.ahead = fe_sub(c, attend_count(c, a->k, 2), attend_count(c, a->q, 2));
     full[0] = attend_blocks(c, a->q, 0, ATTEND_ROWS, &rest[0]);
@@ -399,7 +408,9 @@ ig_tensor *ig_attention_at(const ig_site *site, ig_tensor *q, ig_tensor *k, ig_t
     if (attend_is_few(c, attend_dim(c, a.q, 2), ATTEND_ROWS) &&
         attend_is_few(c, attend_dim(c, a.k, 2), ATTEND_KEYS)) {
         if (a.causal) a.ahead = fe_sub(c, attend_count(c, a.k, 2), attend_count(c, a.q, 2));
-        y = attend_rows(c, &a, false);
+        a.k = attend_turned(c, a.k);
+        ig_tensor *state[STATE];
+        y = attend_rows(c, &a, false, state) ? NN_OP2(div, state[MIX], state[SUM]) : fe_poison(c);
     } else {
         y = attend_lanes(c, &a);
     }
