@@ -661,8 +661,7 @@ static bool load_params(loader *l) {
 
 static bool load_check_func(loader *l, const ir_func *f, uint32_t nresult, uint32_t nop) {
     bool same = f->results.n == nresult && f->ops.n == nop;
-    for (uint32_t i = 0; i < nresult && same; i++)
-        same = f->results.data[i] == l->expect.data[i];
+    for (uint32_t i = 0; i < nresult && same; i++) same = f->results.data[i] == l->expect.data[i];
     return same || load_fail(l, IG_FORMAT, "@%s does not return what it promises (I5)", f->name);
 }
 

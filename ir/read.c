@@ -6,8 +6,8 @@
 #include "ir/read.h"
 #include <string.h>
 
-#define READ_MAX_DIM 80  /* nesting of one dim; more than ir_dim allows itself */
-#define READ_SOURCE  100 /* columns of the source line shown under an error */
+#define READ_MAX_DIM 80   /* nesting of one dim; more than ir_dim allows itself */
+#define READ_SOURCE  100  /* columns of the source line shown under an error */
 #define READ_MESSAGE 2000 /* bytes of an error that are shown */
 
 /* --- Errors ----------------------------------------------------------------------------------- */
@@ -424,8 +424,8 @@ bool ir_read_data(ir_reader *r, const ir_type *type, bool buffer, ir_data *out_)
                             IR_INLINE_ELEMENTS);
     if ((list && (uint64_t)n > left / 2 + 1) || (hex && bytes > left / 2))
         return ir_read_fail(r, "the text ends before %lld elements", (long long)n);
-    uint8_t *data =
-        buffer ? rt_alloc_buffer(r->m->alloc, bytes) : rt_arena_alloc(&r->scratch, bytes);
+    uint8_t *data = buffer ? rt_alloc_buffer(r->m->alloc, bytes)
+                           : rt_arena_alloc(&r->scratch, bytes);
     if (bytes && !data) return ir_read_no_memory(r);
     *out_ = (ir_data){data, bytes};
     if (list) return read_elements(r, t.dtype, (uint64_t)n, data);
