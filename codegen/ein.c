@@ -246,8 +246,8 @@ static void ein_finish(cg_low *l, const ein *g, int n, cg_ein_ix *ix, const ir_r
     for (int i = 0; i < n; i++)
         cg_store(k, tile, cg_i64(k, i * width), cg_splat(k, chain[i], k->lanes));
     cg_nest nest = cg_open_for(l, cg_i64(k, 0), cg_i64(k, n), 1, 0, NULL, NULL);
-    ix[0][g->e.row] = cg_ix_add(l, ix[0][g->e.row],
-                                cg_ix_mul(l, cg_ix_uniform(nest.loop.index), g->e.step));
+    ix[0][g->e.row] =
+        cg_ix_add(l, ix[0][g->e.row], cg_ix_mul(l, cg_ix_uniform(nest.loop.index), g->e.step));
     ir_ref line = cg_bin(k, OP_mul, nest.loop.index, cg_i64(k, width));
     cg_ein_store(l, &g->e, ix[0], cg_load(k, tile, line, k->lanes));
     cg_close_for(l, nest, 0, NULL);

@@ -9,8 +9,8 @@
  *
  *     if all rows and lanes have the tuple      the interior: no tests in the loops inside
  *         loops inside
- *     else if some have it                      the border: subscripts kept inside, results selected
- *         loops inside
+ *     else if some have it                      the border: subscripts kept inside, results
+ * selected loops inside
  *
  * A variable grows by a constant from row to row wherever equations divide, so that of the rows the
  * first and the last are tested.  The rows of a tile may lie a stride apart for this (ein.c).
@@ -26,17 +26,17 @@
 typedef struct rel {
     cg_low *l;
     const cg_ein *g;
-    int n;          /* rows */
-    int64_t lanes;  /* of each; 0: single elements */
-    bool blocks;    /* there may be more than one block of K; then the last chain is its number */
-    ir_ref id;      /* what chains start from */
-    int split;      /* the level at which the tile is split; -1: at none */
-    bool border;    /* some rows or lanes may lack the tuple */
-    bool convex;    /* in[] holds for all rows when it does for the first and the last */
-    ir_ref common;  /* of the level being written: bool, {0}: nothing to test */
-    ir_ref in[CG_EIN_ROWS];          /* whether a row has the tuple; {0}: it does */
-    int64_t step[IR_EIN_VARS];       /* by how much a variable grows from row to row, */
-    bool even[IR_EIN_VARS];          /* if that is known */
+    int n;         /* rows */
+    int64_t lanes; /* of each; 0: single elements */
+    bool blocks;   /* there may be more than one block of K; then the last chain is its number */
+    ir_ref id;     /* what chains start from */
+    int split;     /* the level at which the tile is split; -1: at none */
+    bool border;   /* some rows or lanes may lack the tuple */
+    bool convex;   /* in[] holds for all rows when it does for the first and the last */
+    ir_ref common; /* of the level being written: bool, {0}: nothing to test */
+    ir_ref in[CG_EIN_ROWS];    /* whether a row has the tuple; {0}: it does */
+    int64_t step[IR_EIN_VARS]; /* by how much a variable grows from row to row, */
+    bool even[IR_EIN_VARS];    /* if that is known */
     cg_ix value[CG_EIN_ROWS][IR_EIN_VARS];
 } rel;
 
@@ -93,7 +93,8 @@ int64_t cg_ein_stride(const cg_ein *g, int var) {
         const ir_ein_con *c = &g->rel->con[s.number];
         if (s.meet != IR_EIN_SOLVE || !c->c[var]) continue;
         int64_t a = c->c[s.var] < 0 ? -c->c[s.var] : c->c[s.var], b = c->c[var] % a, t, n = a;
-        for (b = b < 0 ? -b : b; b; t = n % b, n = b, b = t) {}
+        for (b = b < 0 ? -b : b; b; t = n % b, n = b, b = t) {
+        }
         if (a / n > 1) return a / n;
     }
     return 1;
@@ -222,9 +223,7 @@ static cg_ix rel_clamp(rel *s, cg_ix v, ir_dim extent) {
 }
 
 /* Whether a variable is a loop, and so within its extent. */
-static bool rel_is_loop(const cg_ein *g, unsigned v) {
-    return g->deps[v] == UINT32_C(1) << v;
-}
+static bool rel_is_loop(const cg_ein *g, unsigned v) { return g->deps[v] == UINT32_C(1) << v; }
 
 /* Operand k at row i, subscripts as they are or kept inside. */
 static ir_ref rel_operand(rel *s, int k, int i, bool clamp) {
@@ -268,7 +267,8 @@ static void rel_look(rel *s, ir_ein_step e) {
     for (int i = 0; i < s->n && !cg_lower_failed(s->l); i++) {
         if (e.meet == IR_EIN_MATCH) {
             bool all = same && s->even[e.var] && !s->step[e.var];
-            rel_need(s, i, all, cg_cmp(k, IR_cmpop_eq, x[i], cg_ix_value(s->l, s->value[i][e.var])));
+            rel_need(s, i, all,
+                     cg_cmp(k, IR_cmpop_eq, x[i], cg_ix_value(s->l, s->value[i][e.var])));
             s->convex &= all;
             continue;
         }
@@ -352,9 +352,9 @@ static void rel_flush(rel *s, int level, ir_ref *chain) {
     (void)level;
     for (int i = 0; i < s->n; i++) {
         ir_ref slot = cg_i64(k, i * (s->lanes ? s->lanes : 1));
-        cg_store(k, total, slot,
-                 cg_monoid(s->l, IR_redop_sum, s->g->d, cg_load(k, total, slot, s->lanes),
-                           chain[i]));
+        cg_store(
+            k, total, slot,
+            cg_monoid(s->l, IR_redop_sum, s->g->d, cg_load(k, total, slot, s->lanes), chain[i]));
         chain[i] = s->id;
     }
 }
@@ -372,10 +372,12 @@ static void rel_pieces(rel *s, int level, ir_ref *chain) {
         dim[i] = g->extent[g->rel->order[i]];
     }
     ir_ref first = {cg_ix_flat(s->l, level + 1, dim, at).r};
-    ir_ref count = cg_dim(k, extent), last = cg_bin(k, OP_add, first, cg_bin(k, OP_sub, count, one));
+    ir_ref count = cg_dim(k, extent),
+           last = cg_bin(k, OP_add, first, cg_bin(k, OP_sub, count, one));
     ir_ref end = cg_bin(k, OP_add, cg_bin(k, OP_div, last, size), one);
     cg_nest piece = cg_open_for(s->l, cg_bin(k, OP_div, first, size), end, 1, n, chain, in);
-    ir_ref block = piece.loop.index, here = cg_bin(k, OP_sub, cg_bin(k, OP_mul, block, size), first);
+    ir_ref block = piece.loop.index,
+           here = cg_bin(k, OP_sub, cg_bin(k, OP_mul, block, size), first);
     rel_if(s, cg_cmp(k, IR_cmpop_ne, block, in[s->n]), rel_flush, level, in);
     in[s->n] = block;
     rel_loop(s, level, cg_bin(k, OP_max, here, zero),
@@ -488,8 +490,7 @@ void cg_ein_rel_chains(cg_low *l, const cg_ein *g, int n, const cg_ein_ix *ix, b
     s.split = rel_find_split(&s, ix);
     for (int i = 0; i < n; i++) {
         chain[i] = s.id;
-        if (s.blocks)
-            cg_store(k, l->scratch[g->v.i], cg_i64(k, i * (s.lanes ? s.lanes : 1)), s.id);
+        if (s.blocks) cg_store(k, l->scratch[g->v.i], cg_i64(k, i * (s.lanes ? s.lanes : 1)), s.id);
     }
     chain[n] = cg_i64(k, 0);
     rel_level(&s, 0, chain);

@@ -66,7 +66,8 @@ static gemm_side gemm_find_side(cg_low *l, const cg_ein *e, int operand, int axi
 static bool gemm_roles(cg_low *l, gemm *g) {
     const cg_ein *e = &g->e;
     int last = e->type->rank - 1;
-    if (!e->plain || e->rel->nin != 2 || e->rel->monoid != IR_redop_sum || !e->rel->norder) return false;
+    if (!e->plain || e->rel->nin != 2 || e->rel->monoid != IR_redop_sum || !e->rel->norder)
+        return false;
     int b = gemm_position(e, 1, last) >= 0, a = 1 - b;
     if (gemm_position(e, a, last) >= 0) return false;
     g->col = gemm_find_side(l, e, b, last);

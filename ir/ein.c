@@ -339,8 +339,9 @@ static bool ein_subs(ein_text *p, ein_operand *o) {
             size_t at = p->at;
             o->size[o->a.n] = ein_name(p);
             if (!p->dims || !o->size[o->a.n].n)
-                return ein_error(p, at, p->dims ? "a name for the extent is expected"
-                                                : "extents have the names of the module's dims");
+                return ein_error(p, at,
+                                 p->dims ? "a name for the extent is expected"
+                                         : "extents have the names of the module's dims");
         }
         o->a.a[o->a.n++] = (uint8_t)v;
     } while (ein_take(p, ","));
@@ -420,7 +421,8 @@ static bool ein_compare(ein_text *p) {
         const char *text;
         int8_t left, plus;
         uint8_t least;
-    } tab[] = {{"=", 1, 0, 0}, {"<=", -1, 0, 1}, {">=", 1, 0, 1}, {"<", -1, -1, 1}, {">", 1, -1, 1}};
+    } tab[] = {
+        {"=", 1, 0, 0}, {"<=", -1, 0, 1}, {">=", 1, 0, 1}, {"<", -1, -1, 1}, {">", 1, -1, 1}};
     ir_ein_con left = {0};
     ein_space(p);
     size_t at = p->at, i = 0;
@@ -443,8 +445,7 @@ static bool ein_clause(ein_text *p) {
     ein_space(p);
     size_t at = p->at;
     ein_word name = ein_name(p);
-    if (name.n && ein_take_word(p, "in"))
-        return ein_var_of(p, name, &v) && ein_range(p, v);
+    if (name.n && ein_take_word(p, "in")) return ein_var_of(p, name, &v) && ein_range(p, v);
     if (name.n && ein_take(p, "=")) {
         ein_word index = ein_name(p);
         if (index.n && ein_take(p, "[")) {

@@ -12,9 +12,9 @@ typedef struct ein_word {
 typedef struct ein_operand {
     ein_word name;
     ir_axes a;
-    uint8_t look;                /* of an index: the variable that it gives, + 1 */
-    size_t at[IG_MAX_RANK];      /* where each subscript stands */
-    ein_word size[IG_MAX_RANK];  /* what the extent of the axis is called */
+    uint8_t look;               /* of an index: the variable that it gives, + 1 */
+    size_t at[IG_MAX_RANK];     /* where each subscript stands */
+    ein_word size[IG_MAX_RANK]; /* what the extent of the axis is called */
 } ein_operand;
 
 typedef struct ein_text {
@@ -22,14 +22,14 @@ typedef struct ein_text {
     const char *text;
     size_t n, at;
     ir_rel *rel;
-    ein_word var[IR_EIN_VARS];   /* the name of each variable; none: made for a subscript */
-    size_t range[IR_EIN_VARS];   /* where the end of its range stands, 0: no range is given */
+    ein_word var[IR_EIN_VARS];        /* the name of each variable; none: made for a subscript */
+    size_t range[IR_EIN_VARS];        /* where the end of its range stands, 0: no range is given */
     uint8_t made[IR_EIN_CONSTRAINTS]; /* the variable that an equation was made for, + 1 */
     int nfactor, nindex;
     ein_operand factor[IR_EIN_OPERANDS], index[IR_EIN_OPERANDS];
-    const ir_dims *dims;         /* of the operands; NULL: extents are given in the text */
-    int ngiven;                  /* how many they are */
-    bool dry;                    /* names of extents are not known yet */
+    const ir_dims *dims; /* of the operands; NULL: extents are given in the text */
+    int ngiven;          /* how many they are */
+    bool dry;            /* names of extents are not known yet */
     char *msg;
     size_t size;
 } ein_text;

@@ -843,8 +843,7 @@ static bool type_deal(ir_infer *c) {
     if (a->odd < 0 || a->odd > 1 || a->group < 1 || a->segment < 1 || a->segment > lanes ||
         a->group > lanes || a->segment % (2 * a->group) || lanes % a->segment)
         return ir_infer_fail(c, IG_RANGE, "%d lanes are not dealt by %lld in segments of %lld",
-                             lanes,
-                             (long long)a->group, (long long)a->segment);
+                             lanes, (long long)a->group, (long long)a->segment);
     return ir_infer_one(c, c->in[0]);
 }
 

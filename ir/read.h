@@ -7,10 +7,10 @@
 /* Reading a text front to back; the first error sticks. */
 typedef struct ir_reader {
     const ig_allocator *alloc; /* of errors; everything else is allocated as the module is */
-    const char *name, *text; /* name NULL: errors are not described, a dim that is none is
-                              * IR_DIM_BAD, and m may be NULL */
-    size_t n, at, tok; /* length, position, start of the last token */
-    ir_module *m;      /* borrowed: names are interned there, dims looked up */
+    const char *name, *text;   /* name NULL: errors are not described, a dim that is none is
+                                * IR_DIM_BAD, and m may be NULL */
+    size_t n, at, tok;         /* length, position, start of the last token */
+    ir_module *m;              /* borrowed: names are interned there, dims looked up */
     ig_status error;
     rt_str buf;       /* the last string read */
     rt_arena scratch; /* data of the op being read */

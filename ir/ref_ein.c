@@ -8,12 +8,12 @@
  *   same blocks
  *   *                                    one chain from 1
  *   max, min                             one chain from -inf, inf (the ends of an integer type)
- * With constraints, tuples run over the same box: the other variables follow from the constraints in
- * the order of ir_ein_meet_all, and where one does not hold, does not divide or leaves an extent,
- * the tuple keeps its place and does nothing.
- * Operands convert exactly to the accumulation type (f32 for 16-bit floats, 64 bits for integers)
- * and the result converts back once.  Every output element is one such chain; without constraints a
- * row of them is computed side by side, which changes nothing but the speed. */
+ * With constraints, tuples run over the same box: the other variables follow from the constraints
+ * in the order of ir_ein_meet_all, and where one does not hold, does not divide or leaves an
+ * extent, the tuple keeps its place and does nothing. Operands convert exactly to the accumulation
+ * type (f32 for 16-bit floats, 64 bits for integers) and the result converts back once.  Every
+ * output element is one such chain; without constraints a row of them is computed side by side,
+ * which changes nothing but the speed. */
 #include "ir/ref.h"
 
 #include <math.h>
@@ -183,8 +183,7 @@ static void ein_row(ein_run *r, int64_t n, const int64_t *begin, const int64_t *
     while (more) {
         ein_fill(r, n, 0, r->part);
         for (int k = 0; k < IR_KB && more; k++, more = ein_next(r, idx, at))
-            if (plain || ein_exists(r, idx, at))
-                ein_tuple(r, OP_add, fused, n, at, js, r->part);
+            if (plain || ein_exists(r, idx, at)) ein_tuple(r, OP_add, fused, n, at, js, r->part);
         ein_combine(r, OP_add, n, r->total, r->part, r->total);
     }
 }
@@ -272,8 +271,7 @@ ig_status ir_ref_ein(const ir_ref_call *c) {
     bool ok = ein_widen(r, c, owned);
     if (ok) ein_fill_output(r, &c->out[0]);
     for (int k = 0; k < c->nin; k++)
-        if (owned[k])
-            rt_free_buffer(c->alloc, owned[k], ein_widened(r, c, k));
+        if (owned[k]) rt_free_buffer(c->alloc, owned[k], ein_widened(r, c, k));
     rt_free_buffer(c->alloc, r, sizeof *r);
     return ok ? NULL : rt_fail_memory();
 }

@@ -218,8 +218,7 @@ static bool check_access(const rel_checker *c, const ir_axes *a) {
 /* The parts that say how much of the others there is. */
 static bool check_counts(const rel_checker *c) {
     const ir_rel *r = c->r;
-    if (r->monoid > IR_redop_min)
-        return check_wrong(c, "the reduction is +=, *=, max= or min=");
+    if (r->monoid > IR_redop_min) return check_wrong(c, "the reduction is +=, *=, max= or min=");
     if (r->nin < 1 || r->nin > IR_EIN_OPERANDS)
         return check_wrong(c, "%d operands; there are 1 to %d", r->nin, IR_EIN_OPERANDS);
     if (r->nvar > IR_EIN_VARS || r->norder > r->nvar)
@@ -239,8 +238,9 @@ static bool check_extents(const rel_checker *c) {
     for (unsigned v = 0; v < c->r->nvar; v++) {
         bool given = c->r->given >> v & 1;
         if (!given && !(bound >> v & 1))
-            return check_wrong(c, "variable %c is not a subscript of any operand and its range is "
-                                  "not given",
+            return check_wrong(c,
+                               "variable %c is not a subscript of any operand and its range is "
+                               "not given",
                                rel_name(v));
         if (given && bound >> v & 1)
             return check_wrong(c, "variable %c has the extent of an operand; none is given",
@@ -260,7 +260,8 @@ static bool check_constraints(const rel_checker *c) {
         for (unsigned v = 0; v < IR_EIN_VARS; v++)
             fits = fits && e->c[v] >= -IR_EIN_COEF && (v < r->nvar || !e->c[v]);
         if (!fits || !rel_con_set(r, e))
-            return check_wrong(c, "constraint %d has no variable, or a number that is too large", i);
+            return check_wrong(c, "constraint %d has no variable, or a number that is too large",
+                               i);
         if (rel_is_turned(e)) return check_wrong(c, "equation %d begins with a negative term", i);
     }
     return true;
@@ -295,8 +296,7 @@ bool ir_ein_check(const ir_rel *r, char *msg, size_t size) {
     for (int k = 0; k < r->nin; k++)
         if (!check_access(&c, &r->in[k])) return false;
     if (!check_extents(&c) || !check_constraints(&c) || !check_order(&c)) return false;
-    return rel_is_numbered(r) ||
-           check_wrong(&c, "variables are not numbered by first appearance");
+    return rel_is_numbered(r) || check_wrong(&c, "variables are not numbered by first appearance");
 }
 
 /* --- Extents --------------------------------------------------------------------------------- */

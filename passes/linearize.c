@@ -522,8 +522,8 @@ static bool lin_ein_wide(lin_call *c, const ir_rel *r, ir_axes *vars_, ir_axes *
     return true;
 }
 
-/* With constraints: the relation that reduces nothing, then a reduction.  What a constraint excludes
- * is neutral, and its tangent zero. */
+/* With constraints: the relation that reduces nothing, then a reduction.  What a constraint
+ * excludes is neutral, and its tangent zero. */
 static void lin_ein_constrained(lin_call *c, const ir_rel *r) {
     ir_attr_ein wide = {.rel = *r}, sum;
     ir_axes lost;

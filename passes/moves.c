@@ -56,8 +56,7 @@ static bool move_fill_spread(const simplify_move_call *c, move_spread *s) {
         const ir_attr_bcast *a = move_attr(c, o);
         s->in[k] = move_in(c, o);
         const ir_type *t = move_type(c, s->in[k]);
-        if (s->how &&
-            (!move_same_axes(&s->how->axes, &a->axes) || !ir_same_dims(&s->small, t)))
+        if (s->how && (!move_same_axes(&s->how->axes, &a->axes) || !ir_same_dims(&s->small, t)))
             return false;
         s->how = a;
         s->small = *t;

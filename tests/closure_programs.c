@@ -53,12 +53,13 @@ const closure_program closure_programs[] = {
                     "%1 = ein %0, %0 rel=\"y[j] += x[c,j]*z[c,i] over (c,i) where j <= i\"\n"
                     "%2 = ein %x rel=\"y[n] *= x[n,c] over (c) where 2*c < n\"\n"
                     "return %0, %1, %2\n}"),
-    PROGRAM("lookup", "fn @f(%x: f64[3,2], %w: f64[5], %i: i64[5]) -> (f64[5,2], f64[3], f64[3,2]) "
-                      "{\n"
-                      "%0 = ein %x, %w, %i rel=\"y[n,d] += x[i[n],d]*w[n]\"\n"
-                      "%1 = ein %w, %i rel=\"y[v] += w[n] over (n) where v in 0..3, v = i[n]\"\n"
-                      "%2 = ein %x, %i rel=\"y[v,d] max= x[i[n],d] over (n) where v in 0..3, n >= v\"\n"
-                      "return %0, %1, %2\n}"),
+    PROGRAM("lookup",
+            "fn @f(%x: f64[3,2], %w: f64[5], %i: i64[5]) -> (f64[5,2], f64[3], f64[3,2]) "
+            "{\n"
+            "%0 = ein %x, %w, %i rel=\"y[n,d] += x[i[n],d]*w[n]\"\n"
+            "%1 = ein %w, %i rel=\"y[v] += w[n] over (n) where v in 0..3, v = i[n]\"\n"
+            "%2 = ein %x, %i rel=\"y[v,d] max= x[i[n],d] over (n) where v in 0..3, n >= v\"\n"
+            "return %0, %1, %2\n}"),
     PROGRAM("symbols", "dim N in 2..6\ndim M in 1..5\n"
                        "fn @f(%x: f64[N,M], %s: f64[]) -> (f64[N], f64[N+1,2*M]) {\n"
                        "%0 = cumred %x op=prod axis=1 reverse=true\n"

@@ -25,8 +25,9 @@ static bool window_number(const window *w, const char *what, int least, int n) {
 static bool window_begin(window *w, fe_call *c, const ig_tensor *x, ig_window how) {
     *w = (window){.c = c, .w = how, .axes = x->rank - 2};
     if (w->axes < 1 || w->axes > IG_WINDOW_AXES) {
-        fe_error(c, IG_SHAPE, "%s: a batch, 1 to %d axes for the window and the channels are needed",
-                 FE_TYPE(x), IG_WINDOW_AXES);
+        fe_error(c, IG_SHAPE,
+                 "%s: a batch, 1 to %d axes for the window and the channels are needed", FE_TYPE(x),
+                 IG_WINDOW_AXES);
         return false;
     }
     for (int i = 0; i < w->axes; i++) {
@@ -100,8 +101,8 @@ static bool window_fits(const window *w, const ig_tensor *x, const ir_dim *taps)
     return true;
 }
 
-/* The same elements with axis `axis`, from the end, in two: g and the rest; or, joined, these two in
- * one. */
+/* The same elements with axis `axis`, from the end, in two: g and the rest; or, joined, these two
+ * in one. */
 static ig_tensor *window_split(fe_call *c, ig_tensor *t, int axis, int g, bool join) {
     ig_dims dims = {.n = 0};
     int at = t->rank - 1 - axis;

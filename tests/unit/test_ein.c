@@ -46,7 +46,8 @@ START_TEST(canonical_text) {
          "y[i] += a[i,j]*b[k] over (l) where l in 0..9, j = 2, i = k+2*l"},
         {"y[i,j] += x[i]*z[j] where i <= j, 3 > i, i-j < 2",
          "y[i,j] += a[i]*b[j] where j >= i, 2 >= i, j+1 >= i"},
-        {"h[v] += x[n] where v in 0..10, v = i[n]", "y[i] += a[j] over (j) where i in 0..10, i = b[j]"},
+        {"h[v] += x[n] where v in 0..10, v = i[n]",
+         "y[i] += a[j] over (j) where i in 0..10, i = b[j]"},
         {"y[n] += x[i[n+1]]*z[n]", "y[i] += a[j]*b[i] where i+1 = k, j = c[k]"},
         {"y[] += x[a,b,c,d,e,f,g,h]*z[i,j,k,l,m,n,o,p]",
          "y[] += a[i,j,k,l,m,n,o,p]*b[q,r,s,t,u,v,w,x] over (i,j,k,l,m,n,o,p,q,r,s,t,u,v,w,x)"},
@@ -252,8 +253,10 @@ START_TEST(extents) {
         {"y[i] += x[9-i,c]*w[r,c]", "would read outside", 2},
         {"y[i] += x[i+4*r,c]*w[r,c]", "the window is larger", 2},
         {"y[i,j] += x[i+j,c]*w[r,c]", "the extent of i is unknown", 2},
-        {"y[i] += x[i,c]*w[i,c]", "4 elements along axis 0 of w (operand 1), but 10 along axis 0 of x "
-                                  "(operand 0)", 17},
+        {"y[i] += x[i,c]*w[i,c]",
+         "4 elements along axis 0 of w (operand 1), but 10 along axis 0 of x "
+         "(operand 0)",
+         17},
         {"y[i] += x[i]*w[r,c]", "operand 0 has 2 axes, here are 1 subscripts", 8},
         {"y[i] += x[i,j]", "1 operands, 2 are given", 14},
         {"y[i] += x[i,c]*w[r,c] where i in 0..9", "runs as far as axis 0 of x", 36},
@@ -276,8 +279,7 @@ START_TEST(transposes) {
     static const char *const row[][2] = {
         {"y[n,i,o] += x[n,2*i+r-1,c]*w[r,c,o] over (r,c) where i in 0..16",
          "y[i,j,k] += a[i,l,m]*b[n,k,m] over (n,m) where j in 0..33, j+1 = 2*l+n"},
-        {"y[n,d] += t[i[n],d]*s[n]",
-         "y[i,j] += a[k,j]*b[k] over (k) where i in 0..33, i = c[k]"},
+        {"y[n,d] += t[i[n],d]*s[n]", "y[i,j] += a[k,j]*b[k] over (k) where i in 0..33, i = c[k]"},
     };
     for (size_t k = 0; k < 2; k++) {
         ir_rel first, r;

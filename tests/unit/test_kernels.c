@@ -273,8 +273,8 @@ static void contractions(pair *p) {
                 ir_attr_ein a = {0};
                 char message[384];
                 int64_t of[IR_EIN_VARS];
-                ck_assert_msg(ir_ein_parse(NULL, relations[i], strlen(relations[i]), &a.rel, message,
-                                           sizeof message),
+                ck_assert_msg(ir_ein_parse(NULL, relations[i], strlen(relations[i]), &a.rel,
+                                           message, sizeof message),
                               "%s: %s", relations[i], message);
                 for (int v = 0; v < IR_EIN_VARS; v++)
                     of[v] = extents[gen_below(&p->g, round < 6 ? 8 : 5)];
