@@ -14,7 +14,7 @@
 
 #include <string.h>
 
-/* Of loops and branches; the tests of the dims and of a cap are branches of the host program, too. */
+/* Of loops and branches; the tests of dims and of a cap are branches of the host program, too. */
 #define FLOW_MAX_NEST (IR_MAX_NEST - 2)
 
 typedef struct host_flow {
@@ -95,8 +95,7 @@ static bool flow_is_loop(const ir_op *o) {
     return o && (o->code == OP_scan || o->code == OP_while);
 }
 
-/* The memory for the next one of carried value k, which value v of the yield becomes; {0}: the same.
- */
+/* The memory for the next one of carried value k, made by value v of the yield; {0}: the same. */
 static ir_ref flow_next(host *h, const ir_op *o, uint32_t k, ir_ref v) {
     if (h->spare[o->out0 + k].i) return h->spare[o->out0 + k];
     for (const ir_op *in; flow_is_loop(in = ir_def_op(h->f, v));)

@@ -330,7 +330,8 @@ uint32_t ir_op_begin(ir_builder *b, ir_opcode op, const void *attr, int nin, con
         return UINT32_MAX;
     }
     if (build_depth(b) >= IR_MAX_NEST) {
-        ig_status s = rt_fail(b->m->alloc, IG_RANGE, "regions nest at most %d deep (I5)", IR_MAX_NEST);
+        ig_status s =
+            rt_fail(b->m->alloc, IG_RANGE, "regions nest at most %d deep (I5)", IR_MAX_NEST);
         ir_build_error(b, rt_status_op(s, ir_op_tab[op].name));
         return UINT32_MAX;
     }

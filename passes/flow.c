@@ -58,8 +58,10 @@ static void flow_enter(flow *w, const ir_op *o) {
     const uint32_t step = o->code == OP_scan, last = o->region0 + o->nregion - 1u;
     const ir_op *yield = &f->ops.data[f->regions.data[last].end - 1];
     for (uint32_t r = o->region0; r <= last; r++) {
-        w->as[r] = choice < 0 ? r : r == o->region0 + (uint32_t)choice ? w->as[o->parent] : UINT32_MAX;
-        for (uint32_t i = 0; i < f->regions.data[r].nparam; i++) w->home[f->regions.data[r].param0 + i] = r;
+        const ir_region *region = &f->regions.data[r];
+        bool chosen = choice >= 0 && r == o->region0 + (uint32_t)choice;
+        w->as[r] = choice < 0 ? r : chosen ? w->as[o->parent] : UINT32_MAX;
+        for (uint32_t i = 0; i < region->nparam; i++) w->home[region->param0 + i] = r;
     }
     for (uint32_t k = 0; k < flow_carries(w, o); k++) {
         ir_ref v = w->same[ir_op_in(f, o, k).i];
