@@ -31,8 +31,8 @@ typedef struct flow {
 
 /* --- What is known ---------------------------------------------------------------------------- */
 
-/* The chosen region of an `if` with a constant operand, or -1; -1, too, for one of a single region: a
- * checkpoint, opened, would be merged with what computes its inside again. */
+/* The chosen region of an `if` with a constant operand, or -1; -1, too, for one of a single region:
+ * a checkpoint, opened, would be merged with what computes its inside again. */
 static int flow_choice(const flow *w, const ir_op *o) {
     if (o->code != OP_if || o->nregion == 1) return -1;
     ir_ref v = w->same[ir_op_in(w->f, o, 0).i];
@@ -58,8 +58,11 @@ static void flow_enter(flow *w, const ir_op *o) {
     const uint32_t step = o->code == OP_scan, last = o->region0 + o->nregion - 1u;
     const ir_op *yield = &f->ops.data[f->regions.data[last].end - 1];
     for (uint32_t r = o->region0; r <= last; r++) {
-        w->as[r] = choice < 0 ? r : r == o->region0 + (uint32_t)choice ? w->as[o->parent] : UINT32_MAX;
-        for (uint32_t i = 0; i < f->regions.data[r].nparam; i++) w->home[f->regions.data[r].param0 + i] = r;
+        w->as[r] = choice < 0                           ? r
+                   : r == o->region0 + (uint32_t)choice ? w->as[o->parent]
+                                                        : UINT32_MAX;
+        for (uint32_t i = 0; i < f->regions.data[r].nparam; i++)
+            w->home[f->regions.data[r].param0 + i] = r;
     }
     for (uint32_t k = 0; k < flow_carries(w, o); k++) {
         ir_ref v = w->same[ir_op_in(f, o, k).i];
