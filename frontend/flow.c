@@ -11,6 +11,9 @@
 #include <string.h>
 
 enum { FLOW_MOST = IR_MAX_RESULTS };
+_Static_assert(IG_CKPT_AUTO == (int)IR_CKPT_AUTO && IG_CKPT_ALL == (int)IR_CKPT_ALL &&
+                   IG_CKPT_SQRT == (int)IR_CKPT_SQRT && IG_CKPT_DOTS == (int)IR_CKPT_DOTS,
+               "policies of the API are those of the IR");
 
 /* Results of a body, moved to c: nres of them, usable; false after an error. */
 static bool flow_body(fe_call *c, fe_body body, ig_tensor *const *in, int nres, ig_tensor **out_) {

@@ -165,6 +165,12 @@ bool fe_rec_append(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tenso
 
 bool fe_rec_begin(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in) {
     uint32_t val;
+    if (c->s->rec->broken && c->s->rec->tape) {
+        fe_error(
+            c, IG_INVALID,
+            "a loop or checkpoint failed in this gradient scope, which records no more of them");
+        return false;
+    }
     for (int k = 0; k < nin; k++)
         if (!rec_value_of(c, c->s->rec, in[k], &val)) return false;
     return rec_append(c, REC_BEGIN, op, attr, nin, in, 0, NULL, NULL);

@@ -16,9 +16,9 @@
  * most LIN_SLOTS trips, evenly spaced, however many there are; the trips between are computed once
  * more from the one before (tr_while.c).
  *
- * All this is `auto`; an op that says `ckpt` stores more or less (lin_how, lin_slots; what is left of
- * a scan that keeps n states was cut by segment.c).  Whatever is stored, the same ops compute the
- * same values. */
+ * All this is `auto`; an op that says `ckpt` stores more or less (lin_how, lin_slots; what is left
+ * of a scan that keeps n states was cut by segment.c).  Whatever is stored, the same ops compute
+ * the same values. */
 #include "passes/lin.h"
 #include <string.h>
 
