@@ -126,6 +126,13 @@ START_TEST(what_is_out_of_sight) {
     ck_assert(ig_item_i64(ig_sum(ig_isnan(y), IG_ALL_AXES)) == 4);
     ck_assert(ig_equal(ig_slice(y, IG_AT(1)),
                        ig_slice(ig_attention(in[0], in[1], in[2], NULL), IG_AT(1))));
+    ig_tensor *few = ig_zeros(IG_f32, IG_DIMS(0, 4)), *all = ig_zeros(IG_f32, IG_DIMS(2, 200, 4));
+    y = ig_attention(ig_slice(all, IG_FULL, IG_RANGE(0, 0)), all, all, ATTEND(.causal = true));
+    WANT_EMPTY(y, IG_f32, IG_DIMS(2, 0, 4));
+    for (int64_t n = 3; n <= 200; n += 197) {
+        y = ig_attention(ig_slice(all, IG_FULL, IG_RANGE(0, n)), few, few, NULL);
+        ck_assert(ig_item_i64(ig_sum(ig_isnan(y), IG_ALL_AXES)) == 8 * n);
+    }
     /* blocks of keys that are not looked at may hold anything */
     qkv(IG_f32, 300, 300, 4, 2, in);
     y = ig_attention(in[0], in[1], in[2], ATTEND(.causal = true));
