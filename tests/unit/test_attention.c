@@ -231,32 +231,10 @@ END_TEST
 
 START_TEST(gradients_are_those_of_differences) {
     static const int64_t length[][2] = {{3, 4}, {130, 140}};
-    ig_tensor *in[4], *y;
-    const double h = 1e-5;
+    ig_tensor *in[4];
     attend_arguments(IG_f64, 2, length[_i][0], length[_i][1], 2, in);
-    IG_GRAD_SCOPE {
-        for (int k = 0; k < 4; k++) ig_watch(in[k]);
-        attend_loss(NULL, in, &y);
-        ig_backward(y);
-    }
-    for (int k = 0; k < 4; k++)
-        for (int64_t i = 0; i < ig_numel(in[k]); i += _i ? 97 + 400 * k : 1) {
-            ig_tensor *moved[4];
-            double f[2];
-            for (int s = 0; s < 2; s++) {
-                ig_tensor *at = ig_cast(ig_eq(ig_arange(IG_i64, 0, ig_numel(in[k]), 1), i), IG_f64);
-                memcpy(moved, in, sizeof moved);
-                moved[k] = ig_add(in[k], ig_reshape(ig_mul(at, s ? h : -h), ig_shape(in[k])));
-                attend_loss(NULL, moved, &y);
-                f[s] = ig_item_f64(y);
-            }
-            double want = (f[1] - f[0]) / (2 * h);
-            double got = ((const double *)ig_data(ig_grad_of(in[k])))[i];
-            /* 1e-8: the error of a central difference with this h, and the rounding of some hundred
-             * terms */
-            ck_assert_msg(fabs(got - want) < 1e-8, "argument %d, element %lld: %g, not %g", k,
-                          (long long)i, got, want);
-        }
+    /* 1e-8: the error of a central difference with 1e-5, and the rounding of some hundred terms */
+    eager_differences(attend_loss, NULL, 4, in, 15, _i ? 397 : 1, 1e-5, 1e-8);
     eager_end();
 }
 END_TEST
