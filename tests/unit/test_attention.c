@@ -144,6 +144,20 @@ START_TEST(what_is_out_of_sight) {
 }
 END_TEST
 
+/* The bits of one result, as docs/numerics.md froze them: another number is another contract. */
+START_TEST(the_definition_is_frozen) {
+    ig_tensor *in[3], *y;
+    uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+    qkv(IG_f32, 300, 300, 16, 8, in);
+    y = ig_attention(in[0], in[1], in[2], ATTEND(.causal = true));
+    const unsigned char *byte = ig_data(y);
+    for (size_t i = 0; i < 300 * 8 * sizeof(float); i++)
+        hash = (hash ^ byte[i]) * UINT64_C(0x100000001b3);
+    ck_assert_msg(hash == UINT64_C(0x1060dde023e542a4), "%016llx", (unsigned long long)hash);
+    eager_end();
+}
+END_TEST
+
 START_TEST(errors_show_the_shapes) {
     ig_tensor *in[3];
     qkv(IG_f32, 3, 5, 4, 2, in);
@@ -321,6 +335,7 @@ int main(void) {
     tcase_add_loop_test(t, masks_broadcast, 0, 9);
     tcase_add_test(t, a_row_is_the_same_in_any_company);
     tcase_add_test(t, what_is_out_of_sight);
+    tcase_add_test(t, the_definition_is_frozen);
     tcase_add_test(t, errors_show_the_shapes);
     tcase_add_test(t, every_way_gives_the_same_bits);
     tcase_add_loop_test(t, gradients_are_those_of_differences, 0, 2);
