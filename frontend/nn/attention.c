@@ -149,12 +149,13 @@ static void attend_step(void *user, ig_tensor *const *in, ig_tensor **out) {
     fe_exit(c);
 }
 
-/* Axis `axis` of x as full blocks of n, in front, and the rest; NULL when there is none. */
+/* Axis `axis` of x as full blocks of n, in front, and the rest; NULL for what is known to be empty,
+ * but not for both. */
 static ig_tensor *attend_blocks(fe_call *c, ig_tensor *x, int axis, int64_t n, ig_tensor **rest_) {
     ir_module *m = fe_module(c);
     ir_dims d = fe_dims(c, x), split = {.n = d.n + 1};
     ir_dim blocks = ir_dim_floordiv(m, d.d[axis], n), full = ir_dim_mul(m, blocks, n);
-    *rest_ = full == d.d[axis] ? NULL : fe_cut(c, x, axis, full, d.d[axis]);
+    *rest_ = blocks != 0 && full == d.d[axis] ? NULL : fe_cut(c, x, axis, full, d.d[axis]);
     if (blocks == 0) return NULL;
     for (int i = 0; i < split.n; i++)
         split.d[i] = i < axis ? d.d[i] : i == axis ? blocks : i == axis + 1 ? n : d.d[i - 1];

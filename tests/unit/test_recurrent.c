@@ -165,33 +165,12 @@ static void loss(void *user, ig_tensor *const *in, ig_tensor **out) {
 }
 
 START_TEST(gradients_are_those_of_differences) {
-    ig_tensor *in[ARGS], *y;
-    const double h = 1e-6;
+    ig_tensor *in[ARGS];
     int kind = _i;
     arguments(IG_f64, 4 - kind, 3, 2, 2, in);
-    IG_GRAD_SCOPE {
-        for (int k = 0; k < ARGS; k++)
-            if (k != (kind ? C : BU)) ig_watch(in[k]);
-        loss(&kind, in, &y);
-        ig_backward(y);
-    }
-    for (int k = 0; k < ARGS; k++)
-        for (int64_t i = 0; k != (kind ? C : BU) && i < ig_numel(in[k]); i++) {
-            ig_tensor *moved[ARGS];
-            double f[2];
-            for (int s = 0; s < 2; s++) {
-                ig_tensor *at = ig_cast(ig_eq(ig_arange(IG_i64, 0, ig_numel(in[k]), 1), i), IG_f64);
-                memcpy(moved, in, sizeof moved);
-                moved[k] = ig_add(in[k], ig_reshape(ig_mul(at, s ? h : -h), ig_shape(in[k])));
-                loss(&kind, moved, &y);
-                f[s] = ig_item_f64(y);
-            }
-            double want = (f[1] - f[0]) / (2 * h);
-            double got = ((const double *)ig_data(ig_grad_of(in[k])))[i];
-            /* 1e-7: the error of a central difference with this h, and its rounding */
-            ck_assert_msg(fabs(got - want) < 1e-7, "argument %d, element %lld: %g, not %g", k,
-                          (long long)i, got, want);
-        }
+    /* 1e-7: the error of a central difference with 1e-6, and its rounding */
+    eager_differences(loss, &kind, ARGS, in, (1u << ARGS) - 1 - (1u << (kind ? C : BU)), 1, 1e-6,
+                      1e-7);
     eager_end();
 }
 END_TEST
