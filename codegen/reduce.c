@@ -321,7 +321,7 @@ static ir_redop arg_op(const reduce_work *w) {
 /* The first position in [lo, hi) of an element that is `best` or NaN, or what is in `at` when that
  * is before it; as a vector, each lane for itself. */
 static ir_ref arg_scan(cg_low *l, const reduce_work *w, ir_ref best, ir_ref lo, ir_ref hi,
-                         ir_ref at) {
+                       ir_ref at) {
     cg_kernel *k = &l->k;
     int64_t lanes = cg_lanes_of(k, at);
     ir_ref in;

@@ -480,8 +480,8 @@ static bool fuse_may_join(const fuse_plan *p, const ir_op *o, const fuse_cluster
     ir_ref v = ir_op_out(o, 0);
     if (c->nresult == FUSE_RESULTS || root->parent != o->parent || p->first[v.i] < c->root)
         return false;
-    if ((c->core && !c->rows.row) || fuse_kind_of((ir_opcode)root->code) == FUSE_SPREAD)
-        return false;
+    if (c->core && !c->rows.row) return false;
+    if (root->code == OP_broadcast) return false; /* a last result that is room looks like that */
     if (!ir_same_dims(ir_val_type(p->f, ir_op_out(root, 0)), ir_val_type(p->f, v))) return false;
     if (!fuse_is_at_root(p, v, c)) return false;
     for (uint32_t i = 0; i < c->edge.n && c->nresult == 1; i++)
@@ -533,8 +533,8 @@ static bool fuse_join(fuse_plan *p, uint32_t op) {
 
 /* --- Long reductions ------------------------------------------------------------------------ */
 
-/* Few results of many elements: threads could share nothing but the elements.  Fewer than these
- * take no longer than a launch and a half. */
+/* Few results of many elements: threads could share nothing but the elements.  So many f32 take
+ * 6 us, and a launch below 2 us runs in one part (docs/native.md). */
 #define FUSE_SPLIT_RESULTS 7
 #define FUSE_SPLIT_COUNT   65536
 
