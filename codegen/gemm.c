@@ -31,7 +31,8 @@
  *
  * Too few rows do not pay for packing, as a column element is used once a row: then whole panels of
  * columns are read where they lie (`direct`), if they lie side by side, and only a last panel that
- * is not whole is packed; what may have few rows at run time has both ways.  A product with a
+ * is not whole is packed; what may have few rows at run time has both ways, lower tiles for few
+ * (gemm_few; gemm_thin beside a home nest).  A product with a
  * vector where both operands lie along K goes to ein.c. */
 #include "codegen/gemm.h"
 
