@@ -31,6 +31,8 @@ GEMM += ["gemm:64x768x768", "gemm:128x768x768", "gemm:128x3072x768", "gemm:128x7
 GEMM += ["gemm:256x256x256:tb", "gemm:256x256x256:ta", "gemm:128x768x768:tb", "gemm:37x53x71", "gemm:100x100x100"]
 GEMM += ["gemm:64x64x64:b16", "gemm:128x64x128:b12", "gemm:128x128x64:tb:b12"]
 FLAT = [r for r in GEMM if ":b" not in r]
+LATE = [f"gemm:{m}x768x768{w}:d" for w in ("", ":w") for m in (1, 8, 64, 512)]
+EAGER = [f"gemm:{n}x{n}x{n}:e" for n in (64, 128, 512, 1024)] + [f"gemm:{m}x768x768:e" for m in (1, 8, 64, 512)]
 GEMV = [f"gemv:{n}{w}" for w in ("", ":w") for n in ("768x768", "3072x768", "4096x4096")]
 DENSE = ["128x768x768", "128x3072x768", "128x768x3072", "512x3072x768"]
 LONG = ["sum:16777216", "argmax:16777216", "sum:262144"]
@@ -44,6 +46,8 @@ GROUPS = [  # title, threads, rows
     ("GEMM f32, constant weights, 1 thread", 1, [r + ":w" for r in FLAT]),
     ("GEMM f32, 2 threads", 2, FLAT),
     ("GEMM f32, constant weights, 2 threads", 2, [r + ":w" for r in FLAT]),
+    ("GEMM f32, rows known when it runs, 1 thread", 1, LATE),
+    ("GEMM f32, eager, 1 thread", 1, EAGER),
     ("Matrix times vector f32, 1 thread", 1, GEMV),
     ("Matrix times vector f32, 2 threads", 2, GEMV),
     ("gelu(x w + b) + residual f32, constant weights, 1 thread", 1, ["dense:" + d for d in DENSE]),

@@ -5,7 +5,8 @@
 #include "runtime/base/plant.h"
 
 #define GEMM_CHAINS 48 /* of a tile, at most */
-#define GEMM_FEW    8  /* fewer rows do not pay for packing */
+#define GEMM_THIN   48 /* rows: fewer do not pay for packing */
+#define GEMM_LOW    4  /* rows of their tiles */
 #define CG_KB       (RT_PLANTED(wrong_k_cut) ? 256 : IR_KB)
 
 typedef cg_ix cg_ein_ix[IG_MAX_RANK];
@@ -81,7 +82,7 @@ typedef struct gemm {
     int64_t rows;       /* of a chunk, at most */
     bool turned;        /* K is contiguous along the columns, in memory */
     bool far;           /* columns, read where they lie, do not stay in a cache */
-    bool fetch;         /* turned: they are larger than all caches */
+    int fetch;          /* steps of K that they are fetched ahead, 0: not */
     bool open;          /* nothing is packed here: gemm_open.c */
     bool home;          /* totals wait where the result goes: gemm_home.c */
     bool inside;        /* open: the epilogue runs on the registers of the tile */
@@ -129,7 +130,7 @@ ir_ref gemm_panel(cg_low *l, const gemm *g, ir_ref p);
 /* Lines [line, line + lanes) of such columns, transposed: vectors of consecutive columns at
  * `lanes` consecutive k from `at` on. */
 void gemm_turn(cg_low *l, const gemm *g, ir_ref line, ir_ref at, ir_ref *x_);
-/* Fetch what lies at k = `at` of the same columns. */
+/* Fetch what lies at k = `at` of a column, from the line of memory on that it begins. */
 void gemm_fetch(cg_low *l, const gemm *g, ir_ref line, ir_ref at);
 
 /* gemm_pack.c: copy the block of K into panels. */

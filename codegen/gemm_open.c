@@ -22,7 +22,7 @@
 
 #include <string.h>
 
-#define OPEN_FEW 4 /* rows of a lower tile: as many take as long as one */
+#define OPEN_FEW 2 /* rows of a lower tile: as many take as long as one, memory being slower */
 
 /* The first column of panel p of the chunk. */
 static ir_ref open_column(cg_low *l, const gemm *g, ir_ref p) {
@@ -150,6 +150,10 @@ static void open_panel(cg_low *l, gemm *g, ir_ref panel, ir_ref col) {
     cg_kernel *k = &l->k;
     gemm few = *g;
     int64_t lo, hi;
+    if (g->few) {
+        open_column_of_tiles(l, g, panel, col);
+        return;
+    }
     ir_dim_range(k->b.m, g->row.lines, &lo, &hi);
     few.few = true;
     if (few.height > OPEN_FEW) few.height = OPEN_FEW;

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #define TILE_PANELS 4
-#define TILE_AHEAD  128 /* elements, where memory is fetched ahead: more or fewer are slower */
 
 /* Where the elements of a tile's operands are. */
 typedef struct tile {
@@ -70,8 +69,13 @@ static void tile_step(cg_low *l, const gemm *g, const tile *t, ir_ref at, const 
     cg_kernel *k = &l->k;
     int wide = t->w * g->vectors;
     ir_ref column[GEMM_CHAINS];
-    for (int j = 0; j < wide; j++)
-        column[j] = tile_column(l, g, t->panel[j / g->vectors], j % g->vectors, at);
+    for (int j = 0; j < wide; j++) {
+        ir_ref panel = t->panel[j / g->vectors];
+        column[j] = tile_column(l, g, panel, j % g->vectors, at);
+        if (g->direct && g->fetch)
+            gemm_fetch(l, g, cg_bin(k, OP_add, panel, cg_i64(k, gemm_column(g, j))),
+                       cg_bin(k, OP_add, at, cg_i64(k, g->fetch)));
+    }
     for (int i = 0; i < t->n; i++) {
         ir_ref x = cg_splat(k, tile_row(l, g, t, i, at), gemm_lanes(g, 0));
         for (int j = 0; j < wide; j++) {
@@ -101,7 +105,9 @@ static void tile_steps_turned(cg_low *l, const gemm *g, const tile *t, ir_ref at
     ir_ref column[CG_LANES], place[GEMM_CHAINS], sum[GEMM_CHAINS], lanes = cg_i64(k, g->lanes);
     ir_ref line = cg_bin(k, OP_add, t->panel[0], cg_bin(k, OP_mul, j, lanes));
     gemm_turn(l, g, line, at, column);
-    if (g->fetch) gemm_fetch(l, g, line, cg_bin(k, OP_add, at, cg_i64(k, TILE_AHEAD)));
+    for (int i = 0; i < g->lanes && g->fetch; i++)
+        gemm_fetch(l, g, cg_bin(k, OP_add, line, cg_i64(k, i)),
+                   cg_bin(k, OP_add, at, cg_i64(k, g->fetch)));
     for (int i = 0; i < t->n; i++) {
         place[i] = cg_bin(k, OP_mul, cg_bin(k, OP_add, cg_i64(k, i * g->vectors), j), lanes);
         sum[i] = cg_load(k, g->a, place[i], g->lanes);
