@@ -90,8 +90,10 @@ static ir_ref reduce_fold_lanes(cg_low *l, const reduce_work *w, ir_ref v) {
                             ir_emit1(&l->k.b, OP_extract, &(ir_attr_index){.index = j}, v));
         return sum;
     }
-    while (!cg_lower_failed(l) && cg_lanes_of(&l->k, v))
-        v = cg_monoid(l, w->op, w->d, cg_half(&l->k, v, 0), cg_half(&l->k, v, 1));
+    while (!cg_lower_failed(l) && cg_lanes_of(&l->k, v)) {
+        ir_ref high = cg_half(&l->k, v, 1);
+        v = cg_monoid(l, w->op, w->d, cg_half(&l->k, v, 0), high);
+    }
     return v;
 }
 
@@ -131,7 +133,8 @@ static ir_ref reduce_across(cg_low *l, const reduce_work *w, ir_ref lo, ir_ref h
     ir_ref acc = cg_splat(k, cg_identity(l, w->op, w->d), IR_LANES), in, x;
     int64_t step = reduce_step(l, w);
     if (w->count < 0 || w->count >= IR_LANES) {
-        ir_ref whole = cg_bit(k, IR_bitop_band, cg_bin(k, OP_sub, hi, lo), cg_i64(k, -IR_LANES));
+        ir_ref whole = cg_i64(k, -IR_LANES);
+        whole = cg_bit(k, IR_bitop_band, cg_bin(k, OP_sub, hi, lo), whole);
         ir_ref end = cg_bin(k, OP_add, lo, whole);
         cg_nest nest = cg_open_for(l, lo, end, step, 1, &acc, &in);
         x = reduce_element(l, w, cg_ix_aligned(nest.loop.index), step);
@@ -264,7 +267,8 @@ static ir_ref reduce_blocks(cg_low *l, const reduce_work *w, reduce_block block)
     ir_ref zero = cg_i64(k, 0), count = cg_dim(k, w->count), size = cg_i64(k, IR_REDUCE_BLOCK);
     if (reduce_is_short(l, w->count) || !reduce_is_ordered(w)) return block(l, w, zero, count);
     ir_ref n = cg_bin(k, OP_add, count, cg_i64(k, IR_REDUCE_BLOCK - 1));
-    n = cg_bin(k, OP_max, cg_bin(k, OP_div, n, size), cg_i64(k, 1));
+    ir_ref one = cg_i64(k, 1);
+    n = cg_bin(k, OP_max, cg_bin(k, OP_div, n, size), one);
     cg_nest nest = cg_open_for(l, zero, n, 1, 0, NULL, NULL);
     ir_ref lo = cg_bin(k, OP_mul, nest.loop.index, size);
     ir_ref hi = cg_bin(k, OP_min, cg_bin(k, OP_add, lo, size), count);
@@ -292,7 +296,8 @@ static ir_ref reduce_arg(cg_low *l, const reduce_work *w) {
     ir_ref init[2] = {cg_splat(k, cg_identity(l, w->op, w->d == IG_bool ? IG_u8 : w->d), lanes),
                       cg_splat(k, cg_i64(k, 0), lanes)};
     ir_ref in[2], out[2];
-    cg_nest nest = cg_open_for(l, cg_i64(k, 0), cg_dim(k, w->count), 1, 2, init, in);
+    ir_ref end = cg_dim(k, w->count);
+    cg_nest nest = cg_open_for(l, cg_i64(k, 0), end, 1, 2, init, in);
     ir_ref x = reduce_element(l, w, cg_ix_uniform(nest.loop.index), k->lanes);
     if (w->d == IG_bool) x = cg_convert(k, IG_bool, IG_u8, x);
     ir_ref beats = reduce_beats(l, w, r, x, in[0]);

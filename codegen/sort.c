@@ -37,7 +37,10 @@ static ir_ref sort_place(cg_low *l, sort_work *w, ir_ref t) {
 /* An integer that orders as the element does. */
 static ir_ref sort_word(cg_kernel *k, ir_ref x) {
     ig_dtype d = cg_dtype_of(k, x);
-    if (d == IG_bool) return cg_select(k, x, cg_int(k, IG_u8, 1), cg_int(k, IG_u8, 0));
+    if (d == IG_bool) {
+        ir_ref zero = cg_int(k, IG_u8, 0);
+        return cg_select(k, x, cg_int(k, IG_u8, 1), zero);
+    }
     if (!rt_is_float(d)) return x;
     ig_dtype i = d == IG_f64 ? IG_i64 : IG_i32;
     int64_t top = d == IG_f64 ? 63 : 31;
@@ -69,8 +72,8 @@ static void sort_step(cg_low *l, sort_work *w, const ir_ref *from, const ir_ref 
     cg_kernel *k = &l->k;
     ir_ref one = cg_i64(k, 1), i = sort_place(l, w, cg_bin(k, OP_min, next[0], w->last));
     ir_ref j = sort_place(l, w, cg_bin(k, OP_min, next[1], w->last));
-    ir_ref left = cg_bit(k, IR_bitop_band, cg_cmp(k, IR_cmpop_lt, next[1], bound[1]),
-                         sort_is_less(l, w, from, i, j));
+    ir_ref left = sort_is_less(l, w, from, i, j);
+    left = cg_bit(k, IR_bitop_band, cg_cmp(k, IR_cmpop_lt, next[1], bound[1]), left);
     ir_ref second = cg_bit(k, IR_bitop_bor, cg_cmp(k, IR_cmpop_eq, next[0], bound[0]), left);
     ir_ref take = cg_select(k, second, j, i), put = sort_place(l, w, at);
     for (uint32_t x = 0; x < w->o->nin; x++) cg_store(k, to[x], put, cg_load(k, from[x], take, 0));
