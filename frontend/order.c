@@ -52,8 +52,7 @@ static ir_attr_gather order_along(const order_job *j) {
     return a;
 }
 
-/* Key k in the type of a kernel, in the order that *at_ tells (NULL: as it is); NULL after an
- * error.
+/* A key in the type of a kernel, in the order of positions (NULL: as it is); NULL after an error.
  */
 static ig_tensor *order_key(const order_job *j, ig_tensor *x, ig_tensor *at) {
     ir_attr_dtype as = {.dtype = (uint8_t)cg_eager_sorted_as((ig_dtype)x->dtype)};
