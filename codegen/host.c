@@ -140,7 +140,8 @@ static void host_check_dim(host *h, struct host_dim x) {
         for (uint32_t j = 0; j < term[i].natom; j++) {
             const ir_dim_atom *a = term[i].atom[j];
             if (a->kind != DIM_FLOORDIV && a->kind != DIM_MOD) continue;
-            h->bad = host_or(h, h->bad, cg_cmp(k, IR_cmpop_lt, cg_dim(k, a->b), cg_i64(k, 1)));
+            ir_ref one = cg_i64(k, 1);
+            h->bad = host_or(h, h->bad, cg_cmp(k, IR_cmpop_lt, cg_dim(k, a->b), one));
         }
     if (host_is_proved(h, x.d, &sign)) return;
     for (uint32_t i = 0; i < n; i++) {
@@ -151,8 +152,9 @@ static void host_check_dim(host *h, struct host_dim x) {
         sum = cg_bin(k, OP_add, sum, t);
     }
     h->over = host_or(h, h->over, cg_cmp(k, IR_cmpop_le, cg_flt(k, IG_f64, HOST_LIMIT), sum));
-    if (sign && x.extent)
-        h->bad = host_or(h, h->bad, cg_cmp(k, IR_cmpop_lt, cg_dim(k, x.d), cg_i64(k, 0)));
+    if (!sign || !x.extent) return;
+    ir_ref zero = cg_i64(k, 0);
+    h->bad = host_or(h, h->bad, cg_cmp(k, IR_cmpop_lt, cg_dim(k, x.d), zero));
 }
 
 /* The rt_host_code of these dims. */
@@ -336,7 +338,8 @@ static ig_status host_workspace(host *h) {
     ir_ref result[2];
     result[1] = host_check(h, NULL);
     ir_ref fine = cg_cmp(k, IR_cmpop_eq, result[1], cg_int(k, IG_i32, RT_HOST_OK));
-    result[0] = cg_select(k, fine, cg_dim(k, pass_workspace(h->f)), cg_i64(k, 0));
+    ir_ref zero = cg_i64(k, 0);
+    result[0] = cg_select(k, fine, cg_dim(k, pass_workspace(h->f)), zero);
     return host_end(h, NULL, 2, result);
 }
 

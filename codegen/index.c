@@ -38,7 +38,8 @@ cg_ix cg_ix_add(cg_low *l, cg_ix x, cg_ix y) {
     cg_kernel *k = &l->k;
     x = cg_ix_solid(l, x), y = cg_ix_solid(l, y);
     if (x.kind == CG_IX_VECTOR || y.kind == CG_IX_VECTOR) {
-        ir_ref r = cg_bin(k, OP_add, cg_ix_value(l, x), cg_ix_value(l, y));
+        ir_ref r = cg_ix_value(l, y);
+        r = cg_bin(k, OP_add, cg_ix_value(l, x), r);
         return (cg_ix){CG_IX_VECTOR, 0, r.i, 0};
     }
     ir_ref r = cg_bin(k, OP_add, (ir_ref){x.r}, (ir_ref){y.r});
@@ -64,7 +65,8 @@ cg_ix cg_ix_mul(cg_low *l, cg_ix x, int64_t c) {
 cg_ix cg_ix_mul_dim(cg_low *l, cg_ix x, ir_dim d) {
     if (d >= 0) return cg_ix_mul(l, x, d);
     x = cg_ix_solid(l, x);
-    ir_ref r = cg_bin(&l->k, OP_mul, cg_ix_value(l, x), cg_dim(&l->k, d));
+    ir_ref r = cg_dim(&l->k, d);
+    r = cg_bin(&l->k, OP_mul, cg_ix_value(l, x), r);
     return (cg_ix){x.kind == CG_IX_UNIFORM ? CG_IX_UNIFORM : CG_IX_VECTOR, 0, r.i, 0};
 }
 

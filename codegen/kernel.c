@@ -66,8 +66,10 @@ void cg_turn(cg_kernel *k, int n, ir_ref *x) {
 }
 
 ir_ref cg_max_lane(cg_kernel *k, ir_ref x) {
-    while (!cg_failed(k) && cg_lanes_of(k, x))
-        x = cg_bin(k, OP_max, cg_half(k, x, 0), cg_half(k, x, 1));
+    while (!cg_failed(k) && cg_lanes_of(k, x)) {
+        ir_ref high = cg_half(k, x, 1);
+        x = cg_bin(k, OP_max, cg_half(k, x, 0), high);
+    }
     return x;
 }
 

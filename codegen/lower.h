@@ -106,7 +106,7 @@ struct cg_low {
     ir_ref packed;    /* its memory */
     bool apart;       /* no result lies in the memory of an operand */
     const ir_op *update; /* the result, where it lies in the memory of what it updates, or NULL */
-    int64_t step;     /* lanes that loops along the results take at a time (step.c), */
+    int64_t step;     /* lanes that loops along the results take at a time (lanes.c), */
     int64_t whole;    /* the same where all vectors are whole and the result is one loop */
     int64_t strip;    /* and when each is a reduction of a column; 0: no reductions */
     cg_room room;     /* what is done with the last result, when that is room */
@@ -183,8 +183,8 @@ void cg_rows_ahead(cg_low *l, ir_ref t, int64_t lanes);
 ir_ref cg_identity(cg_low *l, ir_redop op, ig_dtype d);
 ir_ref cg_monoid(cg_low *l, ir_redop op, ig_dtype d, ir_ref x, ir_ref y);
 
-/* step.c: choose l->step and l->strip. */
-void cg_step_prepare(cg_low *l);
+/* lanes.c: choose l->step and l->strip. */
+void cg_lanes_prepare(cg_low *l);
 
 /* cost.c: the estimated picoseconds of a kernel that has been written, all of it. */
 ir_dim cg_cost(const cg_low *l);

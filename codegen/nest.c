@@ -428,8 +428,10 @@ static void nest_streams(cg_low *l, nest_plan *p, ir_ref lo, ir_dim inner) {
     ir_ref c = cg_un(k, OP_aligned, l->out[p->first]);
     for (uint32_t i = 1; i < p->n; i++)
         c = cg_bit(k, IR_bitop_band, c, cg_un(k, OP_aligned, l->out[p->first + i]));
-    if (least < enough)
-        c = cg_bit(k, IR_bitop_band, c, cg_cmp(k, IR_cmpop_le, cg_i64(k, enough), cg_dim(k, n)));
+    if (least < enough) {
+        ir_ref all = cg_dim(k, n);
+        c = cg_bit(k, IR_bitop_band, c, cg_cmp(k, IR_cmpop_le, cg_i64(k, enough), all));
+    }
     if (inner < 0) { /* where a vector loop begins: at a line, or at lo */
         ir_ref at = p->outer || l->rows ? cg_dim(k, inner) : lo;
         at = cg_bit(k, IR_bitop_band, at, cg_i64(k, lanes - 1));
@@ -471,11 +473,12 @@ static void nest_write(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi) {
     if (p->tile >= 0) {
         ir_ref size = cg_i64(&l->k, NEST_TILE);
         p->from = cg_bin(&l->k, OP_mul, (ir_ref){p->ix[p->tile].r}, size);
-        p->to = cg_bin(&l->k, OP_min, cg_bin(&l->k, OP_add, p->from, size),
-                       cg_dim(&l->k, t->dim[p->tile]));
+        ir_ref all = cg_dim(&l->k, t->dim[p->tile]);
+        p->to = cg_bin(&l->k, OP_min, cg_bin(&l->k, OP_add, p->from, size), all);
     }
     nest_hoist(l, p);
-    nest_inner(l, p, cg_i64(&l->k, 0), cg_dim(&l->k, inner), inner);
+    ir_ref end = cg_dim(&l->k, inner);
+    nest_inner(l, p, cg_i64(&l->k, 0), end, inner);
     cg_close_for(l, row, 0, NULL);
 }
 
@@ -499,7 +502,8 @@ static void nest_row(cg_low *l, uint32_t row, const cg_ix *ix, joint_map *map) {
     ir_dim inner = nest_extent(l, t->dim + p.outer, t->rank - p.outer);
     p.lanes = nest_lanes(l, &p, inner);
     nest_streams(l, &p, (ir_ref){0}, inner);
-    nest_inner(l, &p, cg_i64(&l->k, 0), cg_dim(&l->k, inner), inner);
+    ir_ref end = cg_dim(&l->k, inner);
+    nest_inner(l, &p, cg_i64(&l->k, 0), end, inner);
     while (n-- > 0) cg_close_for(l, loop[n], 0, NULL);
 }
 
@@ -552,7 +556,8 @@ static void nest_all(cg_low *l, joint_map *map, ir_dim *n_) {
     for (uint32_t i = 0; i < n; i++) {
         nest_plan p = {.first = i, .n = 1, .map = map, .type = cg_type(l, nest_result(l, i))};
         ir_dim extent = nest_plan_one(l, &p);
-        nest_write(l, &p, cg_i64(&l->k, 0), cg_dim(&l->k, extent));
+        ir_ref end = cg_dim(&l->k, extent);
+        nest_write(l, &p, cg_i64(&l->k, 0), end);
     }
     cg_close_for(l, once, 0, NULL);
 }

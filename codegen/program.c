@@ -244,7 +244,7 @@ static void program_dims(cg_low *l) {
 static void program_write(cg_low *l, ir_dim *n_) {
     program_params(l);
     program_dims(l);
-    cg_step_prepare(l);
+    cg_lanes_prepare(l);
     cg_reduce_prepare(l);
     cg_ein_prepare(l);
     if (cg_room_nest(l, n_) || cg_rows_nest(l, n_)) return;

@@ -93,8 +93,10 @@ static ir_ref reduce_fold_lanes(cg_low *l, const reduce_work *w, ir_ref v) {
                             ir_emit1(&l->k.b, OP_extract, &(ir_attr_index){.index = j}, v));
         return sum;
     }
-    while (!cg_lower_failed(l) && cg_lanes_of(&l->k, v))
-        v = cg_monoid(l, w->op, w->d, cg_half(&l->k, v, 0), cg_half(&l->k, v, 1));
+    while (!cg_lower_failed(l) && cg_lanes_of(&l->k, v)) {
+        ir_ref high = cg_half(&l->k, v, 1);
+        v = cg_monoid(l, w->op, w->d, cg_half(&l->k, v, 0), high);
+    }
     return v;
 }
 
@@ -134,7 +136,8 @@ static ir_ref reduce_across(cg_low *l, const reduce_work *w, ir_ref lo, ir_ref h
     ir_ref acc = cg_splat(k, cg_identity(l, w->op, w->d), IR_LANES), in, x;
     int64_t step = reduce_step(l, w);
     if (w->count < 0 || w->count >= IR_LANES) {
-        ir_ref whole = cg_bit(k, IR_bitop_band, cg_bin(k, OP_sub, hi, lo), cg_i64(k, -IR_LANES));
+        ir_ref whole = cg_i64(k, -IR_LANES);
+        whole = cg_bit(k, IR_bitop_band, cg_bin(k, OP_sub, hi, lo), whole);
         ir_ref end = cg_bin(k, OP_add, lo, whole);
         cg_nest nest = cg_open_for(l, lo, end, step, 1, &acc, &in);
         x = reduce_element(l, w, cg_ix_aligned(nest.loop.index), step);
@@ -301,7 +304,8 @@ static ir_ref reduce_arg(cg_low *l, const reduce_work *w) {
     ir_ref init[2] = {cg_splat(k, cg_identity(l, w->op, w->d == IG_bool ? IG_u8 : w->d), lanes),
                       cg_splat(k, cg_i64(k, 0), lanes)};
     ir_ref in[2], out[2];
-    cg_nest nest = cg_open_for(l, cg_i64(k, 0), cg_dim(k, w->count), 1, 2, init, in);
+    ir_ref end = cg_dim(k, w->count);
+    cg_nest nest = cg_open_for(l, cg_i64(k, 0), end, 1, 2, init, in);
     ir_ref x = reduce_element(l, w, cg_ix_uniform(nest.loop.index), k->lanes);
     if (w->d == IG_bool) x = cg_convert(k, IG_bool, IG_u8, x);
     ir_ref beats = reduce_beats(l, w, r, x, in[0]);

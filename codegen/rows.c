@@ -218,8 +218,8 @@ void cg_rows_tell(cg_low *l, ir_ref v, const cg_ix *ix, ir_ref x) {
     if (!rows_place(l, v, ix, &at)) return;
     bool run = r->columns || (at.kind == CG_IX_LINEAR && at.stride == 1);
     bool one = !r->columns && at.kind == CG_IX_UNIFORM;
-    cg_store(&l->k, r->kept[v.i], run ? (ir_ref){at.r} : cg_ix_value(l, at),
-             cg_splat(&l->k, x, one ? 0 : l->k.lanes));
+    x = cg_splat(&l->k, x, one ? 0 : l->k.lanes);
+    cg_store(&l->k, r->kept[v.i], run ? (ir_ref){at.r} : cg_ix_value(l, at), x);
 }
 
 /* --- The next row ---------------------------------------------------------------------------- */
@@ -246,7 +246,8 @@ void cg_rows_ahead(cg_low *l, ir_ref t, int64_t lanes) {
         if (r->rows.row >> i & 1) axis[n] = i, dim[n++] = r->rows.full.d[i];
     for (int i = 0; i < n; i++) count = ir_dim_mul(k->b.m, count, dim[i]);
     cg_ix_split(l, cg_ix_uniform(t), n, dim, part);
-    ir_ref far = cg_bin(k, OP_min, cg_dim(k, count), cg_i64(k, ROWS_AHEAD));
+    ir_ref far = cg_i64(k, ROWS_AHEAD);
+    far = cg_bin(k, OP_min, cg_dim(k, count), far);
     for (uint32_t p = 0; p < ir_nparam(l->f) && !cg_lower_failed(l); p++) {
         ir_ref v = ir_param_ref(l->f, p);
         const ir_type *type = cg_type(l, v);
@@ -331,7 +332,8 @@ static void rows_one(cg_low *l) {
 static ir_ref rows_abreast(cg_low *l, int last, ir_ref from, ir_ref end, int64_t lanes) {
     cg_kernel *k = &l->k;
     if (lanes > 1) {
-        ir_ref n = cg_bit(k, IR_bitop_band, cg_bin(k, OP_sub, end, from), cg_i64(k, -lanes));
+        ir_ref n = cg_i64(k, -lanes);
+        n = cg_bit(k, IR_bitop_band, cg_bin(k, OP_sub, end, from), n);
         end = cg_bin(k, OP_add, from, n);
     }
     cg_nest nest = cg_open_for(l, from, end, lanes, 0, NULL, NULL);

@@ -221,11 +221,16 @@ static bool eager_refer(fe_call *c, ir_opcode op, const void *attr, int nin, ig_
     return !e;
 }
 
-bool fe_run_op(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
-               ig_tensor *out) {
+static bool eager_run_all(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
+                          int nout, ig_tensor *const *out) {
     fe_ran ran = fe_kernels_run(c, op, attr, nin, in, out);
     if (ran != FE_NO_KERNEL) return ran == FE_RAN;
-    return eager_refer(c, op, attr, nin, in, 1, &out);
+    return eager_refer(c, op, attr, nin, in, nout, out);
+}
+
+bool fe_run_op(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
+               ig_tensor *out) {
+    return eager_run_all(c, op, attr, nin, in, 1, &out);
 }
 
 /* Run an op; those that keep the elements as they are share the buffer. */
@@ -239,9 +244,7 @@ static bool eager_run(fe_call *c, ir_opcode op, const void *attr, int nin, ig_te
         out_[k] = fe_new(c, (ig_dtype)type[k].dtype, type[k].rank, type[k].dim);
         if (fe_is_poison(out_[k])) return false;
     }
-    if (nout == 1 ? !fe_run_op(c, op, attr, nin, in, out_[0])
-                  : !eager_refer(c, op, attr, nin, in, nout, out_))
-        return false;
+    if (!eager_run_all(c, op, attr, nin, in, nout, out_)) return false;
     bool fine = true;
     for (int k = 0; k < nout && c->s->session->nan_trap && fine; k++)
         fine = eager_trap_nan(c, op, nin, in, out_[k]);

@@ -274,9 +274,11 @@ ig_tensor *fe_ew(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor 
  * another level, or `reference`. */
 void fe_kernels_choose(ig_session *s);
 typedef enum fe_ran { FE_NO_KERNEL, FE_RAN, FE_FAILED } fe_ran;
-/* The same as fe_run_op, if there is a kernel. */
+/* The same as fe_run_op, if there is a kernel; every result of the op. */
 fe_ran fe_kernels_run(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
-                      ig_tensor *out);
+                      ig_tensor *const *out);
+/* Run the kernel of one of the families that count their own rows. */
+fe_ran fe_kernels_lines(fe_call *c, int row, int form, void *const *bufs, const int64_t *dims);
 /* An elementwise op outside of traces, broadcasting included, in a session that has kernels and no
  * NaN trap; NULL when there is no kernel, or the operands do not fit. */
 ig_tensor *fe_kernels_ew(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in);
@@ -286,6 +288,12 @@ ig_tensor *fe_kernels_ew(fe_call *c, ir_opcode op, const void *attr, int nin, ig
 void fe_launch(ig_kernel kernel, void *const *bufs, const int64_t *dims, int64_t rows, int64_t ps);
 /* Ops that only move elements (move.c), on a result with elements; false when it is none. */
 bool fe_move_run(ir_opcode op, const void *attr, int nin, ig_tensor *const *in, ig_tensor *out);
+/* gather and scatter (windows.c), on a result with elements. */
+fe_ran fe_gather_run(const void *attr, int nin, ig_tensor *const *in, ig_tensor *out);
+fe_ran fe_scatter_run(fe_call *c, const void *attr, int nin, ig_tensor *const *in, ig_tensor *out);
+/* sort (order.c), on lines with elements, in a session that has kernels. */
+fe_ran fe_sort_run(fe_call *c, const void *attr, int nin, ig_tensor *const *in,
+                   ig_tensor *const *out);
 
 /* --- Operands (operands.c) ----------------------------------------------------------------- */
 

@@ -91,10 +91,16 @@ static ig_status bind_fail(bind_run *b, uint32_t k, int i, int64_t have, const c
     const char *name = k < f->param_names.n && f->param_names.data[k] ? f->param_names.data[k] : "";
     rt_str text;
     rt_str_init(&text, b->alloc);
-    ir_dim_print(f->module, d, &text);
-    ig_status s = rt_fail(
-        b->alloc, IG_SHAPE, "%s: argument %u%s%s: dim %d is %lld but %s is %s%lld", f->name, k,
-        *name ? " %" : "", name, i, (long long)have, rt_str_text(&text), what, (long long)want);
+    if (!ir_dim_is_const(d)) {
+        rt_str_puts(&text, " but ");
+        ir_dim_print(f->module, d, &text);
+        rt_str_puts(&text, " is ");
+    } else {
+        rt_str_puts(&text, ", not ");
+    }
+    ig_status s = rt_fail(b->alloc, IG_SHAPE, "%s: argument %u%s%s: dim %d is %lld%s%s%lld",
+                          f->name, k, *name ? " %" : "", name, i, (long long)have,
+                          rt_str_text(&text), what, (long long)want);
     rt_str_free(&text);
     return s;
 }

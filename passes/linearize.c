@@ -266,7 +266,8 @@ static void lin_put_tangents(lin_call *c, ir_ref of_x, ir_ref of_u) {
 
 /* 1 where p holds, else 0, as elements of this type. */
 static ir_ref lin_mask(lin_call *c, ir_ref p, ir_type type) {
-    return P(select, p, emit_fill(c->p, &type, 1), emit_fill(c->p, &type, 0));
+    ir_ref one = emit_fill(c->p, &type, 1);
+    return P(select, p, one, emit_fill(c->p, &type, 0));
 }
 
 /* The number of its position in every element of the updates. */
@@ -288,7 +289,8 @@ static void lin_scatter_set(lin_call *c) {
     ir_ref last = lin_put(c, c->p, IR_putop_set, none, place);
     ir_ref free = emit_cmp(c->p, IR_cmpop_lt, last, emit_fill(c->p, &count, 0));
     ir_ref won = emit_cmp(c->p, IR_cmpop_eq, lin_get(c, last), place);
-    lin_put_tangents(c, lin_mask(c, free, xt), lin_mask(c, won, ut));
+    ir_ref of_u = lin_mask(c, won, ut);
+    lin_put_tangents(c, lin_mask(c, free, xt), of_u);
 }
 
 /* max, min: each of the k that are equal to the result has 1/k. */
@@ -298,7 +300,8 @@ static void lin_scatter_choice(lin_call *c) {
     ir_ref u = lin_mask(c, emit_cmp(c->p, IR_cmpop_eq, c->x[1], lin_get(c, c->y[0])), ut);
     ir_ref count = lin_put(c, c->p, IR_putop_add, x, u), there = lin_get(c, count);
     there = P(max, there, K(there, 1)); /* 0 out of range */
-    lin_put_tangents(c, P(div, x, count), P(div, u, there));
+    u = P(div, u, there);
+    lin_put_tangents(c, P(div, x, count), u);
 }
 
 /* Positions [b.., n] of updates in the order of the places they name. */
