@@ -89,6 +89,7 @@ struct ig_session {
     ig_tensor *rng;  /* kept; NULL until first used */
     uint32_t ntrace; /* recordings begun */
     struct fe_backs *backs; /* owned: gradient functions by recording (grad.c); may be NULL */
+    struct fe_relations *relations; /* owned: compiled relations (relation.c); may be NULL */
     ig_grad_count grad_count;
     ig_memory memory;
     ig_error_hook hook;
@@ -279,6 +280,9 @@ fe_ran fe_kernels_run(fe_call *c, ir_opcode op, const void *attr, int nin, ig_te
                       ig_tensor *const *out);
 /* Run the kernel of one of the families that count their own rows. */
 fe_ran fe_kernels_lines(fe_call *c, int row, int form, void *const *bufs, const int64_t *dims);
+/* relation.c: a relation with constraints, compiled when it is worth it. */
+fe_ran fe_relation_run(fe_call *c, const ir_rel *rel, ig_tensor *const *in, ig_tensor *out);
+void fe_relations_forget(ig_session *s); /* free what is kept */
 /* An elementwise op outside of traces, broadcasting included, in a session that has kernels and no
  * NaN trap; NULL when there is no kernel, or the operands do not fit. */
 ig_tensor *fe_kernels_ew(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in);

@@ -434,8 +434,8 @@ static fe_ran kernels_ein_run(fe_call *c, int row, const ir_rel *given, ig_tenso
     ig_tensor *x[2] = {in[0], in[1]}, *to = out;
     kernels_ein e;
     bool k_first[2];
-    if (rel.nin != 2 || rel.monoid != IR_redop_sum || row < 0 || !ir_ein_is_plain(&rel))
-        return FE_NO_KERNEL;
+    if (!ir_ein_is_plain(given)) return fe_relation_run(c, given, in, out);
+    if (rel.nin != 2 || rel.monoid != IR_redop_sum || row < 0) return FE_NO_KERNEL;
     if (!ein_classify(&e, &rel, x)) return FE_NO_KERNEL;
     if (!ein_is(&e, &rel.out, EIN_BATCH, EIN_M, EIN_N) &&
         ein_is(&e, &rel.out, EIN_BATCH, EIN_N, EIN_M)) { /* the product of the transposes */

@@ -335,6 +335,56 @@ START_TEST(sizes_that_are_symbols) {
 }
 END_TEST
 
+/* Relations that come again are compiled; the bits are those of the reference. */
+START_TEST(eager_relations_are_compiled) {
+    window_row r = {.kind = CONV};
+    const ig_window w = {.stride = {1, 2}, .before = {1, 1}, .after = {1, 1}};
+    ig_tensor *x = ig_normal(ig_rng(1), IG_f32, IG_DIMS(1, 9, 11, 20), 0, 1), *y[4];
+    ig_tensor *f = ig_normal(ig_rng(2), IG_f32, IG_DIMS(3, 3, 20, 33), 0, 1);
+    ig_tensor *table = fill(&r, IG_f32, IG_DIMS(40, 50), 1);
+    ig_tensor *at = ig_randint(ig_rng(3), IG_i32, IG_DIMS(900), 0, 44);
+    for (int k = 0; k < 4; k++) {
+        ig_eager_count before = ig_eager_counts(NULL);
+        y[k] = ig_conv(x, f, NULL, w);
+        ck_assert(ig_equal(y[k], y[0]));
+        ck_assert_int_eq((int)(ig_eager_counts(NULL).reference - before.reference), k == 0);
+        ck_assert(ig_equal(ig_ein("E[n,d] = T[I[n],d]", table, at), ig_embedding(table, at)));
+    }
+    eager_end();
+}
+END_TEST
+
+/* The text of a call: names of extents, and what is said when they do not fit. */
+START_TEST(relations_in_calls) {
+    window_row r = {.kind = CONV};
+    ig_tensor *x = fill(&r, IG_f32, IG_DIMS(2, 3, 8, 6), 1),
+              *w = fill(&r, IG_f32, IG_DIMS(4, 3, 3, 3), 2);
+    ig_tensor *y = ig_ein("Y[n,o,y,x] += X[n,c,y*2+r-1:H,x*2+q-1:W] * W[o,c,r,q] over (r,q,c) "
+                          "where y in 0..H/2, x in 0..W/2",
+                          x, w);
+    ig_tensor *last = ig_conv(ig_transpose(x, IG_AXES(0, 2, 3, 1)),
+                              ig_transpose(w, IG_AXES(2, 3, 1, 0)), NULL,
+                              (ig_window){.stride = {2, 2}, .before = {1, 1}});
+    ck_assert(ig_equal(y, ig_transpose(last, IG_AXES(0, 3, 1, 2))));
+    WANT(ig_ein("S[v] += X[n] where v in 0..3, v = I[n]", VECTOR(IG_f32, 1, 2, 4, 8, 16),
+                VECTOR(IG_u8, 2, 0, 2, 9, 0)),
+         IG_f32, IG_DIMS(3), 18, 0, 5);
+    WANT(ig_ein("L[i] += X[j] where j <= i, i in 0..4", VECTOR(IG_i32, 1, 2, 4, 8)), IG_i32,
+         IG_DIMS(4), 1, 3, 7, 15);
+    ig_ein("Y[n] += X[n,c,y,x] * W[n,c,r,q]", x, w);
+    WANT_ERROR(IG_FORMAT, "ein",
+               "4 elements along axis 0 of W (operand 1), but 2 along axis 0 of X",
+               "\n    Y[n] += ", "^");
+    ig_ein("Y[n,o,y,x] += X[n,c,y+r-1,x+q] * W[o,c,r,q]", x, w);
+    WANT_ERROR(IG_FORMAT, "y = 0 would read outside", "where y in 0..N");
+    ig_ein("E[n,d] = T[I[n],d]", x, w);
+    WANT_ERROR(IG_FORMAT, "operand 0 has 4 axes");
+    ig_ein("E[n] = T[I[n]]", VECTOR(IG_f32, 1, 2), VECTOR(IG_f32, 1, 2));
+    WANT_ERROR(IG_DTYPE, "must have integers");
+    eager_end();
+}
+END_TEST
+
 START_TEST(mistakes) {
     ig_tensor *x = ig_zeros(IG_f32, IG_DIMS(1, 4, 4, 6)),
               *f = ig_zeros(IG_f32, IG_DIMS(3, 3, 6, 4));
@@ -363,6 +413,8 @@ int main(void) {
     TCase *t = tcase_create("window");
     tcase_add_loop_test(t, values_and_gradients, 0, ROWS);
     tcase_add_test(t, sizes_that_are_symbols);
+    tcase_add_test(t, eager_relations_are_compiled);
+    tcase_add_test(t, relations_in_calls);
     tcase_add_test(t, mistakes);
     tcase_set_timeout(t, 60);
     suite_add_tcase(s, t);
