@@ -155,7 +155,8 @@ static uint32_t plan_reuse(plan *p, uint32_t op, const ir_func *callee, uint32_t
     ir_ref v = ir_op_out(o, r);
     for (uint32_t k = 0; k < o->nin && k < UINT8_MAX; k++) {
         uint32_t id = p->block[p->base[ir_op_in(p->f, o, k).i].i];
-        if (!id || p->blocks.data[id - 1].out != PLAN_NO_OUT || plan_is_taken(p, o, r, id)) continue;
+        if (!id || plan_is_taken(p, o, r, id)) continue;
+        if (p->blocks.data[id - 1].out != PLAN_NO_OUT) continue;
         if (!plan_dies(p, op, k, ir_val_type(p->f, v))) continue;
         bool update = pass_update_of(callee, k);
         if (update) p->in[v.i] = (uint8_t)(k + 1);
