@@ -288,8 +288,11 @@ static ig_status program_kernels(program *p, const ir_func *f) {
         ig_assert(p->in->alloc,
                   callee && callee->kind == IR_CLUSTER && a->at.n == callee->results.n);
         cg_launch launch = {.call = o, .packed = -1};
-        RT_TRY(program_kernel(p, callee, NULL, &launch));
-        program_share(p, &launch);
+        launch.invoked = cg_invoked(p->in, o);
+        if (!launch.invoked) {
+            RT_TRY(program_kernel(p, callee, NULL, &launch));
+            program_share(p, &launch);
+        }
         if (!rt_vec_push(p->in->alloc, &p->launches, launch)) return rt_fail_memory();
     }
     uint32_t at = 0;

@@ -17,13 +17,14 @@
 #define ATTR_ROW(...)                    ATTR_ROW_(__VA_ARGS__)
 #define ATTR_FIELD(s, f)                 ATTR_ROW(s, ATTR_UNPACK f)
 #define ATTR_F0(s)
-#define ATTR_F1(s, f)                  ATTR_FIELD(s, f)
-#define ATTR_F2(s, f, ...)             ATTR_FIELD(s, f) ATTR_F1(s, __VA_ARGS__)
-#define ATTR_F3(s, f, ...)             ATTR_FIELD(s, f) ATTR_F2(s, __VA_ARGS__)
-#define ATTR_F4(s, f, ...)             ATTR_FIELD(s, f) ATTR_F3(s, __VA_ARGS__)
-#define ATTR_N_(s, a, b, c, d, n, ...) n
-#define ATTR_N(...)                    ATTR_N_(__VA_ARGS__, 4, 3, 2, 1, 0, ~)
-#define ATTR_FIELDS(...)               IR_CAT(ATTR_F, ATTR_N(__VA_ARGS__))(__VA_ARGS__)
+#define ATTR_F1(s, f)                     ATTR_FIELD(s, f)
+#define ATTR_F2(s, f, ...)                ATTR_FIELD(s, f) ATTR_F1(s, __VA_ARGS__)
+#define ATTR_F3(s, f, ...)                ATTR_FIELD(s, f) ATTR_F2(s, __VA_ARGS__)
+#define ATTR_F4(s, f, ...)                ATTR_FIELD(s, f) ATTR_F3(s, __VA_ARGS__)
+#define ATTR_F5(s, f, ...)                ATTR_FIELD(s, f) ATTR_F4(s, __VA_ARGS__)
+#define ATTR_N_(s, a, b, c, d, e, n, ...) n
+#define ATTR_N(...)                       ATTR_N_(__VA_ARGS__, 5, 4, 3, 2, 1, 0, ~)
+#define ATTR_FIELDS(...)                  IR_CAT(ATTR_F, ATTR_N(__VA_ARGS__))(__VA_ARGS__)
 
 #define F(kind, member) , (FIELD_##kind, #member, member)
 #define ATTR(name, fields)                         \
@@ -222,10 +223,10 @@ typedef struct attr_lists {
     ir_dims a, b;
     ir_ints c;
 } attr_lists;
-#define ATTR_IS_LISTS(name, x, y, z)                                                          \
-    _Static_assert(sizeof(ir_dims) == sizeof(ir_ints) && offsetof(ir_attr_##name, x) == 0 &&  \
-                       offsetof(ir_attr_##name, y) == offsetof(attr_lists, b) &&              \
-                       offsetof(ir_attr_##name, z) == offsetof(attr_lists, c),                \
+#define ATTR_IS_LISTS(name, x, y, z)                                                         \
+    _Static_assert(sizeof(ir_dims) == sizeof(ir_ints) && offsetof(ir_attr_##name, x) == 0 && \
+                       offsetof(ir_attr_##name, y) == offsetof(attr_lists, b) &&             \
+                       offsetof(ir_attr_##name, z) == offsetof(attr_lists, c),               \
                    #name " is three lists")
 ATTR_IS_LISTS(slice, lo, hi, step);
 ATTR_IS_LISTS(pad, lo, hi, interior);
@@ -256,8 +257,7 @@ static const void *attr_keep_lists(ir_module *m, const attr_lists *v) {
  * the struct reads no byte outside of the arena. */
 static const void *attr_keep(ir_module *m, ir_attr_kind kind, const attr_any *any) {
     const ir_attr_info *info = &ir_attr_tab[kind];
-    if (kind == ATTR_slice || kind == ATTR_pad)
-        return attr_keep_lists(m, (const attr_lists *)any);
+    if (kind == ATTR_slice || kind == ATTR_pad) return attr_keep_lists(m, (const attr_lists *)any);
     const ir_field *last = info->nfield ? &info->field[info->nfield - 1] : NULL;
     const char *from = (const char *)any;
     size_t size = last ? last->offset + attr_used(last->kind, from + last->offset) : 1;
@@ -272,8 +272,8 @@ static const void *attr_keep(ir_module *m, ir_attr_kind kind, const attr_any *an
             d->bytes = NULL;
             continue;
         }
-        void *bytes =
-            d->n <= SIZE_MAX ? rt_arena_take(&m->arena, (size_t)d->n, sizeof(uint64_t)) : NULL;
+        void *bytes = d->n <= SIZE_MAX ? rt_arena_take(&m->arena, (size_t)d->n, sizeof(uint64_t))
+                                       : NULL;
         if (!bytes) return NULL;
         d->bytes = memcpy(bytes, d->bytes, (size_t)d->n);
     }

@@ -741,6 +741,12 @@ static bool type_kif(ir_infer *c) {
 static bool type_if(ir_infer *c) { return ir_infer_if(c); }
 static bool type_scan(ir_infer *c) { return ir_infer_scan(c); }
 static bool type_while(ir_infer *c) { return ir_infer_while(c); }
+static bool type_composite(ir_infer *c) { return ir_infer_composite(c); }
+static bool type_pull(ir_infer *c) { return ir_infer_pull(c); }
+static bool type_custom(ir_infer *c) { return ir_infer_custom(c); }
+static bool type_host(ir_infer *c) { return ir_infer_host(c); }
+static bool type_assert(ir_infer *c) { return ir_infer_assert(c); }
+static bool type_invoke(ir_infer *c) { return ir_infer_invoke(c); }
 
 /* Memory and an element index. */
 static bool infer_check_access(ir_infer *c) {
@@ -844,8 +850,7 @@ static bool type_deal(ir_infer *c) {
     if (a->odd < 0 || a->odd > 1 || a->group < 1 || a->segment < 1 || a->segment > lanes ||
         a->group > lanes || a->segment % (2 * a->group) || lanes % a->segment)
         return ir_infer_fail(c, IG_RANGE, "%d lanes are not dealt by %lld in segments of %lld",
-                             lanes,
-                             (long long)a->group, (long long)a->segment);
+                             lanes, (long long)a->group, (long long)a->segment);
     return ir_infer_one(c, c->in[0]);
 }
 

@@ -107,6 +107,12 @@ void ir_body_drop(const ig_allocator *a, void *owned);
 
 ig_status ir_ref_rng(const ir_ref_call *c);
 
+/* --- C functions and assertions (custom.c) ---------------------------------------------------- */
+
+ig_status ir_ref_custom(const ir_ref_call *c);
+ig_status ir_ref_host(const ir_ref_call *c);
+ig_status ir_ref_assert(const ir_ref_call *c);
+
 /* --- Reductions and contractions (ref_reduce.c, ref_ein.c) ------------------------------------ */
 
 /* The type in which reductions and contractions accumulate: f32 for the 16-bit floats, 64 bits for

@@ -483,7 +483,8 @@ static void verify_types(verifier *v, const ir_op *o) {
             verify_bad(v, ir_rule_invariant((ir_opcode)o->code, o->nin), "%s", c.message);
         return;
     }
-    if (o->code == OP_kif || o->code == OP_if || o->code == OP_scan) return;
+    if (o->code == OP_kif || o->code == OP_if || o->code == OP_scan || o->code == OP_composite)
+        return;
     if (c.nout != o->nout) {
         verify_bad(v, 2, "has %u results; its type rule gives %d", o->nout, c.nout);
         return;

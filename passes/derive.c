@@ -348,8 +348,10 @@ static bool derive_reach_op(const derive *d, uint32_t *mark, uint32_t i) {
     bool more = false;
     if (o->code == OP_return) return false;
     if (o->code == OP_yield) owner = &f->ops.data[f->regions.data[o->parent].op];
+    if (owner->code == OP_composite && o != owner) return false; /* as an op without regions */
     bool asks = owner->code == OP_while && o != owner && o->parent == owner->region0;
-    bool decides = asks || (o == owner && o->code == OP_if), flows = owner->nregion && !decides;
+    bool decides = asks || (o == owner && o->code == OP_if),
+         flows = owner->nregion && !decides && owner->code != OP_composite;
     for (uint32_t k = 0; k < o->nin; k++) {
         uint32_t x = ir_op_in(f, o, k).i;
         for (uint32_t n = 0; n < owner->nout; n++)

@@ -18,6 +18,9 @@ typedef struct plant {
 
 #define NONE__            ~, 0
 #define NONE_zero         ~, 0
+#define NONE_opaque       ~, 0 /* an error */
+#define NONE_turn         ~, 0 /* no results that could be wrong: see test_custom */
+#define NONE_all          ~, 0
 #define SECOND(a, b, ...) b
 #define HAS_(...)         SECOND(__VA_ARGS__, 1, ~)
 #define HAS(x)            HAS_(x)
