@@ -252,8 +252,9 @@ typedef struct grad_cut {
     fe_call *c;
     fe_grad *g;
     const fe_rec *r;
-    uint32_t loss, nvalue;  /* values recorded when the cut is made */
+    uint32_t loss, nvalue, nnode; /* values and nodes recorded when the cut is made */
     bool *live;             /* by value of the recording */
+    bool *keep;             /* by node, from that of the scope on: part of the cut */
     uint32_t *number;       /* value of the recording -> value of the function, or 0 */
     RT_VEC(uint32_t) value; /* the way back; value.data[0] is none */
     RT_VEC(uint32_t) nodes; /* in order */
@@ -274,21 +275,38 @@ static bool grad_needs(const grad_cut *k, const rec_node *n) {
     return live && grad_is_inside(k->g, n->out);
 }
 
-/* Everything the loss depends on.  A loop or branch is a region in a trace only; eagerly its turns
- * are ops like all others. */
+static void grad_keep(grad_cut *k, uint32_t i) {
+    const rec_node *n = &k->r->nodes.data[i];
+    k->keep[i - k->g->first] = true;
+    for (uint32_t j = 0; j < n->nin; j++) k->live[k->r->operands.data[n->in0 + j]] = true;
+}
+
+/* The node that begins the op which node i ends. */
+static uint32_t grad_begin_of(const grad_cut *k, uint32_t i) {
+    for (int depth = 0;; i--) {
+        unsigned part = k->r->nodes.data[i].part;
+        depth += part == REC_END;
+        if (part == REC_BEGIN && !--depth) return i;
+    }
+}
+
+/* Everything the loss depends on: of a composite all, its rule too.  A loop or branch is a region
+ * in a trace only; eagerly its turns are ops like all others. */
 static bool grad_fill_live(grad_cut *k) {
     k->live[k->loss] = true;
     for (uint32_t i = k->r->nodes.n; i-- > k->g->first;) {
         const rec_node *n = &k->r->nodes.data[i];
         if (!grad_needs(k, n)) continue;
-        if (n->part != REC_WHOLE) {
+        uint32_t begin = n->part == REC_END ? grad_begin_of(k, i) : i;
+        if (n->part != REC_WHOLE && k->r->nodes.data[begin].op != OP_composite) {
             fe_error(k->c, IG_UNSUPPORTED,
                      "the loss depends on %s at %s:%d: in a trace gradients go through loops and "
                      "branches of a module only (trace the loss by itself, and ig_value_and_grad)",
                      n->api, grad_file(n->site), grad_line(n->site));
             return false;
         }
-        for (uint32_t j = 0; j < n->nin; j++) k->live[k->r->operands.data[n->in0 + j]] = true;
+        while (i > begin) grad_keep(k, i--);
+        grad_keep(k, i);
     }
     return true;
 }
@@ -304,7 +322,7 @@ static bool grad_fill_values(grad_cut *k) {
     bool ok = rt_vec_push(fe_alloc(k->c), &k->value, 0);
     for (uint32_t i = k->g->first; ok && i < k->r->nodes.n; i++) {
         const rec_node *n = &k->r->nodes.data[i];
-        if (!grad_needs(k, n)) continue;
+        if (!k->keep[i - k->g->first]) continue;
         ok = rt_vec_push(fe_alloc(k->c), &k->nodes, i);
         for (uint32_t j = 0; ok && j < n->nin; j++) {
             uint32_t val = k->r->operands.data[n->in0 + j];
@@ -372,14 +390,17 @@ static bool grad_check_loss(fe_call *c, const ig_tensor *loss) {
 static bool grad_fill(grad_cut *k, const ig_tensor *loss) {
     const ig_allocator *a = fe_alloc(k->c);
     k->live = rt_alloc_zero(a, k->nvalue + 1u);
+    k->nnode = k->r->nodes.n;
+    k->keep = rt_alloc_zero(a, k->nnode + 1u);
     k->number = rt_alloc_zero(a, (k->nvalue + 1u) * sizeof *k->number);
-    if (!k->live || !k->number) return grad_memory(k, false);
+    if (!k->live || !k->keep || !k->number) return grad_memory(k, false);
     return grad_fill_live(k) && grad_fill_values(k) && grad_fill_wrt(k, loss);
 }
 
 static void grad_cut_free(grad_cut *k) {
     const ig_allocator *a = fe_alloc(k->c);
     rt_free(a, k->live, k->nvalue + 1u);
+    rt_free(a, k->keep, k->keep ? k->nnode + 1u : 0);
     rt_free(a, k->number, (k->nvalue + 1u) * sizeof *k->number);
     rt_vec_free(a, &k->value);
     rt_vec_free(a, &k->nodes);
@@ -392,7 +413,7 @@ static void grad_cut_free(grad_cut *k) {
 /* The cut as a function of a module. */
 static ig_status grad_emit(const grad_cut *k, ir_module *m) {
     ir_builder b;
-    ir_ref in[UINT8_MAX];
+    ir_ref in[UINT8_MAX], out[3 * IR_MAX_RESULTS]; /* numbers of values are known */
     ir_build_begin(&b, m, "tape", IR_FN, IR_BUILD_RAW);
     for (uint32_t i = 1; i <= k->nleaf; i++)
         ir_param(&b, ir_import_type(m, k->r->module, k->r->values.data[k->value.data[i]].type),
@@ -408,7 +429,7 @@ static ig_status grad_emit(const grad_cut *k, ir_module *m) {
         ir_import_attr(m, k->r->module, n->attr, &attr);
         for (uint32_t j = 0; j < n->nin; j++)
             in[j] = (ir_ref){k->number[k->r->operands.data[n->in0 + j]]};
-        ir_emit(&b, (ir_opcode)n->op, &attr, (int)n->nin, in);
+        rec_emit(k->r, &b, n, &attr, in, out);
     }
     in[0] = (ir_ref){k->number[k->loss]};
     return ir_build_end(&b, 1, in, NULL);
@@ -440,7 +461,8 @@ static bool grad_fill_key(grad_cut *k) {
     for (uint32_t i = 0; ok && i < k->wrt.n; i++) ok = rt_vec_push(a, &k->key, k->wrt.data[i]);
     for (uint32_t i = 0; ok && i < k->nodes.n; i++) {
         const rec_node *n = &k->r->nodes.data[k->nodes.data[i]];
-        ok = rt_vec_push(a, &k->key, n->op) && rt_vec_push(a, &k->key, n->attr.i) &&
+        ok = rt_vec_push(a, &k->key, n->op | (uint32_t)n->part << 16) &&
+             rt_vec_push(a, &k->key, n->attr.i) &&
              rt_vec_push(a, &k->key, n->nin) && rt_vec_push(a, &k->key, n->nout);
         for (uint32_t j = 0; ok && j < n->nin; j++)
             ok = rt_vec_push(a, &k->key, k->number[k->r->operands.data[n->in0 + j]]);

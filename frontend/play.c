@@ -5,8 +5,10 @@
  * the dims of the recording in the place of the module's own.  Outside of a recording it is the way
  * to run a function once, without compiling it, on the kernels that are built in.
  *
- * A value goes when its last reader has run. */
+ * A value goes when its last reader has run.  A composite is recorded as one; where nothing is
+ * recorded its body is all there is of it. */
 #include "frontend/fe.h"
+#include "passes/pass.h"
 #include <string.h>
 
 typedef struct play {
@@ -36,10 +38,6 @@ static bool play_op(play *p, const ir_op *o) {
     ig_tensor **out = &p->value[o->out0];
     if (o->code == OP_weight)
         return !fe_is_poison(*out = play_weight(p, ((const ir_attr_sym *)plain)->name));
-    if (o->nregion)
-        return fe_error(c, IG_UNSUPPORTED, "the op %s cannot run op by op",
-                        ir_op_tab[o->code].name),
-               false;
     if (c->s->rec)
         ir_import_attr_by(fe_module(c), m, o->attr, p->dims, &attr);
     else if (!fe_eval_attr(m, p->symbols, (ir_attr_kind)ir_op_tab[o->code].attr, plain, &attr))
@@ -59,12 +57,74 @@ static void play_consume(play *p, const ir_op *o) {
     }
 }
 
+/* --- Composites ---------------------------------------------------------------------------- */
+
+/* Begin region r of a composite: each parameter is like an operand or result of it, which is there
+ * (of results, as the body has given them). */
+static bool play_enter(play *p, const ir_op *o, uint32_t r) {
+    const ir_func *f = p->f;
+    const ir_region *region = &f->regions.data[o->region0 + r];
+    const ir_attr_composite *a = ir_attr_get(f->module, o->attr);
+    ir_type type[3 * IR_MAX_RESULTS];
+    uint32_t n = 0;
+    for (uint32_t pass = 0; pass <= r; pass++)
+        for (uint32_t k = 0; k < o->nin + (r ? o->nout : 0u); k++) {
+            bool of_x = k < o->nin;
+            ir_ref v = of_x ? ir_op_in(f, o, k) : ir_op_out(o, k - o->nin);
+            ig_tensor *t = p->value[v.i], **param = &p->value[region->param0 + n];
+            if (pass && (!rt_is_float((ig_dtype)t->dtype) || of_x != (a->rule == IR_rule_lin)))
+                continue;
+            type[n++] = *fe_rec_known(p->c->s->rec, t);
+            if (fe_is_poison(*param = fe_alias(p->c, t, t->rank, t->dim))) return false;
+        }
+    return fe_rec_enter(p->c, (int)n, type, &p->value[region->param0]);
+}
+
+static bool play_begin(play *p, const ir_op *o) {
+    fe_call *c = p->c;
+    ir_attr_any attr;
+    ir_type type;
+    if (o->code != OP_composite)
+        return fe_error(c, IG_UNSUPPORTED, "the op %s cannot run op by op",
+                        ir_op_tab[o->code].name),
+               false;
+    ir_import_attr_by(fe_module(c), p->f->module, o->attr, p->dims, &attr);
+    for (uint32_t k = 0; k < o->nin; k++) {
+        p->in[k] = p->value[ir_op_in(p->f, o, k).i];
+        if (!fe_rec_type(c, p->in[k], &type)) return false;
+    }
+    return fe_rec_begin(c, OP_composite, &attr, o->nin, p->in) && play_enter(p, o, 0);
+}
+
+/* A yield: of the body, or of the rule, which ends the op. */
+static bool play_yield(play *p, const ir_op *y) {
+    const ir_op *o = &p->f->ops.data[p->f->regions.data[y->parent].op];
+    ig_tensor **out = &p->value[o->out0];
+    ir_type type[IR_MAX_RESULTS];
+    for (uint32_t k = 0; k < y->nin; k++) p->in[k] = p->value[ir_op_in(p->f, y, k).i];
+    if (!fe_rec_yield(p->c, y->nin, p->in)) return false;
+    if (y->parent == o->region0) {
+        for (uint32_t k = 0; k < o->nout; k++) out[k] = p->in[k];
+        return play_enter(p, o, 1);
+    }
+    for (uint32_t k = 0; k < o->nout; k++) {
+        type[k] = *fe_rec_known(p->c->s->rec, out[k]);
+        if (fe_is_poison(out[k] = fe_alias(p->c, out[k], out[k]->rank, out[k]->dim))) return false;
+    }
+    return fe_rec_end(p->c, o->nout, type, out);
+}
+
+/* --- All of it ------------------------------------------------------------------------------ */
+
 static bool play_all(play *p, ig_tensor **out_) {
     const ir_func *f = p->f;
     const ir_op *ret = ir_return_op(f);
     for (const ir_op *o = f->ops.data; o != ret; o++) {
-        if (!play_op(p, o)) return false;
-        play_consume(p, o);
+        bool ok = o->nregion              ? play_begin(p, o)
+                  : o->code == OP_yield   ? play_yield(p, o)
+                                          : play_op(p, o);
+        if (!ok) return false;
+        if (f->regions.n == 1) play_consume(p, o); /* values of regions have several names */
     }
     for (uint32_t k = 0; k < ret->nin; k++) out_[k] = p->value[ir_op_in(f, ret, k).i];
     return true;
@@ -77,8 +137,8 @@ static uint32_t play_widest(const ir_func *f) {
     return n;
 }
 
-bool fe_play(fe_call *c, const ir_func *f, const int64_t *symbols, const ir_dim *dims,
-             ig_tensor *const *in, ig_tensor **out_) {
+static bool play_run(fe_call *c, const ir_func *f, const int64_t *symbols, const ir_dim *dims,
+                     ig_tensor *const *in, ig_tensor **out_) {
     const ig_allocator *a = fe_alloc(c);
     size_t values = f->values.n * sizeof(ig_tensor *), widest = play_widest(f) * sizeof *in;
     play p = {.c = c, .f = f, .symbols = symbols, .dims = dims};
@@ -92,5 +152,16 @@ bool fe_play(fe_call *c, const ir_func *f, const int64_t *symbols, const ir_dim 
     rt_free(a, p.value, values);
     rt_free(a, p.in, widest);
     rt_free(a, p.uses, f->values.n * sizeof *p.uses);
+    return ok;
+}
+
+bool fe_play(fe_call *c, const ir_func *f, const int64_t *symbols, const ir_dim *dims,
+             ig_tensor *const *in, ig_tensor **out_) {
+    ir_module *plain;
+    if (c->s->rec || f->regions.n == 1) return play_run(c, f, symbols, dims, in, out_);
+    ig_status e = pass_run_list("expand", f->module, &plain);
+    if (e) return fe_error_status(c, e), false;
+    bool ok = play_run(c, ir_find_func(plain, f->name), symbols, dims, in, out_);
+    ir_module_free(plain);
     return ok;
 }

@@ -223,6 +223,46 @@ bool fe_rec_rebind(fe_call *c, ig_tensor *t, ig_tensor *v) {
     return true;
 }
 
+/* --- As ops of a function ------------------------------------------------------------------- */
+
+/* The op whose regions are being built: the last one that has any, where the builder stands. */
+static uint32_t rec_owner(const ir_builder *b) {
+    const ir_func *f = b->f;
+    uint32_t o = f->ops.n;
+    while (o-- > 0) {
+        const ir_op *op = &f->ops.data[o];
+        if (op->nregion && op->parent == b->region) return o;
+    }
+    return 0;
+}
+
+static void rec_emit_params(const fe_rec *r, ir_builder *b, const rec_node *n, ir_ref *out_) {
+    ir_type type[3 * IR_MAX_RESULTS];
+    uint32_t owner = rec_owner(b);
+    int k = 0;
+    while (b->f->regions.data[b->f->ops.data[owner].region0 + (uint32_t)k].end) k++;
+    for (uint32_t i = 0; i < n->nout; i++)
+        type[i] = ir_import_type(b->m, r->module, r->values.data[n->out + i].type);
+    ir_region_begin(b, owner, k, (int)n->nout, type, out_);
+}
+
+void rec_emit(const fe_rec *r, ir_builder *b, const rec_node *n, const void *attr, const ir_ref *in,
+              ir_ref *out_) {
+    ir_opcode op = (ir_opcode)n->op;
+    ir_ref first = {0};
+    if (b->error) return;
+    switch (n->part) {
+    case REC_BEGIN:
+        ir_op_begin(b, op, attr, (int)n->nin, in, ir_region_count(op, attr));
+        return;
+    case REC_PARAMS: rec_emit_params(r, b, n, out_); return;
+    case REC_YIELD: ir_region_end(b, (int)n->nin, in); return;
+    case REC_END: first = ir_op_end(b, rec_owner(b)); break;
+    default: first = ir_emit(b, op, attr, (int)n->nin, in);
+    }
+    for (uint32_t k = 0; k < n->nout; k++) out_[k] = ir_result(first, k);
+}
+
 /* --- Dependence ---------------------------------------------------------------------------- */
 
 bool *rec_dependence(const fe_rec *r) {

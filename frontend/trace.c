@@ -495,51 +495,13 @@ static void trace_params(trace_job *j, ir_builder *b, ir_ref *map, uint32_t *nst
     }
 }
 
-/* The op whose regions are being built: the last one that has any, where the builder stands. */
-static uint32_t trace_owner(const ir_builder *b) {
-    const ir_func *f = b->f;
-    uint32_t o = f->ops.n;
-    while (o-- > 0) {
-        const ir_op *op = &f->ops.data[o];
-        if (op->nregion && op->parent == b->region) return o;
-    }
-    return 0;
-}
-
-static void trace_emit_region(trace_job *j, ir_builder *b, ir_ref *map, const rec_node *n,
-                              ir_ref *in) {
-    const fe_rec *r = &j->first.rec;
-    const void *attr = ir_attr_get(j->module, n->attr);
-    ir_type type[IR_MAX_RESULTS + 1];
-    if (b->error) return;
-    if (n->part == REC_BEGIN) {
-        ir_op_begin(b, (ir_opcode)n->op, attr, (int)n->nin, in,
-                    ir_region_count((ir_opcode)n->op, attr));
-    } else if (n->part == REC_YIELD) {
-        ir_region_end(b, (int)n->nin, in);
-    } else {
-        uint32_t owner = trace_owner(b);
-        int k = 0;
-        while (b->f->regions.data[b->f->ops.data[owner].region0 + (uint32_t)k].end) k++;
-        for (uint32_t i = 0; i < n->nout; i++) type[i] = r->values.data[n->out + i].type;
-        ir_region_begin(b, owner, k, (int)n->nout, type, map + n->out);
-    }
-}
-
 static void trace_emit(trace_job *j, ir_builder *b, ir_ref *map, const rec_node *n, ir_ref *in) {
     const fe_rec *r = &j->first.rec;
     b->loc = n->site ? ir_intern_loc(j->module, n->site->file, (uint32_t)n->site->line)
                      : (ir_loc){0};
     for (uint32_t k = 0; k < n->nin; k++)
         in[k] = trace_ref(j, b, map, r->operands.data[n->in0 + k]);
-    const void *attr = ir_attr_get(j->module, n->attr);
-    ir_ref first = {0};
-    switch (n->part) {
-    case REC_WHOLE: first = ir_emit(b, (ir_opcode)n->op, attr, (int)n->nin, in); break;
-    case REC_END: first = ir_op_end(b, trace_owner(b)); break;
-    default: trace_emit_region(j, b, map, n, in); return;
-    }
-    for (uint32_t k = 0; k < n->nout; k++) map[n->out + k] = ir_result(first, k);
+    rec_emit(r, b, n, ir_attr_get(j->module, n->attr), in, map + n->out);
 }
 
 /* What was captured is made before everything else when there are regions: it must be visible

@@ -36,7 +36,7 @@ static ig_status pullback_copy(ir_module *out, const ir_func *f, pass_numbers *g
     }
     given->n = n;
     for (uint32_t i = 0; i + 1 < f->ops.n && !b.error; i++)
-        if (!f->ops.data[i].parent) ir_copy_op(&b, f, i, map);
+        ir_copy_op(&b, f, i, map);
     rt_free(a, uses, f->values.n * sizeof *uses);
     return pass_end(&b, f, map);
 }

@@ -18,10 +18,10 @@ static void text_element(rt_str *out, ig_dtype d, const void *x) {
     int64_t i;
     switch (d) {
     case IG_bool: rt_str_puts(out, *(const uint8_t *)x ? "true" : "false"); break;
-    case IG_f64: rt_str_f64(out, *(const double *)x); break;
-    case IG_f32: rt_str_f32(out, *(const float *)x); break;
-    case IG_f16: rt_str_f32(out, rt_f16_to_f32(*(const uint16_t *)x)); break;
-    case IG_bf16: rt_str_f32(out, rt_bf16_to_f32(*(const uint16_t *)x)); break;
+    case IG_f64: rt_str_printf(out, "%.9g", *(const double *)x); break;
+    case IG_f32: rt_str_printf(out, "%.9g", (double)*(const float *)x); break;
+    case IG_f16: rt_str_printf(out, "%.9g", (double)rt_f16_to_f32(*(const uint16_t *)x)); break;
+    case IG_bf16: rt_str_printf(out, "%.9g", (double)rt_bf16_to_f32(*(const uint16_t *)x)); break;
     default:
         i = text_int((int)rt_dtype_bytes(d), rt_is_signed(d), x);
         if (d == IG_u64)

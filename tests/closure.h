@@ -22,4 +22,6 @@ typedef struct closure_program {
     const char *name, *text;
 } closure_program;
 extern const closure_program closure_programs[];
+/* Register the C function that one of them calls. */
+ig_status closure_register(void);
 #endif

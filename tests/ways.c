@@ -172,7 +172,9 @@ static void ways_flow_op(const way_case *c, const ir_op *op, ig_tensor **value) 
     ways_flow w = {c, op, value};
     ig_tensor *in[IR_MAX_RESULTS], **out = value + op->out0;
     for (uint32_t k = 0; k < op->nin; k++) in[k] = value[ir_op_in(c->f, op, k).i];
-    if (op->code == OP_while) {
+    if (op->code == OP_composite) {
+        ways_region0(&w, in, out);
+    } else if (op->code == OP_while) {
         ig_while(region[0], region[1], &w, op->nin, in, ((const ir_attr_while *)attr)->cap, out);
     } else if (op->code == OP_scan) {
         int n = (int)scan->carries, ny = op->nout - n;
