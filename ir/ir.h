@@ -22,6 +22,7 @@
  *   I11 regions fit their op: those of `if` take nothing and yield the same types; that of `scan` takes (i64 step,
  *       carried, slices) and yields (carried, elements); those of `while` take the carried values, the first yields a
  *       bool, the second the carried values; those of `composite` are its body and its rule (ops.def)
+ *   I12 what `ref` gives is operand 0 of `read` and `write`, and only that
  */
 #ifndef IR_IR_H
 #define IR_IR_H

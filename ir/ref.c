@@ -31,6 +31,8 @@ static ig_status rule_pad(const ir_ref_call *c) { return ir_ref_pad(c); }
 static ig_status rule_concat(const ir_ref_call *c) { return ir_ref_concat(c); }
 static ig_status rule_dslice(const ir_ref_call *c) { return ir_ref_dslice(c); }
 static ig_status rule_dupdate(const ir_ref_call *c) { return ir_ref_dupdate(c); }
+static ig_status rule_read(const ir_ref_call *c) { return ir_ref_read(c); }
+static ig_status rule_write(const ir_ref_call *c) { return ir_ref_write(c); }
 static ig_status rule_gather(const ir_ref_call *c) { return ir_ref_gather(c); }
 static ig_status rule_scatter(const ir_ref_call *c) { return ir_ref_scatter(c); }
 static ig_status rule_sort(const ir_ref_call *c) { return ir_ref_sort(c); }

@@ -52,6 +52,8 @@ ig_status ir_ref_pad(const ir_ref_call *c);
 ig_status ir_ref_concat(const ir_ref_call *c);
 ig_status ir_ref_dslice(const ir_ref_call *c);
 ig_status ir_ref_dupdate(const ir_ref_call *c);
+ig_status ir_ref_read(const ir_ref_call *c);
+ig_status ir_ref_write(const ir_ref_call *c);
 
 /* --- Index tensors and order (ref_index.c) ---------------------------------------------------- */
 

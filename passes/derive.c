@@ -14,12 +14,15 @@
 ig_status pass_flatten(const ir_module *in, ir_module **out_) {
     const ir_func *f = ir_entry(in);
     ir_module *inlined = NULL;
-    bool calls = false;
+    bool calls = false, refs = false;
     *out_ = NULL;
     if (!f) return rt_fail(in->alloc, IG_INVALID, "the module %s has no function", in->name);
-    for (uint32_t i = 0; i < f->ops.n; i++) calls |= f->ops.data[i].code == OP_call;
-    if (calls) {
-        RT_TRY(pass_run_list("inline", in, &inlined));
+    for (uint32_t i = 0; i < f->ops.n; i++) {
+        calls |= f->ops.data[i].code == OP_call;
+        refs |= f->ops.data[i].code == OP_ref;
+    }
+    if (calls || refs) { /* a callee may have refs, too */
+        RT_TRY(pass_run_list("inline,discharge", in, &inlined));
         f = ir_find_func(inlined, f->name);
     }
     ig_status s = ir_module_shell(in, out_);

@@ -139,6 +139,23 @@ const closure_program closure_programs[] = {
             "yield %17\n}\n"
             "%18 = add %10, %x\nyield %18\n}\n"
             "return %1, %8\n}"),
+    PROGRAM("refs",
+            "fn @f(%x: f64[3], %w: f64[], %p: bool[], %n: i64[]) -> (f64[3], f64[3], f64[]) {\n"
+            "%r = ref %x\n%s = ref %w\n"
+            "%two = const type=i64[] data=[2]\n%zero = const type=i64[] data=[0]\n"
+            "%one = const type=i64[] data=[1]\n"
+            "%k = scan %w n=3 carries=1 reverse=false (%t: i64[], %c: f64[]) {\n"
+            "%1 = read %r, %t dims=[1]\n%2 = sin %1\nwrite %r, %2, %t op=add\n"
+            "%3 = if %p n=2 {\n%4 = read %s\n%5 = mul %4, %c\nwrite %s, %5 op=set\nyield %4\n"
+            "} {\n%q = ref %c\n%6 = sin %c\nwrite %q, %6 op=add\n%7 = read %q\nyield %7\n}\n"
+            "yield %3\n}\n"
+            "%i = while %zero cap=5 (%a: i64[]) {\n%8 = cmp %a, %two op=lt\nyield %8\n"
+            "} (%a: i64[]) {\n%9 = read %r\n%10 = cos %9\n%11 = mul %10, %x\n"
+            "write %r, %11 op=set\n%12 = read %s\nwrite %s, %12 op=add\n%13 = add %a, %one\n"
+            "yield %13\n}\n"
+            "%14 = read %r\n%15 = mul %14, %14\nwrite %r, %x op=add\n%16 = read %r\n"
+            "%17 = read %s\n%18 = mul %17, %k\n"
+            "return %15, %16, %18\n}"),
     PROGRAM("custom",
             "fn @f(%x: f64[3]) -> (f64[3], f64[3]) {\n"
             "%1 = composite %x name=@all rule=lin (%a: f64[3]) {\n"

@@ -391,6 +391,22 @@ static ig_status oom_lower(const ir_module *m) {
     return s;
 }
 
+static ig_status oom_discharge(void) {
+    static const char text[] =
+        "module m {\n  fn @m(%x: f32[3], %w: f32[]) -> (f32[3], f32[]) {\n    %r = ref %x\n"
+        "    %s = ref %w\n    %c = scan %w n=2 carries=1 reverse=false (%t: i64[], %a: f32[]) {\n"
+        "      %1 = read %r, %t dims=[1]\n      write %r, %1, %t op=add\n      write %s, %a "
+        "op=add\n"
+        "      yield %a\n    }\n    %2 = read %r\n    %3 = read %s\n    return %2, %3\n  }\n}\n";
+    const ig_allocator *a = ig_session_current()->alloc;
+    ir_module *m = NULL, *out = NULL;
+    ig_status s = ir_parse(a, "text", text, sizeof text - 1, &m);
+    if (!s) s = pass_run_list("discharge", m, &out);
+    ir_module_free(out);
+    ir_module_free(m);
+    return s;
+}
+
 static ig_status oom_custom_body(void) {
     ig_tensor *x = ig_ones(IG_f32, IG_DIMS(3)), *two = ig_ones(IG_f32, IG_DIMS(2, 3)), *y;
     ig_module *m = NULL, *g = NULL, *v = NULL;
@@ -400,6 +416,7 @@ static ig_status oom_custom_body(void) {
     if (!s) s = ig_grad(m, NULL, &g);
     if (!s) s = ig_vmap(g, "2", NULL, NULL, &v);
     if (!s) s = ig_module_run(v, 1, &two, 1, &y);
+    if (!s) s = oom_discharge();
     ig_module_free(v);
     ig_module_free(g);
     ig_module_free(m);
