@@ -748,7 +748,8 @@ static bool type_write(ir_infer *c) {
     bool fits = c->nin == 2 ? ir_type_eq(&c->in[0], &c->in[1]) : type_dupdate(c);
     c->nout = 0;
     return fits || c->code ||
-           ir_infer_fail(c, IG_SHAPE, "%s does not fit the ref, %s", TYPE(&c->in[1]), TYPE(&c->in[0]));
+           ir_infer_fail(c, IG_SHAPE, "%s does not fit the ref, %s", TYPE(&c->in[1]),
+                         TYPE(&c->in[0]));
 }
 static bool type_while(ir_infer *c) { return ir_infer_while(c); }
 static bool type_composite(ir_infer *c) { return ir_infer_composite(c); }
