@@ -163,7 +163,7 @@ static const char header_exec[] =
 /* Both, of the function as it is compiled: with what it calls inside. */
 static ig_status header_asks(const ir_func *entry, const char *prefix, rt_str *out) {
     ir_module *flat;
-    RT_TRY(pass_run_list("inline", entry->module, &flat));
+    RT_TRY(pass_run_list("inline,expand", entry->module, &flat));
     const ir_func *f = ir_find_func(flat, entry->name);
     header_asserts(f, prefix, out);
     header_functions(f, out);

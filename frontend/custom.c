@@ -143,7 +143,7 @@ ig_status fe_custom_check(const ir_module *m) {
  * inlined there. */
 static ig_status custom_place(ig_status e, const ir_module *m, int64_t k) {
     ir_module *flat;
-    ig_status failed = pass_run_list("inline", m, &flat);
+    ig_status failed = pass_run_list("inline,expand", m, &flat);
     ig_status_free(failed);
     if (failed) return e;
     const ir_func *f = ir_find_func(flat, ir_entry(m)->name);
