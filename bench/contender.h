@@ -7,7 +7,8 @@
  * of the time of one iteration.  It exits with 77 when it does not do such a row.  Rows are words
  * with extents, `gemm:128x768x768:tb:b4` (products of M x N x K; ta, tb: operand transposed;
  * b4: a batch of four; w: the second operand, of gemv the matrix, is a constant weight that may be
- * packed ahead). */
+ * packed ahead; to those who compile for sizes, d: the rows are known only when it runs, e: nothing
+ * is, an eager call). */
 #ifndef BENCH_CONTENDER_H
 #define BENCH_CONTENDER_H
 #include <stdint.h>
@@ -22,7 +23,7 @@ enum { BENCH_SAMPLES = 15, BENCH_SKIP = 77 };
 typedef struct bench_row {
     char what[32];
     int64_t n[3]; /* missing extents are 1 */
-    int ta, tb, w;
+    int ta, tb, w, d, e;
     int64_t batch;
 } bench_row;
 
@@ -35,6 +36,8 @@ static inline bench_row bench_parse(int argc, char **argv) {
     r.ta = strstr(argv[1], ":ta") != NULL;
     r.tb = strstr(argv[1], ":tb") != NULL;
     r.w = strstr(argv[1], ":w") != NULL;
+    r.d = strstr(argv[1], ":d") != NULL;
+    r.e = strstr(argv[1], ":e") != NULL;
     const char *b = strstr(argv[1], ":b");
     if (b) r.batch = atoll(b + 2);
     return r;
@@ -59,9 +62,14 @@ static inline float *bench_floats(int64_t n) {
     return p;
 }
 
+/* BENCH_CLOCK=cpu: the CPU time of the process, for rows of one thread on a machine with other
+ * work. */
 static inline double bench_now(void) {
+    static int cpu = -1;
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    const char *clock = cpu < 0 ? getenv("BENCH_CLOCK") : NULL;
+    if (cpu < 0) cpu = clock && !strcmp(clock, "cpu");
+    clock_gettime(cpu ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 

@@ -1,5 +1,6 @@
 /* ours.c - this library in the benchmarks: a row is traced, compiled, saved, loaded and run as a
- * deployed program would (ig_program_run on the pool); `add` is eager.  Public headers only. */
+ * deployed program would (ig_program_run on the pool); `add` and products with `:e` are eager.
+ * Public headers only. */
 #include "bench/contender.h"
 #include "ingot/ingot.h"
 #include "ingot/runtime.h"
@@ -11,6 +12,7 @@ typedef struct job {
     ig_program *program;
     const void *in[4];
     void *out[1], *ws;
+    const ig_exec *exec;     /* NULL: one thread */
     ig_tensor *x, *y, *w[4]; /* eager operands; weights */
 } job;
 
@@ -59,9 +61,11 @@ static void record(void *user, ig_tensor *const *in, ig_tensor **out) {
     const job *j = user;
     const bench_row *r = j->row;
     out[0] = bench_is(r, "gemm")        ? ours_gemm(r, in[0], r->w ? j->w[0] : in[1])
-             : bench_is(r, "gemv")      ? ig_matmul(r->w ? j->w[0] : in[0], in[!r->w])
+                    : bench_is(r, "gemv") ? ig_matmul(r->w ? j->w[0] : in[0], in[!r->w])
              : bench_is(r, "dense")     ? ours_dense(j, in[0], in[1])
              : bench_is(r, "chain")     ? ours_chain(in[0], in[1])
+             : bench_is(r, "sum")       ? ig_sum(in[0], IG_ALL_AXES)
+             : bench_is(r, "argmax")    ? ig_argmax(in[0], 0)
              : bench_is(r, "softmax")   ? ig_softmax(in[0], -1)
              : bench_is(r, "layernorm") ? ours_layernorm(in[0])
              : bench_is(r, "rmsnorm")   ? ours_rmsnorm(in[0])
@@ -110,6 +114,11 @@ static int ours_arguments(job *j, ig_tensor **in, int64_t *out_) {
         in[0] = ours_tensor(IG_DIMS(m)), in[1] = ours_tensor(IG_DIMS(m));
         return 2;
     }
+    if (bench_is(r, "sum") || bench_is(r, "argmax")) {
+        in[0] = ours_tensor(IG_DIMS(m));
+        *out_ = 2; /* an index has 8 bytes */
+        return 1;
+    }
     if (bench_is(r, "digits")) {
         static const char *const name[] = {"w1", "b1", "w2", "b2"};
         const ig_dims dims[] = {IG_DIMS(64, 64), IG_DIMS(64), IG_DIMS(64, 10), IG_DIMS(10)};
@@ -130,11 +139,14 @@ static void ours_prepare(job *j) {
     char path[] = "/tmp/ingot-bench-XXXXXX";
     ig_module *m = NULL;
     size_t bytes = 0;
-    if (!nin) exit(BENCH_SKIP);
+    ig_trace_options rows = {.dims = "[M,_], [_,_]; M in 1..65536"};
+    if (!nin || (j->row->d && (!bench_is(j->row, "gemm") || j->row->ta || j->row->batch > 1)))
+        exit(BENCH_SKIP);
+    if (j->row->w) rows.dims = "[M,_]; M in 1..65536";
     int fd = mkstemp(path);
     if (fd < 0) exit(1);
     close(fd);
-    ours_must(ig_trace(record, j, nin, in, 1, NULL, &m));
+    ours_must(ig_trace(record, j, nin, in, 1, j->row->d ? &rows : NULL, &m));
     ours_must(ig_module_compile(m, getenv("BENCH_LEVEL")));
     printf("info isa %s\n", ig_module_get_info(m).level);
     ours_must(ig_module_save(m, path));
@@ -142,22 +154,27 @@ static void ours_prepare(job *j) {
     unlink(path);
     for (int i = 0; i < nin; i++) j->in[i] = ig_data(in[i]);
     j->out[0] = bench_floats(out);
-    ours_must(ig_program_workspace(j->program, NULL, &bytes));
+    ours_must(ig_program_workspace(j->program, j->row->n, &bytes));
     j->ws = aligned_alloc(64, (bytes + 127) / 64 * 64);
     if (!j->ws) exit(1);
+    if (bench_threads() > 1) j->exec = ig_pool_exec();
     ig_module_free(m);
 }
 
 static void ours_run(void *user) {
     job *j = user;
-    ig_status s = ig_program_run(j->program, j->in, j->out, NULL, j->ws,
-                                 bench_threads() > 1 ? ig_pool_exec() : NULL);
+    ig_status s = ig_program_run(j->program, j->in, j->out, j->row->n, j->ws, j->exec);
     if (s) ours_must(s);
 }
 
 static void ours_add(void *user) {
     job *j = user;
     ig_free(ig_add(j->x, j->y));
+}
+
+static void ours_product(void *user) {
+    job *j = user;
+    ig_free(ours_gemm(j->row, j->x, j->y));
 }
 
 int main(int argc, char **argv) {
@@ -167,6 +184,13 @@ int main(int argc, char **argv) {
     if (bench_is(&r, "add")) {
         j.x = ours_tensor(IG_DIMS(r.n[0])), j.y = ours_tensor(IG_DIMS(r.n[0]));
         return bench_run(ours_add, &j);
+    }
+    if (r.e) {
+        ig_tensor *in[2];
+        int64_t out;
+        if (!bench_is(&r, "gemm") || ours_arguments(&j, in, &out) != 2) return BENCH_SKIP;
+        j.x = in[0], j.y = in[1];
+        return bench_run(ours_product, &j);
     }
     ours_prepare(&j);
     return bench_run(ours_run, &j);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""run.py BUILD [--rounds N] [--only TEXT] [--out FOLDER] [--quick] [--without NAMES] - every row of the benchmarks, ours beside the peers.
+"""run.py BUILD [--rounds N] [--only TEXT] [--out FOLDER] [--quick] [--cpu] [--without NAMES] - every row of the benchmarks, ours beside the peers.
 
 Each contender runs alone in its own process, its thread variables set before it starts; contenders take turns, round by
 round; a cell is the median over the rounds.  A peer that is not installed, or does not do a row, is an empty cell.
@@ -31,25 +31,39 @@ GEMM += ["gemm:64x768x768", "gemm:128x768x768", "gemm:128x3072x768", "gemm:128x7
 GEMM += ["gemm:256x256x256:tb", "gemm:256x256x256:ta", "gemm:128x768x768:tb", "gemm:37x53x71", "gemm:100x100x100"]
 GEMM += ["gemm:64x64x64:b16", "gemm:128x64x128:b12", "gemm:128x128x64:tb:b12"]
 FLAT = [r for r in GEMM if ":b" not in r]
+LATE = [f"gemm:{m}x768x768{w}:d" for w in ("", ":w") for m in (1, 8, 64, 512)]
+EAGER = [f"gemm:{n}x{n}x{n}:e" for n in (64, 128, 512, 1024)] + [f"gemm:{m}x768x768:e" for m in (1, 8, 64, 512)]
 GEMV = [f"gemv:{n}{w}" for w in ("", ":w") for n in ("768x768", "3072x768", "4096x4096")]
 DENSE = ["128x768x768", "128x3072x768", "128x768x3072", "512x3072x768"]
+LONG = ["sum:16777216", "argmax:16777216", "sum:262144"]
 NORMS = ["chain:1048576", "softmax:16384x1024", "layernorm:16384x1024", "rmsnorm:16384x1024", "softmax:64x1024"]
+DERIVED = ["hvp:64x512", "lstm:128x32x128", "lstm_grad:128x32x128", "lstm_hvp:128x32x128", "solver:8x256",
+           "solver_jvp:8x256", "solver_grad:8x256", "ssm:10000x256x16"]
+ATTENTION = [f"attention{w}:{n}" for n in ("1x4096x64", "12x512x64") for w in ("", "_causal", "_grad")]
+MODELS = {r.split(":")[0] for r in DERIVED + ATTENTION}
 GROUPS = [  # title, threads, rows
     ("GEMM f32, 1 thread", 1, GEMM),
     ("GEMM f32, constant weights, 1 thread", 1, [r + ":w" for r in FLAT]),
     ("GEMM f32, 2 threads", 2, FLAT),
     ("GEMM f32, constant weights, 2 threads", 2, [r + ":w" for r in FLAT]),
+    ("GEMM f32, rows known when it runs, 1 thread", 1, LATE),
+    ("GEMM f32, eager, 1 thread", 1, EAGER),
     ("Matrix times vector f32, 1 thread", 1, GEMV),
     ("Matrix times vector f32, 2 threads", 2, GEMV),
     ("gelu(x w + b) + residual f32, constant weights, 1 thread", 1, ["dense:" + d for d in DENSE]),
     ("Deep dot products f32, 1 thread", 1, ["gemm:1x1x8192", "gemm:1x1x65536"]),
     ("Fused chains and norms f32, 1 thread", 1, NORMS),
     ("Fused chains and norms f32, 2 threads", 2, NORMS),
+    ("Long reductions f32, 1 thread", 1, LONG),
+    ("Long reductions f32, 2 threads", 2, LONG),
     ("Functions f32 in L1, 1 thread", 1,
      [f"{f}:4096" for f in ("exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "erf", "pow", "atan2", "sigmoid", "gelu")]),
     ("Calls, 1 thread", 1, ["add:8", "digits:1"]),
     ("Training step of 784-512-512-10 with Adam f32, 1 thread", 1, ["train:64", "train:8", "train_eager:64", "train_eager:8"]),
     ("Training step of 784-512-512-10 with Adam f32, 2 threads", 2, ["train:64", "train:8"]),
+    ("Loops and second derivatives f32, 1 thread", 1, DERIVED),
+    ("Attention f32, 1 thread", 1, ATTENTION),
+    ("Attention f32, 2 threads", 2, ATTENTION),
 ]
 FUNCTIONS = {r for t, _, rows in GROUPS if t.startswith("Functions") for r in rows}
 QUICK = ["gemm:64x64x64", "gemm:512x512x512", "gemm:8x768x768", "gemm:128x768x768", "gemv:768x768", "chain:1048576",
@@ -57,12 +71,12 @@ QUICK = ["gemm:64x64x64", "gemm:512x512x512", "gemm:8x768x768", "gemm:128x768x76
 
 
 def options():
-    o = {"rounds": 5, "only": "", "without": "", "out": os.path.join(ROOT, "build-bench", "report"), "quick": False}
+    o = {"rounds": 5, "only": "", "without": "", "out": os.path.join(ROOT, "build-bench", "report"), "quick": False, "cpu": False}
     args, build = sys.argv[1:], None
     while args:
         a = args.pop(0)
-        if a == "--quick":
-            o["quick"] = True
+        if a in ("--quick", "--cpu"):
+            o[a[2:]] = True
         elif a.startswith("--") and a[2:] in o and args:
             o[a[2:]] = type(o[a[2:]])(args.pop(0))
         elif not a.startswith("-") and build is None:
@@ -132,6 +146,11 @@ def command(name, row, build, peers):
         f = row.split(":")[0]
         peer = os.path.join(build, "bench", "peer_math")
         return {"ours": [math, f], **{v: [peer, v, f] for v in VECTOR_PEERS if os.path.exists(peer)}}.get(name)
+    if row.split(":")[0] in MODELS:
+        if name == "ours":
+            return [os.path.join(build, "bench", "models"), row]
+        peer = peers.get(name, [])
+        return [peer[0], os.path.join(HERE, "peers", "models.py"), name, row] if name in PY_PEERS and peer else None
     if name == "ours" and row.startswith("train"):
         return [os.path.join(build, "bench", "train"), row]
     if name == "ours":
@@ -284,7 +303,7 @@ def cpu_name():
 def report(o, results, infos, notes, started):
     lines = ["# Benchmark report", "",
              f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime(started))} UTC, {cpu_name()}, {os.cpu_count()} CPUs, "
-             f"{o['rounds']} alternated rounds, medians. Load at the end: {os.getloadavg()[0]:.1f}.", "",
+             f"{o['rounds']} alternated rounds, medians{' of CPU time' if o['cpu'] else ''}. Load at the end: {os.getloadavg()[0]:.1f}.", "",
              "A ratio above 1 means that ours is faster; `=` is parity (within 5 %), bold is a loss. An empty cell: the peer is",
              "not installed or does not do the row. \"Of the limit\": the measured FMA peak (GEMM) or a copy of the same bytes.", ""]
     for title, rows, cells in results:
@@ -307,11 +326,13 @@ def report(o, results, infos, notes, started):
 def main():
     o = options()
     os.makedirs(o["out"], exist_ok=True)
+    if o["cpu"]:
+        os.environ["BENCH_CLOCK"] = "cpu"
     os.environ.setdefault("IG_LLVM_PLUGIN", os.path.join(o["build"], "libingot-llvm.so"))
     peers, raw, infos, notes, results, started = build_peers(o["build"]), [], {}, [], [], time.time()
     print("peers: " + ", ".join(sorted(peers)), flush=True)
     for title, threads, rows in GROUPS:
-        rows = [r for r in rows if o["only"] in r and (not o["quick"] or r in QUICK)]
+        rows = [r for r in rows if o["only"] in r and (threads == 1 or not o["cpu"]) and (not o["quick"] or r in QUICK)]
         if rows:
             print(f"-- {title}", flush=True)
             results.append((title, rows, measure(rows, threads, o, peers, raw, infos, notes)))

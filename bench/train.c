@@ -1,8 +1,9 @@
 /* train.c - a training step of 784-512-512-10 (relu, cross-entropy, Adam) as one compiled module:
  * the row train:BATCH of bench/run.py (protocol: contender.h).
  *
- * Beside the time of a step it says what the eight matrix products in it take alone, and what is
- * left when the time of all kernels is subtracted: handles, pointers, results. */
+ * Beside the time of a step it says what the eight matrix products in it take alone, how many
+ * kernels are launched, what is left when the time of all kernels is subtracted (handles, pointers,
+ * results; caches are cold after the kernels), and what a step takes whose kernels are not run. */
 #include "bench/contender.h"
 #include "ingot/ingot.h"
 
@@ -152,6 +153,20 @@ static double overhead_seconds(net *n) {
     return least;
 }
 
+static void no_run(const ig_exec *self, ig_kernel kernel, void *const *bufs, const int64_t *dims,
+                   int64_t n, int64_t ps) {
+    (void)self, (void)kernel, (void)bufs, (void)dims, (void)n, (void)ps;
+}
+
+/* A step without its kernels. */
+static double host_seconds(net *n) {
+    static const ig_exec none = {no_run};
+    ig_module_set_exec(n->step, &none);
+    double s = best_of(run_step, n);
+    ig_module_set_exec(n->step, ig_pool_exec());
+    return s;
+}
+
 int main(int argc, char **argv) {
     bench_row row = bench_parse(argc, argv);
     net n;
@@ -167,5 +182,7 @@ int main(int argc, char **argv) {
     printf("info gemm_us %.1f\n", 1e6 * gemm_seconds(row.n[0]));
     printf("info step_us %.1f\n", 1e6 * best_of(run_step, &n));
     printf("info overhead_us %.2f\n", 1e6 * overhead_seconds(&n));
+    printf("info launches %d\n", launches);
+    printf("info host_us %.2f\n", 1e6 * host_seconds(&n));
     return code;
 }

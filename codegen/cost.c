@@ -68,18 +68,16 @@ static int64_t cost_ops(const cost *c, const ir_op *o, ig_dtype d) {
  * whole iteration space. */
 static ir_dim cost_steps(const cost *c, const ir_op *o) {
     const ir_func *f = c->l->f;
+    if (o == c->l->update) return ir_type_numel(c->m, ir_val_type(f, ir_op_in(f, o, 1)));
     if (o->code == OP_reduce) return ir_type_numel(c->m, ir_val_type(f, ir_op_in(f, o, 0)));
     if (o->code != OP_ein) return ir_type_numel(c->m, ir_val_type(f, ir_op_out(o, 0)));
     const ir_rel *rel = &((const ir_attr_ein *)ir_attr_get(f->module, o->attr))->rel;
-    ir_dim n = 1;
-    uint32_t seen = 0;
-    for (int i = 0; i < rel->nin; i++)
-        for (int j = 0; j < rel->in[i].n; j++) {
-            uint32_t var = UINT32_C(1) << rel->in[i].a[j];
-            if (seen & var) continue;
-            seen |= var;
-            n = ir_dim_mul(c->m, n, ir_val_type(f, ir_op_in(f, o, (uint32_t)i))->dim[j]);
-        }
+    ir_dim n = ir_type_numel(c->m, ir_val_type(f, ir_op_out(o, 0))), extent[IR_EIN_VARS];
+    ir_type in[IR_EIN_OPERANDS];
+    int operand, axis;
+    for (int i = 0; i < rel->nin; i++) in[i] = *ir_val_type(f, ir_op_in(f, o, (uint32_t)i));
+    ir_ein_extents(rel, in, extent, &operand, &axis);
+    for (int i = 0; i < rel->norder; i++) n = ir_dim_mul(c->m, n, extent[rel->order[i]]);
     return n;
 }
 
@@ -103,7 +101,7 @@ static void cost_op(cost *c, const ir_op *o) {
                 o->code == OP_gather; /* does not read all there is */
     for (uint32_t i = 0; i < o->nin; i++) {
         ir_ref x = ir_op_in(f, o, i);
-        if (ir_def_op(f, x)) continue;
+        if (ir_def_op(f, x) || (o == c->l->update && !i)) continue;
         const ir_type *xt = ir_val_type(f, x);
         cost_memory(c, part ? n : ir_type_numel(c->m, xt), xt);
     }
@@ -112,7 +110,10 @@ static void cost_op(cost *c, const ir_op *o) {
 ir_dim cg_cost(const cg_low *l) {
     cost c = {.l = l, .m = l->k.b.m};
     for (uint32_t i = 0; i < l->f->ops.n; i++) cost_op(&c, &l->f->ops.data[i]);
-    for (uint32_t i = 0; i < l->f->results.n; i++)
-        cost_memory(&c, ir_type_numel(c.m, ir_result_type(l->f, i)), ir_result_type(l->f, i));
+    for (uint32_t i = 0; i < l->f->results.n; i++) {
+        const ir_type *t = l->update ? cg_type(l, ir_op_in(l->f, l->update, 1))
+                                     : ir_result_type(l->f, i);
+        cost_memory(&c, ir_type_numel(c.m, t), t);
+    }
     return c.sum == IR_DIM_BAD ? COST_MAX : c.sum;
 }

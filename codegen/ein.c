@@ -8,7 +8,7 @@
  * (operand, subscript) once.
  *
  * This serves any relation: small and odd ones, few rows, single elements inside other clusters.
- * What is worth packing is gemm.c's.
+ * What is worth packing is gemm.c's; chains under constraints are ein_rel.c's.
  *
  * Elementwise ops on the contraction (the epilogue) run on the finished tile, row by row
  * from scratch memory, so that their code is written once. */
@@ -16,11 +16,8 @@
 
 #include <string.h>
 
-#define EIN_ROWS_MAX 12
-
 typedef struct ein {
     cg_ein e;
-    int row;    /* output axis of the tile's rows, -1: none */
     int rows;   /* rows of a tile */
     bool plain; /* the kernel's result is the contraction itself */
     bool dots;  /* rows run along the last axis, in single elements */
@@ -33,6 +30,13 @@ cg_ein cg_ein_begin(cg_low *l, const ir_op *o) {
     g.type = cg_type(l, g.v);
     g.d = (ig_dtype)g.type->dtype;
     memset(g.axis, -1, sizeof g.axis);
+    g.row = -1, g.step = 1;
+    g.plain = ir_ein_is_plain(g.rel);
+    while (g.factors < g.rel->nin && !g.rel->look[g.factors]) g.factors++;
+    ir_ein_meet_all(g.rel, &g.plan);
+    cg_ein_depend(&g);
+    for (unsigned v = 0; v < g.rel->nvar; v++)
+        if (g.rel->given >> v & 1) g.extent[v] = g.rel->extent[v];
     for (int i = 0; i < g.rel->nin; i++)
         for (int j = 0; j < g.rel->in[i].n; j++)
             g.extent[g.rel->in[i].a[j]] = cg_type(l, ir_op_in(l->f, o, (uint32_t)i))->dim[j];
@@ -104,8 +108,8 @@ static void ein_next(cg_low *l, const cg_ein *g, ein_at *at) {
  * itself. */
 static void ein_run(cg_low *l, const cg_ein *g, int n, const cg_ein_ix *ix, ir_ref lo, ir_ref hi,
                     ein_at *at, ir_ref *chain) {
-    ir_ref in[EIN_ROWS_MAX + IR_EIN_VARS], init[EIN_ROWS_MAX + IR_EIN_VARS],
-        out[EIN_ROWS_MAX + IR_EIN_VARS];
+    ir_ref in[CG_EIN_ROWS + IR_EIN_VARS], init[CG_EIN_ROWS + IR_EIN_VARS],
+        out[CG_EIN_ROWS + IR_EIN_VARS];
     int vars = at->n > 1 ? at->n : 0, total = n + vars;
     memcpy(init, chain, (size_t)n * sizeof *chain);
     memcpy(init + n, at->at, (size_t)vars * sizeof *at->at);
@@ -141,8 +145,8 @@ static void ein_warm(cg_low *l, const cg_ein *g, int n, const cg_ein_ix *ix) {
 static void ein_blocks(cg_low *l, const cg_ein *g, int n, const cg_ein_ix *ix, int64_t lanes,
                        ir_ref id, ein_at *at, ir_ref *out) {
     cg_kernel *k = &l->k;
-    ir_ref size = cg_dim(k, g->k), total = l->scratch[g->v.i], in[IR_EIN_VARS], part[EIN_ROWS_MAX];
-    ir_ref slot[EIN_ROWS_MAX], from = cg_i64(k, 0), sum = id;
+    ir_ref size = cg_dim(k, g->k), total = l->scratch[g->v.i], in[IR_EIN_VARS], part[CG_EIN_ROWS];
+    ir_ref slot[CG_EIN_ROWS], from = cg_i64(k, 0), sum = id;
     int vars = at->n > 1 ? at->n : 0;
     if (n == 1 && !lanes && cg_ein_is_deep(l, g)) {
         sum = cg_ein_deep(l, g, ix[0]);
@@ -174,6 +178,10 @@ void cg_ein_chains(cg_low *l, const cg_ein *g, int n, const cg_ein_ix *ix, bool 
     cg_kernel *k = &l->k;
     int64_t lo, hi, lanes = vary ? k->lanes : 0;
     ein_at at = {.n = g->rel->norder};
+    if (!g->plain) {
+        cg_ein_rel_chains(l, g, n, ix, vary, out);
+        return;
+    }
     bool sum = g->rel->monoid == IR_redop_sum;
     ir_ref zero = cg_i64(k, 0),
            id = cg_splat(k, cg_identity(l, (ir_redop)g->rel->monoid, g->d), lanes);
@@ -194,7 +202,8 @@ void cg_ein_prepare(cg_low *l) {
         const ir_op *o = &l->f->ops.data[i];
         if (o->code != OP_ein) continue; /* `return` has no result to look at */
         cg_ein e = cg_ein_begin(l, o);
-        int64_t vectors = cg_ein_is_deep(l, &e) ? CG_DEEP_RUN : EIN_ROWS_MAX;
+        for (unsigned v = 0; v < e.rel->nvar; v++) cg_dim(&l->k, e.extent[v]); /* not in a loop */
+        int64_t vectors = cg_ein_is_deep(l, &e) ? CG_DEEP_RUN : CG_EIN_ROWS;
         l->scratch[o->out0] = cg_alloc(&l->k, cg_reg(e.d), vectors * CG_LANES);
     }
 }
@@ -237,7 +246,8 @@ static void ein_finish(cg_low *l, const ein *g, int n, cg_ein_ix *ix, const ir_r
     for (int i = 0; i < n; i++)
         cg_store(k, tile, cg_i64(k, i * width), cg_splat(k, chain[i], k->lanes));
     cg_nest nest = cg_open_for(l, cg_i64(k, 0), cg_i64(k, n), 1, 0, NULL, NULL);
-    ix[0][g->row] = cg_ix_add(l, ix[0][g->row], cg_ix_uniform(nest.loop.index));
+    ix[0][g->e.row] =
+        cg_ix_add(l, ix[0][g->e.row], cg_ix_mul(l, cg_ix_uniform(nest.loop.index), g->e.step));
     ir_ref line = cg_bin(k, OP_mul, nest.loop.index, cg_i64(k, width));
     cg_ein_store(l, &g->e, ix[0], cg_load(k, tile, line, k->lanes));
     cg_close_for(l, nest, 0, NULL);
@@ -245,11 +255,11 @@ static void ein_finish(cg_low *l, const ein *g, int n, cg_ein_ix *ix, const ir_r
 
 /* A tile of n rows from ix on, at the column (or columns) ix names. */
 static void ein_tile(cg_low *l, const ein *g, int n, const cg_ix *ix) {
-    cg_ein_ix rows[EIN_ROWS_MAX];
-    ir_ref chain[EIN_ROWS_MAX];
+    cg_ein_ix rows[CG_EIN_ROWS];
+    ir_ref chain[CG_EIN_ROWS];
     for (int i = 0; i < n; i++) {
         memcpy(rows[i], ix, sizeof rows[i]);
-        if (i) rows[i][g->row] = cg_ix_add(l, ix[g->row], cg_ix_const(l, i));
+        if (i) rows[i][g->e.row] = cg_ix_add(l, ix[g->e.row], cg_ix_const(l, i * g->e.step));
     }
     cg_ein_chains(l, &g->e, n, (const cg_ein_ix *)rows, l->k.lanes != 0, chain);
     ein_finish(l, g, n, rows, chain);
@@ -300,20 +310,30 @@ static void ein_some_rows(cg_low *l, const ein *g, int n, cg_ix *ix) {
         ein_direct(l, g, n, ix, cg_i64(&l->k, 0), cg_dim(&l->k, cols), cols);
 }
 
+/* Tile number t of the rows: where it begins.  Rows that lie apart are taken in turns. */
+static ir_ref ein_rows_begin(cg_low *l, const ein *g, ir_ref t) {
+    cg_kernel *k = &l->k;
+    ir_ref rows = cg_i64(k, g->rows), step = cg_i64(k, g->e.step);
+    if (g->e.step == 1) return cg_bin(k, OP_mul, t, rows);
+    ir_ref at = cg_bin(k, OP_mul, cg_bin(k, OP_div, t, step), rows);
+    return cg_bin(k, OP_add, cg_bin(k, OP_mul, at, step), cg_bin(k, OP_rem, t, step));
+}
+
 /* The rows from subscript `at` of the row axis on: a whole tile, or what is left one by one. */
 static void ein_rows_at(cg_low *l, const ein *g, cg_ix *ix, ir_ref at) {
     cg_kernel *k = &l->k;
-    ir_dim rows = g->e.type->dim[g->row];
-    ir_ref n = cg_dim(k, rows), end = cg_bin(k, OP_add, at, cg_i64(k, g->rows));
-    bool exact = rows >= 0 && rows % g->rows == 0;
+    ir_dim rows = g->e.type->dim[g->e.row];
+    int64_t span = (g->rows - 1) * g->e.step + 1;
+    ir_ref n = cg_dim(k, rows), end = cg_bin(k, OP_add, at, cg_i64(k, span));
+    bool exact = rows >= 0 && rows % (g->rows * g->e.step) == 0;
     cg_nest branch = {0};
     if (!exact) branch = cg_open_if(l, cg_cmp(k, IR_cmpop_le, end, n));
-    ix[g->row] = cg_ix_uniform(at);
+    ix[g->e.row] = cg_ix_uniform(at);
     ein_some_rows(l, g, g->rows, ix);
     if (exact) return;
     cg_open_else(l, branch, 0, NULL);
-    cg_nest one = cg_open_for(l, at, n, 1, 0, NULL, NULL);
-    ix[g->row] = cg_ix_uniform(one.loop.index);
+    cg_nest one = cg_open_for(l, at, n, g->e.step, 0, NULL, NULL);
+    ix[g->e.row] = cg_ix_uniform(one.loop.index);
     ein_some_rows(l, g, 1, ix);
     cg_close_for(l, one, 0, NULL);
     cg_close_if(l, branch, 0, NULL);
@@ -321,10 +341,9 @@ static void ein_rows_at(cg_low *l, const ein *g, cg_ix *ix, ir_ref at) {
 
 /* --- Plan ----------------------------------------------------------------------------------- */
 
-/* Whether an operand has the variable. */
 bool cg_ein_has(const cg_ein *g, int operand, int var) {
     for (int j = 0; j < g->rel->in[operand].n; j++)
-        if (g->rel->in[operand].a[j] == var) return true;
+        if (g->deps[g->rel->in[operand].a[j]] >> var & 1) return true;
     return false;
 }
 
@@ -333,7 +352,7 @@ bool cg_ein_has(const cg_ein *g, int operand, int var) {
 static int ein_row_axis(const ein *g) {
     int last = g->e.type->rank - 1, col = g->e.rel->out.a[last];
     for (int axis = last - 1; axis >= 0; axis--)
-        for (int i = 0; i < g->e.rel->nin; i++)
+        for (int i = 0; i < g->e.factors; i++)
             if (cg_ein_has(&g->e, i, col) && !cg_ein_has(&g->e, i, g->e.rel->out.a[axis]))
                 return axis;
     return -1;
@@ -344,9 +363,9 @@ static int ein_rows(const cg_low *l, const ein *g) {
     int bits = (int)rt_dtype_bytes(cg_reg(g->e.d)) * 8 * CG_LANES;
     int each = bits > l->cpu->vector_bits ? bits / l->cpu->vector_bits : 1;
     int rows = (l->cpu->registers - each - 1) / each;
-    int64_t most = g->e.type->dim[g->row];
-    if (g->dots) rows = EIN_ROWS_MAX;
-    if (rows > EIN_ROWS_MAX) rows = EIN_ROWS_MAX;
+    int64_t most = g->e.type->dim[g->e.row];
+    if (g->dots) rows = CG_EIN_ROWS;
+    if (rows > CG_EIN_ROWS) rows = CG_EIN_ROWS;
     if (most >= 0 && most < rows) rows = (int)most;
     return rows < 1 ? 1 : rows;
 }
@@ -372,33 +391,36 @@ const ir_op *cg_ein_find(const cg_low *l) {
  * loads.  Then chains of single elements, as many as keep the multipliers busy. */
 static bool ein_is_dots(const ein *g) {
     int last = g->e.type->rank - 1;
-    for (int i = 0; i < g->e.rel->nin; i++) {
+    for (int i = 0; i < g->e.factors; i++) {
         const ir_axes *a = &g->e.rel->in[i];
-        if (a->n && a->a[a->n - 1] == g->e.rel->out.a[last]) return false;
+        if (a->n && g->e.deps[a->a[a->n - 1]] >> g->e.rel->out.a[last] & 1) return false;
     }
-    return g->row < 0;
+    return g->e.row < 0;
 }
 
 static void ein_plan(cg_low *l, ein *g) {
     const ir_op *ret = ir_return_op(l->f);
     g->plain = ret->nin == 1 && ir_op_in(l->f, ret, 0).i == g->e.v.i;
-    g->row = ein_row_axis(g);
+    g->e.row = ein_row_axis(g);
     g->dots = ein_is_dots(g);
-    if (g->dots) g->row = g->e.type->rank - 1;
+    if (g->dots) g->e.row = g->e.type->rank - 1;
     g->few = cg_ein_is_few(l, &g->e);
-    if (g->row >= 0) g->rows = g->few ? 1 : ein_rows(l, g);
+    if (g->e.row >= 0) g->rows = g->few ? 1 : ein_rows(l, g);
+    if (g->rows > 1 && !g->dots) g->e.step = cg_ein_stride(&g->e, g->e.rel->out.a[g->e.row]);
 }
 
 /* How many steps of the outermost loop an axis takes. */
 static ir_dim ein_steps(cg_low *l, const ein *g, int axis) {
     ir_module *m = l->k.b.m;
     ir_dim d = g->e.type->dim[axis];
-    int64_t by = axis == g->row ? g->rows : 1;
-    return by == 1 ? d : ir_dim_floordiv(m, ir_dim_add(m, d, by - 1), by);
+    int64_t by = axis == g->e.row ? g->rows * g->e.step : 1;
+    if (by == 1) return d;
+    d = ir_dim_floordiv(m, ir_dim_add(m, d, by - 1), by);
+    return axis == g->e.row ? ir_dim_mul(m, d, g->e.step) : d;
 }
 
 void cg_ein_nest(cg_low *l, const ir_op *o, ir_dim *n_) {
-    ein g = {.e = cg_ein_begin(l, o), .row = -1, .rows = 1};
+    ein g = {.e = cg_ein_begin(l, o), .rows = 1};
     cg_kernel *k = &l->k;
     ein_plan(l, &g);
     int last = g.e.type->rank - 1, n = g.dots ? last + 1 : last;
@@ -417,8 +439,8 @@ void cg_ein_nest(cg_low *l, const ir_op *o, ir_dim *n_) {
     cg_nest nest = cg_open_for(l, l->lo, l->hi, 1, 0, NULL, NULL);
     cg_ix_split(l, cg_ix_uniform(nest.loop.index), n, dim, ix);
     for (int i = 0; i < n; i++) ix[i] = cg_ix_solid(l, ix[i]);
-    if (g.row >= 0)
-        ein_rows_at(l, &g, ix, cg_bin(k, OP_mul, (ir_ref){ix[g.row].r}, cg_i64(k, g.rows)));
+    if (g.e.row >= 0)
+        ein_rows_at(l, &g, ix, ein_rows_begin(l, &g, (ir_ref){ix[g.e.row].r}));
     else
         ein_direct(l, &g, 1, ix, cg_i64(k, 0), cg_dim(k, cols), cols);
     cg_close_for(l, nest, 0, NULL);

@@ -27,7 +27,7 @@ typedef struct deep {
 bool cg_ein_is_deep(const cg_low *l, const cg_ein *e) {
     int64_t lo, hi;
     ir_dim_range(l->k.b.m, e->k, &lo, &hi);
-    return e->rel->nin == 2 && e->rel->norder == 1 && e->rel->monoid == IR_redop_sum &&
+    return e->plain && e->rel->nin == 2 && e->rel->norder == 1 && e->rel->monoid == IR_redop_sum &&
            rt_is_float(cg_reg(e->d)) && lo >= DEEP_LEAST;
 }
 

@@ -39,7 +39,7 @@ static ir_ref ew_int_div(cg_kernel *k, ir_opcode op, ig_dtype d, ir_ref x, ir_re
 static ir_ref ew_shift(cg_kernel *k, const ir_attr_shop *a, ig_dtype d, ir_ref x, ir_ref n) {
     ig_dtype u = ew_unsigned(d);
     int64_t last = ew_width(d) - 1;
-    ir_ref fits = cg_cmp(k, IR_cmpop_le, cg_bits(k, n, u), cg_int(k, u, last));
+    ir_ref most = cg_int(k, u, last), fits = cg_cmp(k, IR_cmpop_le, cg_bits(k, n, u), most);
     ir_ref by = cg_select(k, fits, n, cg_int(k, d, last));
     ir_ref in[2] = {cg_splat(k, x, cg_lanes_of(k, by)), cg_splat(k, by, cg_lanes_of(k, x))};
     ir_ref r = ir_emit(&k->b, OP_shift, a, 2, in);
@@ -87,9 +87,10 @@ ir_ref cg_convert(cg_kernel *k, ig_dtype from, ig_dtype to, ir_ref x) {
     if (from == to) return x;
     if (to == IG_bool)
         return cg_cmp(k, IR_cmpop_ne, x, rt_is_float(rf) ? cg_flt(k, rf, 0) : cg_int(k, rf, 0));
-    if (from == IG_bool)
-        return rt_is_float(rt) ? cg_select(k, x, cg_flt(k, rt, 1), cg_flt(k, rt, 0))
-                               : cg_select(k, x, cg_int(k, rt, 1), cg_int(k, rt, 0));
+    if (from == IG_bool) {
+        ir_ref zero = rt_is_float(rt) ? cg_flt(k, rt, 0) : cg_int(k, rt, 0);
+        return cg_select(k, x, rt_is_float(rt) ? cg_flt(k, rt, 1) : cg_int(k, rt, 1), zero);
+    }
     return rt == to ? cg_cast(k, x, to) : ew_to_half(k, from, to, x);
 }
 
@@ -98,7 +99,8 @@ static ir_ref ew_float_bits(cg_kernel *k, ig_dtype d, ir_ref x) {
     ig_dtype u = ew_unsigned(d);
     if (cg_reg(d) != d) return cg_cast(k, cg_pack16(k, d, x), IG_u16);
     int64_t nan = d == IG_f32 ? INT64_C(0x7fc00000) : INT64_C(0x7ff8000000000000);
-    return cg_select(k, cg_cmp(k, IR_cmpop_ne, x, x), cg_int(k, u, nan), cg_bits(k, x, u));
+    ir_ref bits = cg_bits(k, x, u), fixed = cg_int(k, u, nan);
+    return cg_select(k, cg_cmp(k, IR_cmpop_ne, x, x), fixed, bits);
 }
 
 static ir_ref ew_bitcast(cg_kernel *k, ig_dtype from, ig_dtype to, ir_ref x) {
@@ -148,13 +150,14 @@ static ir_ref ew_join(cg_kernel *k, const ew_float *f, ir_ref r, ir_ref e) {
     ir_ref below = cg_bin(k, OP_sub, e, ew_u64(k, 1));
     ir_ref lz = ir_emit1(&k->b, OP_bitcount, &(ir_attr_count){.kind = IR_count_clz}, r);
     ir_ref by = cg_bin(k, OP_min, cg_bin(k, OP_sub, lz, ew_u64(k, 63 - f->mant)), below);
-    by = cg_select(k, cg_cmp(k, IR_cmpop_eq, r, ew_u64(k, 0)), ew_u64(k, 0), by);
+    ir_ref zero = ew_u64(k, 0);
+    by = cg_select(k, cg_cmp(k, IR_cmpop_eq, r, zero), zero, by);
     int lanes = cg_lanes_of(k, by);
     ir_ref in[2] = {cg_splat(k, r, lanes), by};
     ir_ref m = ir_emit(&k->b, OP_shift, &(ir_attr_shop){.op = IR_shop_left}, 2, in);
     ir_ref high = cg_shift(k, IR_shop_left, cg_bin(k, OP_sub, below, by), f->mant);
     ir_ref bits = cg_bin(k, OP_add, high, m);
-    return cg_select(k, cg_cmp(k, IR_cmpop_eq, r, ew_u64(k, 0)), ew_u64(k, 0), bits);
+    return cg_select(k, cg_cmp(k, IR_cmpop_eq, r, zero), zero, bits);
 }
 
 /* C's fmod, exactly: the remainder of the significands after shifting by the difference of the
@@ -167,14 +170,15 @@ static ir_ref ew_float_rem(cg_kernel *k, ig_dtype d, ir_ref x, ir_ref y) {
     ir_ref ux = cg_cast(k, cg_bits(k, x, f.u), IG_u64), uy = cg_cast(k, cg_bits(k, y, f.u), IG_u64);
     ir_ref ax = cg_bit(k, IR_bitop_band, ux, ew_u64(k, mag_bits)), inf = ew_u64(k, inf_bits);
     ir_ref ay = cg_bit(k, IR_bitop_band, uy, ew_u64(k, mag_bits));
-    ir_ref bad =
-        cg_bit(k, IR_bitop_bor, cg_cmp(k, IR_cmpop_le, inf, ax), cg_cmp(k, IR_cmpop_lt, inf, ay));
+    ir_ref bad = cg_cmp(k, IR_cmpop_lt, inf, ay);
+    bad = cg_bit(k, IR_bitop_bor, cg_cmp(k, IR_cmpop_le, inf, ax), bad);
     bad = cg_bit(k, IR_bitop_bor, bad, cg_cmp(k, IR_cmpop_eq, ay, ew_u64(k, 0)));
     ir_ref small = cg_cmp(k, IR_cmpop_lt, ax, ay), stop = cg_bit(k, IR_bitop_bor, bad, small);
     ir_ref ex, ey, mx, my;
     ew_split(k, &f, ax, &ex, &mx);
     ew_split(k, &f, ay, &ey, &my);
-    ir_ref shift = cg_select(k, stop, ew_u64(k, 0), cg_bin(k, OP_sub, ex, ey));
+    ir_ref shift = cg_bin(k, OP_sub, ex, ey);
+    shift = cg_select(k, stop, ew_u64(k, 0), shift);
     ir_ref r = ew_long_rem(k, &f, mx, shift, cg_select(k, stop, ew_u64(k, 1), my));
     ir_ref bits = cg_select(k, small, ax, ew_join(k, &f, r, ey));
     bits = cg_bit(k, IR_bitop_bor, bits, cg_bit(k, IR_bitop_band, ux, ew_u64(k, sign_bit)));

@@ -1,15 +1,21 @@
 /* flow.c - loops and branches of the host program.
  *
- * A carried value has two memories: that of the operand and that of the call that makes the next
- * value.  They change places with every trip, as carried values of the kernel-level loop, so that
- * nothing is copied.  Slices are views of their operand; what a scan stacks is written in place.
+ * A carried value has one memory where the call that makes the next value writes it in the place of
+ * the one before.  Else it has two: that of the operand and that of the call.  They change places
+ * with every trip, as carried values of the kernel-level loop, so that nothing is copied.  A value
+ * that goes through a loop in the body takes its memories with it, and comes out in one of them.
+ * Slices are views of their operand; what a scan stacks is written in place.
  *
  * A `while` that is about to exceed its cap writes the program's code, and so ends every `while`
  * around it: a condition is only believed as long as the code is OK. */
 #include "codegen/host.h"
 #include "ir/text.h"
+#include "runtime/base/plant.h"
 
 #include <string.h>
+
+/* Of loops and branches; the tests of dims and of a cap are branches of the host program, too. */
+#define FLOW_MAX_NEST (IR_MAX_NEST - 2)
 
 typedef struct host_flow {
     const ir_op *o;
@@ -17,8 +23,8 @@ typedef struct host_flow {
     cg_loop loop;
     uint32_t op;    /* of the kernel level: a while, or the branch of an if */
     ir_ref index;   /* scan: the step.  if: the chosen region.  while with a cap: trips so far */
-    uint32_t moves; /* carried values that do change */
-    ir_ref cur[IR_MAX_RESULTS], next[IR_MAX_RESULTS]; /* memories, by carried value */
+    uint32_t moves; /* carried values that have two memories */
+    ir_ref cur[IR_MAX_RESULTS], next[IR_MAX_RESULTS]; /* memories, by carried value; {0}: one */
 } host_flow;
 
 static host_flow *flow_top(const host *h) { return &h->flow[h->nflow - 1]; }
@@ -80,15 +86,35 @@ ir_ref cg_host_code(host *h, ir_ref code) {
 
 /* --- Loops ---------------------------------------------------------------------------------- */
 
+/* Whether what a yield gives lies where the carried value lies: handed on, or updated in place. */
+static bool flow_stays(const host *h, ir_ref v) {
+    const ir_op *o = ir_def_op(h->f, v);
+    if (!o || o->code != OP_call) return !o;
+    return ((const ir_attr_call *)ir_attr_get(h->in, o->attr))->at.p[v.i - o->out0].kind ==
+           IR_PLACE_IN;
+}
+
+static bool flow_is_loop(const ir_op *o) {
+    return o && (o->code == OP_scan || o->code == OP_while);
+}
+
+/* The memory for the next one of carried value k, made by value v of the yield; {0}: the same. */
+static ir_ref flow_next(host *h, const ir_op *o, uint32_t k, ir_ref v) {
+    if (h->spare[o->out0 + k].i) return h->spare[o->out0 + k];
+    for (const ir_op *in; flow_is_loop(in = ir_def_op(h->f, v));)
+        v = flow_source(h, flow_yield(h, in, in->nregion - 1u), v.i - in->out0);
+    return flow_stays(h, v) ? (ir_ref){0} : flow_place(h, v);
+}
+
 /* Find the memories of the carried values, and list those that change: cur, next, cur, next ... */
 static uint32_t flow_begin_carries(host *h, host_flow *fl, const ir_op *yield, ir_ref *list_) {
     uint32_t n = 0;
     for (uint32_t k = 0; k < flow_carries(h, fl->o); k++) {
         ir_ref v = flow_source(h, yield, k);
         fl->cur[k] = cg_host_memory(h, ir_op_in(h->f, fl->o, k));
-        fl->next[k] = (ir_ref){0};
-        if (!ir_def_op(h->f, v)) continue;
-        fl->next[k] = flow_place(h, v);
+        fl->next[k] = flow_next(h, fl->o, k, v);
+        if (!fl->next[k].i) continue;
+        if (RT_PLANTED(carried_in_place)) fl->next[k] = fl->cur[k];
         list_[n++] = fl->cur[k];
         list_[n++] = fl->next[k];
     }
@@ -104,27 +130,37 @@ static void flow_take(host *h, host_flow *fl, const ir_ref *carried, uint32_t pa
         if (fl->next[k].i) {
             fl->cur[k] = carried[at++];
             fl->next[k] = carried[at++];
-            if (yield) h->mem[flow_source(h, yield, k).i] = fl->next[k];
+            if (yield) {
+                ir_ref v = flow_source(h, yield, k);
+                (flow_is_loop(ir_def_op(h->f, v)) ? h->spare : h->mem)[v.i] = fl->next[k];
+            }
         }
         h->mem[param0 + k] = fl->cur[k];
     }
 }
 
-/* What the next trip begins with: every pair the other way round. */
-static uint32_t flow_swap(const host *h, const host_flow *fl, ir_ref *list_) {
+/* What the next trip begins with: every pair the other way round, or as a loop in the body left it.
+ */
+static uint32_t flow_swap(const host *h, const host_flow *fl, const ir_op *yield, ir_ref *list_) {
     uint32_t n = 0;
     for (uint32_t k = 0; k < flow_carries(h, fl->o); k++) {
+        ir_ref v = flow_source(h, yield, k);
+        bool loop = flow_is_loop(ir_def_op(h->f, v));
         if (!fl->next[k].i) continue;
-        list_[n++] = fl->next[k];
-        list_[n++] = fl->cur[k];
+        list_[n++] = loop ? h->mem[v.i] : fl->next[k];
+        list_[n++] = loop ? h->spare[v.i] : fl->cur[k];
     }
     return n;
 }
 
 /* After the loop: results lie where the carried values lie then. */
 static void flow_give(host *h, const host_flow *fl, ir_ref first) {
-    for (uint32_t k = 0, at = 0; k < flow_carries(h, fl->o); k++, at += fl->next[k - 1].i ? 2 : 0)
+    for (uint32_t k = 0, at = 0; k < flow_carries(h, fl->o); k++) {
         h->mem[fl->o->out0 + k] = fl->next[k].i ? ir_result(first, at) : fl->cur[k];
+        if (!fl->next[k].i) continue;
+        h->spare[fl->o->out0 + k] = ir_result(first, at + 1);
+        at += 2;
+    }
 }
 
 /* The step in memory, where the region reads it. */
@@ -159,7 +195,7 @@ static void flow_begin_scan(host *h, host_flow *fl) {
 
 static void flow_end_scan(host *h, host_flow *fl, const ir_op *yield) {
     ir_ref list[2 * IR_MAX_RESULTS];
-    uint32_t n = flow_swap(h, fl, list);
+    uint32_t n = flow_swap(h, fl, yield, list);
     flow_give(h, fl, cg_for_end(&h->k, fl->loop, (int)n, list));
     for (uint32_t k = flow_carries(h, fl->o); k < yield->nin; k++)
         h->mem[fl->o->out0 + k] = flow_place(h, flow_source(h, yield, k));
@@ -220,7 +256,7 @@ static void flow_end_while(host *h, host_flow *fl, const ir_op *yield) {
         fl->region++;
         return;
     }
-    uint32_t n = flow_swap(h, fl, list);
+    uint32_t n = flow_swap(h, fl, yield, list);
     list[n++] = cg_bin(k, OP_add, fl->index, cg_i64(k, 1));
     ir_region_end(&k->b, (int)n, list);
     flow_give(h, fl, ir_op_end(&k->b, fl->op));
@@ -265,11 +301,14 @@ static void flow_end_branch(host *h, host_flow *fl) {
 /* --- Any op --------------------------------------------------------------------------------- */
 
 void cg_host_begin(host *h, const ir_op *o) {
-    size_t room = IR_MAX_NEST * sizeof *h->flow;
+    size_t room = FLOW_MAX_NEST * sizeof *h->flow;
     if (!h->flow) h->flow = rt_alloc_zero(h->in->alloc, room);
-    if (!h->flow || h->nflow == IR_MAX_NEST) {
-        ir_build_error(&h->k.b, h->flow ? rt_fail(h->in->alloc, IG_RANGE, "regions nest too deeply")
-                                        : rt_fail_memory());
+    if (!h->flow || h->nflow == FLOW_MAX_NEST) {
+        ig_status s = h->flow ? rt_fail(h->in->alloc, IG_RANGE,
+                                        "compiled loops and branches nest at most %d deep",
+                                        FLOW_MAX_NEST)
+                              : rt_fail_memory();
+        ir_build_error(&h->k.b, rt_status_op(s, ir_op_tab[o->code].name));
         return;
     }
     host_flow *fl = &h->flow[h->nflow++];
@@ -298,6 +337,6 @@ void cg_host_yield(host *h, const ir_op *yield) {
 }
 
 void cg_host_flow_free(host *h) {
-    rt_free(h->in->alloc, h->flow, IR_MAX_NEST * sizeof *h->flow);
+    rt_free(h->in->alloc, h->flow, FLOW_MAX_NEST * sizeof *h->flow);
     h->flow = NULL;
 }

@@ -31,7 +31,8 @@
  *
  * Too few rows do not pay for packing, as a column element is used once a row: then whole panels of
  * columns are read where they lie (`direct`), if they lie side by side, and only a last panel that
- * is not whole is packed; what may have few rows at run time has both ways.  A product with a
+ * is not whole is packed; what may have few rows at run time has both ways, lower tiles for few
+ * (gemm_few; gemm_thin beside a home nest).  A product with a
  * vector where both operands lie along K goes to ein.c. */
 #include "codegen/gemm.h"
 
@@ -42,11 +43,13 @@ static void gemm_alloc(cg_low *l, gemm *g) {
     int64_t line = g->panels * g->col.width;
     if (g->open) {
         g->b = l->packed;
-        if (!g->inside) g->total = cg_alloc(&l->k, r, g->height * g->col.width);
-        if (g->turned) g->a = cg_alloc(&l->k, r, g->height * g->col.width);
+        int tile = g->height * g->vectors * g->lanes;
+        if (!g->inside) g->total = cg_alloc(&l->k, r, tile);
+        if (g->turned) g->a = cg_alloc(&l->k, r, tile);
         return;
     }
     g->b = g->constant ? l->packed : cg_alloc(&l->k, r, gemm_depth(g) * line);
+    if (g->home && g->few) g->total = cg_alloc(&l->k, r, GEMM_LOW * line);
     if (g->home) return;
     if (g->pack_rows) g->a = cg_alloc(&l->k, r, gemm_depth(g) * g->height);
     g->total = cg_alloc(&l->k, r, (g->blocks ? g->rows : g->height) * line);
@@ -97,15 +100,13 @@ void gemm_turn(cg_low *l, const gemm *g, ir_ref line, ir_ref at, ir_ref *x_) {
 void gemm_fetch(cg_low *l, const gemm *g, ir_ref line, ir_ref at) {
     cg_kernel *k = &l->k;
     ir_ref v = ir_op_in(l->f, g->e.o, (uint32_t)g->col.operand);
+    cg_ix sub[IG_MAX_RANK] = {{0}};
     cg_ein_ix ix;
-    for (int i = 0; i < g->lanes; i++) {
-        cg_ix sub[IG_MAX_RANK] = {{0}};
-        memcpy(ix, g->ix, sizeof ix);
-        gemm_line(l, g, &g->col, cg_ix_uniform(cg_bin(k, OP_add, line, cg_i64(k, i))), ix);
-        gemm_subscripts(l, g, &g->col, cg_ix_uniform(at), ix, sub);
-        cg_ix flat = cg_ix_flat(l, cg_type(l, v)->rank, cg_type(l, v)->dim, sub);
-        cg_prefetch(k, l->mem[v.i], cg_ix_value(l, flat));
-    }
+    memcpy(ix, g->ix, sizeof ix);
+    gemm_line(l, g, &g->col, cg_ix_uniform(line), ix);
+    gemm_subscripts(l, g, &g->col, cg_ix_uniform(at), ix, sub);
+    cg_ix flat = cg_ix_flat(l, cg_type(l, v)->rank, cg_type(l, v)->dim, sub);
+    cg_prefetch(k, l->mem[v.i], cg_ix_value(l, flat));
 }
 
 ir_ref gemm_panel(cg_low *l, const gemm *g, ir_ref p) {
@@ -251,12 +252,70 @@ static void gemm_chunk(cg_low *l, gemm *g, ir_ref fresh) {
     gemm_finish(l, g, g->row0, g->row1);
 }
 
-/* The same with too few rows to pack for, one by one. */
+/* The same with too few rows to pack for: in tiles that are lower, and wider for it (tile_panels).
+ */
 static void gemm_few(cg_low *l, const gemm *g, ir_ref fresh) {
-    gemm one = *g;
-    one.direct = true;
-    one.height = 1;
-    gemm_chunk(l, &one, fresh);
+    cg_kernel *k = &l->k;
+    gemm low = *g;
+    low.direct = true;
+    low.height = g->height / 3;
+    cg_nest one =
+        cg_open_if(l, cg_cmp(k, IR_cmpop_lt, cg_dim(k, g->row.lines), cg_i64(k, low.height)));
+    low.height = 1;
+    gemm_chunk(l, &low, fresh);
+    cg_open_else(l, one, 0, NULL);
+    low.height = g->height / 3;
+    gemm_chunk(l, &low, fresh);
+    cg_close_if(l, one, 0, NULL);
+}
+
+/* A home nest with too few rows for it: as an open one, in lower tiles.  One row or two, which wait
+ * for memory, take all columns of the chunk at once, if they fit the registers. */
+static void gemm_thin(cg_low *l, const gemm *g) {
+    cg_kernel *k = &l->k;
+    gemm open = *g, low;
+    int64_t wide = g->panels * g->col.width, vectors = wide / g->lanes;
+    open.open = open.direct = open.few = true;
+    open.home = false;
+    if (open.height > GEMM_LOW) open.height = GEMM_LOW;
+    low = open;
+    low.height = GEMM_LOW / 2, low.fetch = 0;
+    if (g->col.lines % wide == 0 && (low.height + 1) * vectors < l->cpu->registers) {
+        gemm_shape(&low, wide);
+        low.col.width = (int)wide, low.panels = 1;
+    }
+    cg_nest one =
+        cg_open_if(l, cg_cmp(k, IR_cmpop_le, cg_dim(k, g->row.lines), cg_i64(k, low.height)));
+    gemm_open_chunk(l, &low);
+    cg_open_else(l, one, 0, NULL);
+    gemm_open_chunk(l, &open);
+    cg_close_if(l, one, 0, NULL);
+}
+
+/* The chunk in the nest that was planned; fresh: whether its columns have to be packed. */
+static void gemm_any_chunk(cg_low *l, gemm *g, ir_ref fresh) {
+    cg_kernel *k = &l->k;
+    cg_nest few = {0};
+    bool both = g->few && !g->open;
+    if (g->open) {
+        gemm_open_chunk(l, g);
+        return;
+    }
+    if (both) {
+        few = cg_open_if(l, cg_cmp(k, IR_cmpop_lt, cg_dim(k, g->row.lines), cg_i64(k, GEMM_THIN)));
+        if (g->home)
+            gemm_thin(l, g);
+        else
+            gemm_few(l, g, fresh);
+        cg_open_else(l, few, 0, NULL);
+    }
+    if (g->home) {
+        g->fetch = 0;
+        gemm_home_chunk(l, g);
+    } else {
+        gemm_chunk(l, g, fresh);
+    }
+    if (both) cg_close_if(l, few, 0, NULL);
 }
 
 /* The number of the packed matrix that the outer subscripts name, in panels. */
@@ -277,7 +336,9 @@ static ir_dim gemm_chunks(cg_low *l, ir_dim lines, int64_t by) {
 static void gemm_place(cg_low *l, gemm *g, ir_ref c, ir_ref r) {
     cg_kernel *k = &l->k;
     int64_t width = g->panels * g->col.width;
-    ir_ref rows = cg_dim(k, g->row.lines), by = cg_i64(k, g->rows);
+    ir_ref rows = cg_dim(k, g->row.lines), by = cg_i64(k, g->rows), zero = cg_i64(k, 0);
+    if (g->row.lines >= 0 && g->row.lines <= g->rows) r = zero;
+    if (g->col.lines >= 0 && g->col.lines <= width) c = zero;
     g->row0 = cg_bin(k, OP_mul, r, by);
     g->row1 = cg_bin(k, OP_min, cg_bin(k, OP_add, g->row0, by), rows);
     g->col0 = cg_bin(k, OP_mul, c, cg_i64(k, width));
@@ -309,23 +370,11 @@ bool cg_gemm_nest(cg_low *l, ir_dim *n_) {
     for (int i = 0; i < g.n; i++) g.ix[g.axis[i]] = at[i];
     if (g.constant) g.matrix = gemm_matrix(l, &g);
     gemm_place(l, &g, (ir_ref){at[col].r}, (ir_ref){at[row].r});
-    if (g.open || g.home) {
-        (g.open ? gemm_open_chunk : gemm_home_chunk)(l, &g);
-        cg_close_for(l, nest, 0, NULL);
-        return true;
-    }
-    ir_ref fresh = cg_bit(k, IR_bitop_bor, cg_cmp(k, IR_cmpop_eq, nest.loop.index, l->lo),
-                          cg_cmp(k, IR_cmpop_eq, (ir_ref){at[row].r}, cg_i64(k, 0)));
-    if (g.few) {
-        cg_nest few =
-            cg_open_if(l, cg_cmp(k, IR_cmpop_lt, cg_dim(k, g.row.lines), cg_i64(k, GEMM_FEW)));
-        gemm_few(l, &g, fresh);
-        cg_open_else(l, few, 0, NULL);
-        gemm_chunk(l, &g, fresh);
-        cg_close_if(l, few, 0, NULL);
-    } else {
-        gemm_chunk(l, &g, fresh);
-    }
+    ir_ref fresh = {0};
+    if (!g.open && !g.home)
+        fresh = cg_bit(k, IR_bitop_bor, cg_cmp(k, IR_cmpop_eq, nest.loop.index, l->lo),
+                       cg_cmp(k, IR_cmpop_eq, (ir_ref){at[row].r}, cg_i64(k, 0)));
+    gemm_any_chunk(l, &g, fresh);
     cg_close_for(l, nest, 0, NULL);
     return true;
 }

@@ -5,10 +5,13 @@
 #include "runtime/base/plant.h"
 
 #define GEMM_CHAINS 48 /* of a tile, at most */
-#define GEMM_FEW    8  /* fewer rows do not pay for packing */
+#define GEMM_THIN   48 /* rows: fewer do not pay for packing */
+#define GEMM_LOW    4  /* rows of their tiles */
 #define CG_KB       (RT_PLANTED(wrong_k_cut) ? 256 : IR_KB)
 
 typedef cg_ix cg_ein_ix[IG_MAX_RANK];
+
+#define CG_EIN_ROWS 12 /* of a tile that is read where it lies */
 
 typedef struct cg_ein {
     const ir_op *o;
@@ -19,11 +22,17 @@ typedef struct cg_ein {
     ir_dim extent[IR_EIN_VARS];
     int8_t axis[IR_EIN_VARS]; /* output axis of a variable, -1: reduced */
     ir_dim k;                 /* size of the reduction box */
+    bool plain;               /* no constraints */
+    int factors;              /* operands that are multiplied: the first ones */
+    int row;                  /* output axis of the rows of a tile, -1: there are none */
+    int64_t step;             /* how far these are apart */
+    ir_ein_plan plan;
+    uint32_t deps[IR_EIN_VARS]; /* the loop variables on which a variable depends */
 } cg_ein;
 
 /* ein.c */
 cg_ein cg_ein_begin(cg_low *l, const ir_op *o);
-/* Whether an operand has the variable. */
+/* Whether an operand is read at subscripts that depend on a loop variable. */
 bool cg_ein_has(const cg_ein *g, int operand, int var);
 /* The one contraction of the cluster whose shape all results have; NULL when there is none. */
 const ir_op *cg_ein_find(const cg_low *l);
@@ -34,6 +43,13 @@ void cg_ein_chains(cg_low *l, const cg_ein *g, int n, const cg_ein_ix *ix, bool 
 void cg_ein_store(cg_low *l, const cg_ein *g, const cg_ix *ix, ir_ref r);
 /* The nest that reads the operands where they lie. */
 void cg_ein_nest(cg_low *l, const ir_op *o, ir_dim *n_);
+
+/* ein_rel.c: fill deps; the same as cg_ein_chains, of relations with constraints. */
+void cg_ein_depend(cg_ein *g);
+void cg_ein_rel_chains(cg_low *l, const cg_ein *g, int n, const cg_ein_ix *ix, bool vary,
+                       ir_ref *out_);
+/* How far apart values of a loop variable are for which an equation divides alike. */
+int64_t cg_ein_stride(const cg_ein *g, int var);
 
 /* ein_deep.c */
 #define CG_DEEP_RUN 128 /* steps that are transposed ahead: 8 KiB of 16 lanes of f32 */
@@ -58,13 +74,15 @@ typedef struct gemm {
     cg_ein e;
     gemm_side row, col;
     int lanes, vectors; /* of a panel of columns */
-    int rest;           /* open: vectors of the last panel, 0: as many as of the others */
+    int tail;           /* lanes of its last vector, */
+    int columns;        /* with which it ends: that many columns of a tile */
+    int rest;           /* open: columns of the last panel, 0: as many as of the others */
     int height;         /* rows of a tile */
     int panels;         /* of a chunk of columns */
     int64_t rows;       /* of a chunk, at most */
     bool turned;        /* K is contiguous along the columns, in memory */
     bool far;           /* columns, read where they lie, do not stay in a cache */
-    bool fetch;         /* turned: they are larger than all caches */
+    int fetch;          /* steps of K that they are fetched ahead, 0: not */
     bool open;          /* nothing is packed here: gemm_open.c */
     bool home;          /* totals wait where the result goes: gemm_home.c */
     bool inside;        /* open: the epilogue runs on the registers of the tile */
@@ -85,6 +103,15 @@ typedef struct gemm {
 /* Plan the nest of panels; false when reading the operands where they lie is better, or the
  * contraction is no product of matrices. */
 bool gemm_plan(cg_low *l, const ir_op *o, bool constant, gemm *g_);
+/* The shape of a tile over so many columns. */
+void gemm_shape(gemm *g, int64_t columns);
+/* Lanes of vector j of a panel, and its first column there. */
+static inline int gemm_lanes(const gemm *g, int j) {
+    return j % g->vectors == g->vectors - 1 ? g->tail : g->lanes;
+}
+static inline int gemm_column(const gemm *g, int j) {
+    return j % g->vectors == g->vectors - 1 ? g->columns - g->tail : j % g->vectors * g->lanes;
+}
 /* How far two panels are apart. */
 int64_t gemm_depth(const gemm *g);
 /* Whether vectors of columns are memory, in elements that need no conversion. */
@@ -103,7 +130,7 @@ ir_ref gemm_panel(cg_low *l, const gemm *g, ir_ref p);
 /* Lines [line, line + lanes) of such columns, transposed: vectors of consecutive columns at
  * `lanes` consecutive k from `at` on. */
 void gemm_turn(cg_low *l, const gemm *g, ir_ref line, ir_ref at, ir_ref *x_);
-/* Fetch what lies at k = `at` of the same columns. */
+/* Fetch what lies at k = `at` of a column, from the line of memory on that it begins. */
 void gemm_fetch(cg_low *l, const gemm *g, ir_ref line, ir_ref at);
 
 /* gemm_pack.c: copy the block of K into panels. */

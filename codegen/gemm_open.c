@@ -8,13 +8,13 @@
  *                     chains of the register tile            gemm_tile.c
  *                 elementwise ops, store
  *
- * There is one size of tile, or a second, narrower one for the last columns.  What does not divide
- * is met by tiles that overlap: the last panel ends with the last column and the last tile with the
- * last row, and what lies in two of them is computed and stored twice, with the same bits, since
- * every element is a chain of its own and memplan never lets a contraction write over what it
- * reads.  So no element outside is touched, and no test runs inside.  A number of rows that is
- * known only then may be less than a tile's: such a kernel has lower tiles as well, which repeat
- * the last row.
+ * There is one size of tile, or a second, narrower one for the last columns, whose last vector has
+ * as few lanes as hold what is left.  What still does not divide is met by overlap: the last vector
+ * ends with the last column and the last tile with the last row, and what lies in two of them is
+ * computed and stored twice, with the same bits, since every element is a chain of its own and
+ * memplan never lets a contraction write over what it reads.  So no element outside is touched, and
+ * no test runs inside.  A number of rows that is known only then may be less than a tile's: such a
+ * kernel has lower tiles as well, which repeat the last row.
  *
  * Elementwise ops that cost little run on the registers of the tile; others on a copy of it in L1,
  * row by row, so that their code is written once. */
@@ -22,7 +22,7 @@
 
 #include <string.h>
 
-#define OPEN_FEW 4 /* rows of a lower tile: as many take as long as one */
+#define OPEN_FEW 2 /* rows of a lower tile: as many take as long as one, memory being slower */
 
 /* The first column of panel p of the chunk. */
 static ir_ref open_column(cg_low *l, const gemm *g, ir_ref p) {
@@ -44,14 +44,13 @@ static void open_rows(cg_low *l, const gemm *g, ir_ref at, ir_ref *row) {
     }
 }
 
-/* Store vector j of the row, whose contraction is known. */
-static void open_store(cg_low *l, const gemm *g, ir_ref row, ir_ref col, ir_ref sum,
-                       int64_t lanes) {
+/* Store a vector of a row, from column `col` on, whose contraction is known. */
+static void open_store(cg_low *l, const gemm *g, ir_ref row, ir_ref col, ir_ref sum) {
     cg_kernel *k = &l->k;
     cg_ein_ix ix;
     memcpy(ix, g->ix, sizeof ix);
     gemm_line(l, g, &g->row, cg_ix_uniform(row), ix);
-    k->lanes = lanes;
+    k->lanes = cg_lanes_of(k, sum);
     gemm_line(l, g, &g->col, cg_ix_linear(col), ix);
     cg_ein_store(l, &g->e, ix, sum);
     k->lanes = 0;
@@ -61,38 +60,50 @@ static void open_store(cg_low *l, const gemm *g, ir_ref row, ir_ref col, ir_ref 
 static void open_finish_inside(cg_low *l, const gemm *g, const ir_ref *row, ir_ref col,
                                const ir_ref *chain) {
     cg_kernel *k = &l->k;
-    ir_ref zero = cg_splat(k, cg_int(k, cg_reg(g->e.d), 0), g->lanes);
-    for (int i = 0; i < g->height; i++)
-        for (int j = 0; j < g->vectors; j++)
-            open_store(l, g, row[i], cg_bin(k, OP_add, col, cg_i64(k, j * g->lanes)),
-                       cg_monoid(l, IR_redop_sum, g->e.d, zero, chain[i * g->vectors + j]),
-                       g->lanes);
+    ir_ref zero = cg_int(k, cg_reg(g->e.d), 0);
+    for (int i = 0; i < g->height * g->vectors; i++) {
+        ir_ref sum = cg_splat(k, zero, gemm_lanes(g, i));
+        open_store(l, g, row[i / g->vectors], cg_bin(k, OP_add, col, cg_i64(k, gemm_column(g, i))),
+                   cg_monoid(l, IR_redop_sum, g->e.d, sum, chain[i]));
+    }
 }
 
-/* The epilogue on the copy. */
+/* n columns of a row from `col` on, which lie at `at` in the copy, by so many lanes. */
+static void open_finish_line(cg_low *l, const gemm *g, ir_ref row, ir_ref col, ir_ref at, int64_t n,
+                             int64_t lanes) {
+    cg_kernel *k = &l->k;
+    cg_nest nest = cg_open_for(l, cg_i64(k, 0), cg_i64(k, n), lanes, 0, NULL, NULL);
+    ir_ref sum = cg_load(k, g->total, cg_bin(k, OP_add, at, nest.loop.index), lanes);
+    open_store(l, g, row, cg_bin(k, OP_add, col, nest.loop.index), sum);
+    cg_close_for(l, nest, 0, NULL);
+}
+
+/* The epilogue on the copy, where every vector has a place of its own. */
 static void open_finish(cg_low *l, const gemm *g, const ir_ref *row, ir_ref col) {
     cg_kernel *k = &l->k;
-    int64_t width = (int64_t)g->vectors * g->lanes;
-    int64_t lanes = width % CG_LANES ? g->lanes : CG_LANES;
+    int64_t pitch = (int64_t)g->vectors * g->lanes;
+    int64_t whole = g->columns == pitch ? pitch : pitch - g->lanes;
+    int64_t lanes = whole % CG_LANES ? g->lanes : CG_LANES;
     ir_ref n = cg_i64(k, g->height);
     if (g->few) n = cg_bin(k, OP_min, n, cg_bin(k, OP_sub, cg_dim(k, g->row.lines), row[0]));
     cg_nest line = cg_open_for(l, cg_i64(k, 0), n, 1, 0, NULL, NULL);
-    ir_ref at = cg_bin(k, OP_mul, line.loop.index, cg_i64(k, width));
-    cg_nest nest = cg_open_for(l, cg_i64(k, 0), cg_i64(k, width), lanes, 0, NULL, NULL);
-    ir_ref sum = cg_load(k, g->total, cg_bin(k, OP_add, at, nest.loop.index), lanes);
-    open_store(l, g, cg_bin(k, OP_add, row[0], line.loop.index),
-               cg_bin(k, OP_add, col, nest.loop.index), sum, lanes);
-    cg_close_for(l, nest, 0, NULL);
+    ir_ref at = cg_bin(k, OP_mul, line.loop.index, cg_i64(k, pitch));
+    ir_ref to = cg_bin(k, OP_add, row[0], line.loop.index);
+    if (whole) open_finish_line(l, g, to, col, at, whole, lanes);
+    if (whole < pitch)
+        open_finish_line(l, g, to, cg_bin(k, OP_add, col, cg_i64(k, g->columns - g->tail)),
+                         cg_bin(k, OP_add, at, cg_i64(k, whole)), g->tail, g->tail);
     cg_close_for(l, line, 0, NULL);
 }
 
 /* Put the chains into the copy: the first block of K adds to zero. */
 static void open_add(cg_low *l, const gemm *g, bool first, const ir_ref *chain) {
     cg_kernel *k = &l->k;
-    ir_ref zero = cg_splat(k, cg_int(k, cg_reg(g->e.d), 0), g->lanes);
+    ir_ref zero = cg_int(k, cg_reg(g->e.d), 0);
     for (int i = 0; i < g->height * g->vectors; i++) {
+        int lanes = gemm_lanes(g, i);
         ir_ref at = cg_i64(k, i * g->lanes);
-        ir_ref sum = first ? zero : cg_load(k, g->total, at, g->lanes);
+        ir_ref sum = first ? cg_splat(k, zero, lanes) : cg_load(k, g->total, at, lanes);
         cg_store(k, g->total, at, cg_monoid(l, IR_redop_sum, g->e.d, sum, chain[i]));
     }
 }
@@ -110,8 +121,8 @@ static void open_tile(cg_low *l, gemm *g, const ir_ref *row, ir_ref panel, ir_re
         }
         open_add(l, g, true, chain);
     } else {
-        cg_nest clear =
-            cg_open_for(l, zero, cg_i64(k, g->height * g->col.width), g->lanes, 0, NULL, NULL);
+        ir_ref tile = cg_i64(k, g->height * g->vectors * g->lanes);
+        cg_nest clear = cg_open_for(l, zero, tile, g->lanes, 0, NULL, NULL);
         cg_store(k, g->total, clear.loop.index,
                  cg_splat(k, cg_int(k, cg_reg(g->e.d), 0), g->lanes));
         cg_close_for(l, clear, 0, NULL);
@@ -139,6 +150,10 @@ static void open_panel(cg_low *l, gemm *g, ir_ref panel, ir_ref col) {
     cg_kernel *k = &l->k;
     gemm few = *g;
     int64_t lo, hi;
+    if (g->few) {
+        open_column_of_tiles(l, g, panel, col);
+        return;
+    }
     ir_dim_range(k->b.m, g->row.lines, &lo, &hi);
     few.few = true;
     if (few.height > OPEN_FEW) few.height = OPEN_FEW;
@@ -157,13 +172,12 @@ static void open_panel(cg_low *l, gemm *g, ir_ref panel, ir_ref col) {
 static void open_rest(cg_low *l, const gemm *g, ir_ref whole) {
     cg_kernel *k = &l->k;
     gemm rest = *g;
-    rest.vectors = g->rest;
-    int64_t width = (int64_t)g->rest * g->lanes;
+    gemm_shape(&rest, g->rest);
     ir_ref end = cg_bin(k, OP_add, g->col0, g->cols), lines = cg_i64(k, g->col.lines);
     cg_nest last = cg_open_if(l, cg_cmp(k, IR_cmpop_eq, end, lines));
     ir_ref panel = g->direct ? lines : gemm_panel(l, g, whole);
-    panel = cg_bin(k, OP_add, panel, cg_i64(k, g->col.width - width));
-    open_panel(l, &rest, panel, cg_i64(k, g->col.lines - width));
+    panel = cg_bin(k, OP_add, panel, cg_i64(k, g->col.width - rest.columns));
+    open_panel(l, &rest, panel, cg_i64(k, g->col.lines - rest.columns));
     cg_open_else(l, last, 0, NULL);
     cg_close_if(l, last, 0, NULL);
 }

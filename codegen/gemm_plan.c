@@ -13,6 +13,7 @@
 
 #define GEMM_CHUNK_BYTES 256 /* columns packed together: with IR_KB rows a quarter of an L2 */
 #define GEMM_ROWS        384 /* of a chunk: packing costs as much as 4 to 8 of them */
+#define GEMM_ALL         (INT64_C(1) << 40)
 
 #define GEMM_PARTS 4  /* chunks wanted, for threads to share */
 #define GEMM_WIDTH 32 /* columns of a packed panel, at most */
@@ -32,13 +33,16 @@
 #define GEMM_NEAR      (INT64_C(384) << 10) /* bytes of rows that stay in L2 beside a panel */
 #define GEMM_GRAIN     1024 /* cycles of a chunk: what a thread should get at least */
 #define GEMM_NARROW    4    /* columns: fewer are filled up with zeros */
-#define GEMM_THIN      48   /* rows: as many read the columns where they lie */
+#define GEMM_USUAL     192  /* rows, where their number is known only when it runs */
 #define GEMM_TURNED    4    /* rows: as many transpose columns in registers */
 #define GEMM_LINES     32   /* that are transposed in turns, at most: half as many where these */
 #define GEMM_PAGES     (INT64_C(96) << 10) /* bytes do not hold them */
 #define GEMM_OUTER     (INT64_C(16) << 20) /* bytes that no cache keeps */
-#define GEMM_PACKED    64 /* columns of a panel that is packed as it runs: one vector of the IR */
-#define GEMM_INSIDE    96 /* ops of an epilogue that may be written into a tile */
+#define GEMM_AHEAD     128 /* elements that are then fetched ahead: more or fewer are slower */
+#define GEMM_LATE      800 /* cycles that columns which do not stay in a cache are fetched ahead */
+#define GEMM_HIDES     3   /* rows whose products take longer than the fetching */
+#define GEMM_PACKED    64  /* columns of a panel that is packed as it runs: one vector of the IR */
+#define GEMM_INSIDE    96  /* ops of an epilogue that may be written into a tile */
 
 /* --- Roles ---------------------------------------------------------------------------------- */
 
@@ -66,7 +70,8 @@ static gemm_side gemm_find_side(cg_low *l, const cg_ein *e, int operand, int axi
 static bool gemm_roles(cg_low *l, gemm *g) {
     const cg_ein *e = &g->e;
     int last = e->type->rank - 1;
-    if (e->rel->nin != 2 || e->rel->monoid != IR_redop_sum || !e->rel->norder) return false;
+    if (!e->plain || e->rel->nin != 2 || e->rel->monoid != IR_redop_sum || !e->rel->norder)
+        return false;
     int b = gemm_position(e, 1, last) >= 0, a = 1 - b;
     if (gemm_position(e, a, last) >= 0) return false;
     g->col = gemm_find_side(l, e, b, last);
@@ -158,17 +163,34 @@ static int64_t gemm_tile_time(const gemm *g, int height, int vectors, int64_t de
 }
 
 /* The same for a row of tiles.  The last panel overlaps the one before; where that is a waste, the
- * columns that are left have a narrower one, of *rest_ vectors, which is more code. */
+ * columns that are left, *rest_ of them, have a narrower one, which is more code. */
 static int64_t gemm_across(const gemm *g, int height, int vectors, int64_t depth, int *rest_) {
     int64_t n = g->col.lines, width = (int64_t)vectors * g->lanes;
     int left = (int)gemm_times(n % width, g->lanes);
     int64_t each = gemm_tile_time(g, height, vectors, depth), over = gemm_times(n, width) * each;
     *rest_ = 0;
-    if (n % width == 0 || left == vectors) return over;
+    if (n <= width || n % width == 0 || left == vectors) return over;
     int64_t narrow = n / width * each + gemm_tile_time(g, height, left, depth);
     if (narrow * 16 > over * 15) return over;
-    *rest_ = left;
+    *rest_ = (int)(n % width);
     return narrow;
+}
+
+/* Twice the tiles of a column of them; of a number of rows not known yet half a tile is idle. */
+static int64_t gemm_down(const gemm *g, int height) {
+    if (g->row.lines < 0) return (2 * GEMM_USUAL + height) / height;
+    return 2 * gemm_times(g->row.lines, height);
+}
+
+/* The last vector has as few lanes as hold what is left; it overlaps the one before, or the panel
+ * before when it is the only one.  Transposed columns come in whole vectors. */
+void gemm_shape(gemm *g, int64_t columns) {
+    int left = (int)(columns % g->lanes);
+    g->vectors = (int)gemm_times(columns, g->lanes);
+    g->tail = g->lanes;
+    while (!g->turned && left && g->tail / 2 >= left && g->tail / 2 >= GEMM_NARROW) g->tail /= 2;
+    if (g->turned) columns = (int64_t)g->vectors * g->lanes;
+    g->columns = columns < g->tail ? g->tail : (int)columns;
 }
 
 /* Vectors of columns that lie along K, at most: as many lines as the processor fetches ahead by
@@ -185,21 +207,23 @@ static int gemm_turned_most(const gemm *g) {
 /* Choose among the tiles of so many rows and vectors, 0: any number.  Every one fits the registers
  * with a step's columns and the element (and without fused multiply-add the product). */
 static bool gemm_search(const cg_low *l, gemm *g, int height, int vectors) {
-    int64_t m = g->row.lines, n = g->col.lines, depth = g->e.k > 0 ? g->e.k : CG_KB;
+    int64_t m = g->row.lines < 0 ? GEMM_USUAL : g->row.lines, n = g->col.lines,
+            depth = g->e.k > 0 ? g->e.k : CG_KB;
     int64_t best = INT64_MAX, between = sizeof(float);
     bool turned = g->turned && !g->home;
     if (gemm_lies_along_k(l, g, g->row.operand))
         between = depth * (int64_t)rt_dtype_bytes(g->e.d); /* rows */
     int spare = l->cpu->class == IR_CLASS_FMA ? 1 : 2;
     int most = turned ? gemm_turned_most(g) : GEMM_VECTORS;
-    for (int v = 1; v <= most && v * g->lanes <= n; v++)
-        for (int h = 1; h <= GEMM_HEIGHT && (m < 0 || h <= m); h++) {
+    int64_t across = turned ? n / g->lanes : gemm_times(n, g->lanes);
+    for (int v = 1; v <= most && v <= across; v++)
+        for (int h = 1; h <= GEMM_HEIGHT && h <= m; h++) {
             if ((height && h != height) || (vectors && v != vectors)) continue;
-            if (m >= 0 && !gemm_is_spread(between, GEMM_L1_PERIOD, GEMM_L1_WAYS, h)) continue;
+            if (!gemm_is_spread(between, GEMM_L1_PERIOD, GEMM_L1_WAYS, h)) continue;
             if (g->home && (n % (v * g->lanes) || v * g->lanes > GEMM_PACKED)) continue;
             if (h * v + (turned ? g->lanes : v) + spare > l->cpu->registers) continue;
             int rest;
-            int64_t all = gemm_times(m, h) * gemm_across(g, h, v, depth, &rest);
+            int64_t all = gemm_down(g, h) * gemm_across(g, h, v, depth, &rest);
             if (all >= best) continue;
             best = all;
             g->height = h, g->vectors = v, g->rest = rest;
@@ -210,12 +234,14 @@ static bool gemm_search(const cg_low *l, gemm *g, int height, int vectors) {
 /* Choose the tile of an open nest.  IG_TILE=<rows>x<vectors> asks for one, for measurements
  * (bench/blocking.py). */
 static void gemm_tile_size(const cg_low *l, gemm *g) {
-    int h, v, height = g->row.lines < 0 ? l->cpu->tile_rows : 0;
+    int h, v;
     const char *want = getenv("IG_TILE");
     while (g->lanes > g->col.lines) g->lanes /= 2;
     bool found = want && sscanf(want, "%dx%d", &h, &v) == 2 && gemm_search(l, g, h, v);
-    if (!found) gemm_search(l, g, height, 0);
-    g->col.width = g->lanes * g->vectors;
+    if (!found) gemm_search(l, g, 0, 0);
+    int64_t width = (int64_t)g->vectors * g->lanes;
+    gemm_shape(g, width < g->col.lines ? width : g->col.lines);
+    g->col.width = g->columns;
 }
 
 /* Chunks of an open nest: rows that stay in L2, and as many of both as threads can use. */
@@ -247,15 +273,20 @@ static void gemm_home_chunks(gemm *g) {
     }
     for (int i = 0; i < g->n && parts < GEMM_PARTS; i++)
         if (g->e.type->dim[g->axis[i]] > 1) parts *= g->e.type->dim[g->axis[i]];
-    g->rows = gemm_times(g->row.lines, GEMM_PARTS / parts + (GEMM_PARTS % parts > 0));
+    int64_t lines = g->row.lines < 0 ? GEMM_ROWS : g->row.lines;
+    g->rows = gemm_times(lines, GEMM_PARTS / parts + (GEMM_PARTS % parts > 0));
     g->rows = gemm_times(g->rows, g->height) * g->height;
+    if (g->row.lines < 0 && parts >= GEMM_PARTS) g->rows = GEMM_ALL;
 }
 
 /* Whether the result can hold totals, and columns and rows are such that it pays. */
 static bool gemm_is_home(const cg_low *l, const gemm *g) {
     const ir_op *ret = ir_return_op(l->f);
+    int64_t lo, hi;
     bool rows = gemm_is_memory(l, g, g->row.operand) && g->e.rel->norder == 1;
-    if (!rows || g->constant || g->row.lines < GEMM_THIN || g->col.lines < g->lanes) return false;
+    ir_dim_range(l->k.b.m, g->row.lines, &lo, &hi);
+    if (!rows || g->constant || hi < GEMM_THIN || g->col.lines < g->lanes) return false;
+    if (lo < GEMM_THIN && g->turned) return false;
     if (g->e.k >= 0 && g->e.k * g->col.lines * 4 <= GEMM_NEAR) return false;
     if (g->col.lines % g->lanes || !(g->turned || gemm_columns_lie_well(l, g))) return false;
     return ret->nin == 1 && ir_result_type(l->f, 0)->dtype == g->e.d;
@@ -278,11 +309,12 @@ static bool gemm_is_open(const cg_low *l, const gemm *g) {
                 (gemm_is_memory(l, g, g->row.operand) && g->e.rel->norder == 1);
     if (!rows || g->col.lines < GEMM_NARROW) return false;
     if (g->constant) return true;
-    if (g->row.lines < 0) return false;
-    if (g->turned) return g->row.lines <= GEMM_TURNED && g->col.lines >= g->lanes;
+    int64_t lo, hi;
+    ir_dim_range(l->k.b.m, g->row.lines, &lo, &hi);
+    if (g->turned) return hi <= GEMM_TURNED && g->col.lines >= g->lanes;
     if (!gemm_columns_lie_well(l, g)) return false;
     int64_t depth = g->e.k > 0 ? g->e.k : CG_KB;
-    return g->row.lines <= GEMM_THIN || depth * g->col.lines * 4 <= GEMM_NEAR;
+    return hi <= GEMM_THIN || depth * g->col.lines * 4 <= GEMM_NEAR;
 }
 
 /* Whether this nest is the way: a product of a matrix with a vector that lies along K is not, and
@@ -293,21 +325,34 @@ static bool gemm_is_worth(const cg_low *l, const gemm *g) {
     return g->open || g->row.first <= g->row.last || gemm_columns_lie_well(l, g);
 }
 
+/* Steps of K that columns which come from afar are fetched ahead. */
+static int gemm_ahead(const gemm *g) {
+    return (int)(2 * GEMM_LATE / gemm_step(g, g->height, g->vectors));
+}
+
 static void gemm_plan_open(cg_low *l, gemm *g) {
     g->direct = !g->constant;
     int64_t depth = g->e.k > 0 ? g->e.k : CG_KB;
     int64_t bytes = depth * g->col.lines * (int64_t)rt_dtype_bytes(g->e.d);
     bool once = g->row.lines <= GEMM_HEIGHT && bytes > GEMM_NEAR;
     g->far = g->direct && !g->turned && (once || !gemm_stays(g, depth));
-    g->fetch = g->turned && g->e.k > 0 &&
-               g->e.k * g->col.lines >= GEMM_OUTER / (int64_t)rt_dtype_bytes(g->e.d);
+    bool outer = g->e.k > 0 &&
+                 g->e.k * g->col.lines >= GEMM_OUTER / (int64_t)rt_dtype_bytes(g->e.d);
     gemm_tile_size(l, g);
+    if (g->turned && outer)
+        g->fetch = GEMM_AHEAD;
+    else if (g->far && g->height >= GEMM_HIDES)
+        g->fetch = gemm_ahead(g);
     gemm_open_chunks(g);
     g->inside = !g->blocks && g->height * g->vectors * gemm_epilogue(l, g) <= GEMM_INSIDE;
 }
 
 static void gemm_plan_home(cg_low *l, gemm *g) {
+    int64_t lo, hi;
+    ir_dim_range(l->k.b.m, g->row.lines, &lo, &hi);
     gemm_tile_size(l, g);
+    g->few = lo < GEMM_THIN;
+    if (g->few) g->fetch = gemm_ahead(g);
     g->direct = !g->turned && gemm_stays(g, gemm_depth(g));
     gemm_home_chunks(g);
 }
@@ -319,12 +364,13 @@ static void gemm_plan_packed(cg_low *l, gemm *g) {
     if (g->vectors * g->lanes > GEMM_WIDTH) g->vectors = GEMM_WIDTH / g->lanes;
     g->height = l->cpu->tile_rows;
     g->col.width = g->lanes * g->vectors;
+    gemm_shape(g, g->col.width);
     g->panels = GEMM_CHUNK_BYTES / bytes / g->col.width;
     if (g->panels < 1) g->panels = 1;
     ir_dim_range(l->k.b.m, g->row.lines, &lo, &hi);
-    bool few = lo < GEMM_FEW && !g->constant && gemm_columns_lie_well(l, g);
-    g->direct = few && hi < GEMM_FEW;
-    g->few = few && hi >= GEMM_FEW;
+    bool few = lo < GEMM_THIN && !g->constant && gemm_columns_lie_well(l, g);
+    g->direct = few && hi < GEMM_THIN;
+    g->few = few && hi >= GEMM_THIN;
     g->pack_rows = !gemm_lies_along_k(l, g, g->row.operand);
     int64_t line = (int64_t)bytes * g->panels * g->col.width, depth = gemm_depth(g);
     int64_t left = GEMM_STACK - depth * line - depth * bytes * g->height * g->pack_rows;

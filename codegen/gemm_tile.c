@@ -9,7 +9,6 @@
 #include <string.h>
 
 #define TILE_PANELS 4
-#define TILE_AHEAD  128 /* elements, where memory is fetched ahead: more or fewer are slower */
 
 /* Where the elements of a tile's operands are. */
 typedef struct tile {
@@ -44,13 +43,14 @@ static ir_ref tile_row(cg_low *l, const gemm *g, const tile *t, int i, ir_ref at
 static ir_ref tile_column(cg_low *l, const gemm *g, ir_ref panel, int j, ir_ref at) {
     cg_kernel *k = &l->k;
     cg_ein_ix ix;
+    ir_ref first = cg_i64(k, gemm_column(g, j));
     if (!g->direct) {
         ir_ref line = cg_bin(k, OP_add, panel, cg_bin(k, OP_mul, at, cg_i64(k, g->col.width)));
-        return cg_load(k, g->b, cg_bin(k, OP_add, line, cg_i64(k, j * g->lanes)), g->lanes);
+        return cg_load(k, g->b, cg_bin(k, OP_add, line, first), gemm_lanes(g, j));
     }
     memcpy(ix, g->ix, sizeof ix);
-    k->lanes = g->lanes;
-    gemm_line(l, g, &g->col, cg_ix_linear(cg_bin(k, OP_add, panel, cg_i64(k, j * g->lanes))), ix);
+    k->lanes = gemm_lanes(g, j);
+    gemm_line(l, g, &g->col, cg_ix_linear(cg_bin(k, OP_add, panel, first)), ix);
     ir_ref x = gemm_element(l, g, &g->col, cg_ix_uniform(at), ix);
     k->lanes = 0;
     return x;
@@ -69,12 +69,19 @@ static void tile_step(cg_low *l, const gemm *g, const tile *t, ir_ref at, const 
     cg_kernel *k = &l->k;
     int wide = t->w * g->vectors;
     ir_ref column[GEMM_CHAINS];
-    for (int j = 0; j < wide; j++)
-        column[j] = tile_column(l, g, t->panel[j / g->vectors], j % g->vectors, at);
+    for (int j = 0; j < wide; j++) {
+        ir_ref panel = t->panel[j / g->vectors];
+        column[j] = tile_column(l, g, panel, j % g->vectors, at);
+        if (g->direct && g->fetch)
+            gemm_fetch(l, g, cg_bin(k, OP_add, panel, cg_i64(k, gemm_column(g, j))),
+                       cg_bin(k, OP_add, at, cg_i64(k, g->fetch)));
+    }
     for (int i = 0; i < t->n; i++) {
-        ir_ref x = cg_splat(k, tile_row(l, g, t, i, at), g->lanes);
-        for (int j = 0; j < wide; j++)
+        ir_ref x = cg_splat(k, tile_row(l, g, t, i, at), gemm_lanes(g, 0));
+        for (int j = 0; j < wide; j++) {
+            while (cg_lanes_of(k, x) > gemm_lanes(g, j)) x = cg_half(k, x, 0);
             out[i * wide + j] = tile_product(l, g, x, column[j], in[i * wide + j]);
+        }
     }
 }
 
@@ -98,7 +105,9 @@ static void tile_steps_turned(cg_low *l, const gemm *g, const tile *t, ir_ref at
     ir_ref column[CG_LANES], place[GEMM_CHAINS], sum[GEMM_CHAINS], lanes = cg_i64(k, g->lanes);
     ir_ref line = cg_bin(k, OP_add, t->panel[0], cg_bin(k, OP_mul, j, lanes));
     gemm_turn(l, g, line, at, column);
-    if (g->fetch) gemm_fetch(l, g, line, cg_bin(k, OP_add, at, cg_i64(k, TILE_AHEAD)));
+    for (int i = 0; i < g->lanes && g->fetch; i++)
+        gemm_fetch(l, g, cg_bin(k, OP_add, line, cg_i64(k, i)),
+                   cg_bin(k, OP_add, at, cg_i64(k, g->fetch)));
     for (int i = 0; i < t->n; i++) {
         place[i] = cg_bin(k, OP_mul, cg_bin(k, OP_add, cg_i64(k, i * g->vectors), j), lanes);
         sum[i] = cg_load(k, g->a, place[i], g->lanes);
@@ -133,9 +142,8 @@ static ir_ref tile_run_turned(cg_low *l, const gemm *g, const tile *t, ir_ref *c
 static void tile_run(cg_low *l, const gemm *g, const tile *t, ir_ref *chain) {
     cg_kernel *k = &l->k;
     int n = t->n * t->w * g->vectors;
-    ir_ref in[GEMM_CHAINS], out[GEMM_CHAINS], from = g->k0;
-    ir_ref zero = cg_splat(k, cg_int(k, cg_reg(g->e.d), 0), g->lanes);
-    for (int i = 0; i < n; i++) chain[i] = zero;
+    ir_ref in[GEMM_CHAINS], out[GEMM_CHAINS], from = g->k0, zero = cg_int(k, cg_reg(g->e.d), 0);
+    for (int i = 0; i < n; i++) chain[i] = cg_splat(k, zero, gemm_lanes(g, i));
     for (int i = 0; i < t->n && !g->pack_rows; i++) tile_warm(l, g, t->row[i]);
     if (g->direct && g->turned) {
         from = tile_run_turned(l, g, t, chain);

@@ -38,20 +38,24 @@ static ir_ref half_pack_f16(cg_kernel *k, ir_ref bits) {
     ir_ref mid = half_add(k, cg_bin(k, OP_add, mag, odd),
                           -(INT64_C(112) << 23) + 0xfff + (INT64_C(1) << 32));
     mid = cg_shift(k, IR_shop_right, mid, 13);
-    ir_ref sum = cg_bin(k, OP_add, cg_bits(k, mag, IG_f32), cg_flt(k, IG_f32, 0.5));
-    ir_ref low = cg_bin(k, OP_sub, cg_bits(k, sum, IG_u32), half_u32(k, 0x3f000000));
+    ir_ref half = cg_flt(k, IG_f32, 0.5);
+    ir_ref sum = cg_bin(k, OP_add, cg_bits(k, mag, IG_f32), half);
+    ir_ref magic = half_u32(k, 0x3f000000);
+    ir_ref low = cg_bin(k, OP_sub, cg_bits(k, sum, IG_u32), magic);
     ir_ref r = cg_select(k, cg_cmp(k, IR_cmpop_lt, mag, half_u32(k, 113 << 23)), low, mid);
-    r = cg_select(k, cg_cmp(k, IR_cmpop_le, half_u32(k, 0x47800000), mag), half_u32(k, 0x7c00), r);
+    ir_ref inf = half_u32(k, 0x7c00);
+    r = cg_select(k, cg_cmp(k, IR_cmpop_le, half_u32(k, 0x47800000), mag), inf, r);
     r = cg_bit(k, IR_bitop_bor, r, half_and(k, cg_shift(k, IR_shop_right, bits, 16), 0x8000));
-    return cg_select(k, cg_cmp(k, IR_cmpop_lt, half_u32(k, 0x7f800000), mag), half_u32(k, HALF_NAN),
-                     r);
+    ir_ref nan = half_u32(k, HALF_NAN);
+    return cg_select(k, cg_cmp(k, IR_cmpop_lt, half_u32(k, 0x7f800000), mag), nan, r);
 }
 
 static ir_ref half_pack_bf16(cg_kernel *k, ir_ref bits) {
     ir_ref odd = half_and(k, cg_shift(k, IR_shop_right, bits, 16), 1);
     ir_ref r = cg_shift(k, IR_shop_right, half_add(k, cg_bin(k, OP_add, bits, odd), 0x7fff), 16);
     if (RT_PLANTED(bf16_truncates)) r = cg_shift(k, IR_shop_right, bits, 16);
-    ir_ref nan = cg_cmp(k, IR_cmpop_lt, half_u32(k, 0x7f800000), half_and(k, bits, 0x7fffffff));
+    ir_ref nan = half_and(k, bits, 0x7fffffff);
+    nan = cg_cmp(k, IR_cmpop_lt, half_u32(k, 0x7f800000), nan);
     return cg_select(k, nan, half_u32(k, BF16_NAN), r);
 }
 
@@ -88,7 +92,8 @@ ir_ref cg_round(cg_kernel *k, ig_dtype d, ir_ref x) {
 ir_ref cg_to_odd(cg_kernel *k, ir_ref x) {
     ir_ref near = cg_cast(k, x, IG_f32), back = cg_cast(k, near, IG_f64);
     ir_ref bits = cg_bits(k, near, IG_u32), one = half_u32(k, 1), zero = half_u32(k, 0);
-    ir_ref over = cg_cmp(k, IR_cmpop_lt, cg_un(k, OP_abs, x), cg_un(k, OP_abs, back));
+    ir_ref over = cg_un(k, OP_abs, back);
+    over = cg_cmp(k, IR_cmpop_lt, cg_un(k, OP_abs, x), over);
     bits = cg_bin(k, OP_sub, bits, cg_select(k, over, one, zero));
     bits = cg_bit(k, IR_bitop_bor, bits, cg_select(k, cg_cmp(k, IR_cmpop_ne, back, x), one, zero));
     return cg_bits(k, bits, IG_f32);

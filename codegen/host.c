@@ -140,7 +140,8 @@ static void host_check_dim(host *h, struct host_dim x) {
         for (uint32_t j = 0; j < term[i].natom; j++) {
             const ir_dim_atom *a = term[i].atom[j];
             if (a->kind != DIM_FLOORDIV && a->kind != DIM_MOD) continue;
-            h->bad = host_or(h, h->bad, cg_cmp(k, IR_cmpop_lt, cg_dim(k, a->b), cg_i64(k, 1)));
+            ir_ref one = cg_i64(k, 1);
+            h->bad = host_or(h, h->bad, cg_cmp(k, IR_cmpop_lt, cg_dim(k, a->b), one));
         }
     if (host_is_proved(h, x.d, &sign)) return;
     for (uint32_t i = 0; i < n; i++) {
@@ -151,8 +152,9 @@ static void host_check_dim(host *h, struct host_dim x) {
         sum = cg_bin(k, OP_add, sum, t);
     }
     h->over = host_or(h, h->over, cg_cmp(k, IR_cmpop_le, cg_flt(k, IG_f64, HOST_LIMIT), sum));
-    if (sign && x.extent)
-        h->bad = host_or(h, h->bad, cg_cmp(k, IR_cmpop_lt, cg_dim(k, x.d), cg_i64(k, 0)));
+    if (!sign || !x.extent) return;
+    ir_ref zero = cg_i64(k, 0);
+    h->bad = host_or(h, h->bad, cg_cmp(k, IR_cmpop_lt, cg_dim(k, x.d), zero));
 }
 
 /* The rt_host_code of these dims. */
@@ -217,6 +219,8 @@ ir_ref cg_host_result(host *h, const ir_op *o, uint32_t i) {
     ir_ref v = ir_op_out(o, i);
     const ir_type *t = ir_val_type(h->f, v);
     if (h->mem[v.i].i) return h->mem[v.i]; /* a loop has set it */
+    if (a->at.p[i].kind == IR_PLACE_IN)
+        return h->mem[v.i] = cg_host_memory(h, ir_op_in(h->f, o, (uint32_t)a->at.p[i].at));
     ir_ref mem = cg_host_place(h, &a->at, i, t->dtype);
     bool row = a->at.p[i].kind == IR_PLACE_WS_ROW || a->at.p[i].kind == IR_PLACE_OUT_ROW;
     return h->mem[v.i] = row ? cg_host_row(h, mem, t) : mem;
@@ -254,6 +258,11 @@ static void host_call(host *h, const ir_op *o, const cg_launch *launch) {
     in[n++] = cg_dim(k, host_is_small(h, launch) ? 0 : launch->cost);
     k->b.loc = o->loc;
     ir_emit(&k->b, OP_launch, &(ir_attr_call){.callee = launch->kernel}, (int)n, in);
+    if (launch->end) {
+        in[n - 2] = cg_dim(k, launch->end_n);
+        in[n - 1] = cg_i64(k, 0);
+        ir_emit(&k->b, OP_launch, &(ir_attr_call){.callee = launch->end}, (int)n, in);
+    }
     rt_free(alloc, in, count * sizeof *in);
 }
 
@@ -294,6 +303,7 @@ static void host_free(host *h) {
     cg_host_flow_free(h);
     rt_vec_free(h->in->alloc, &h->dims);
     rt_free(h->in->alloc, h->mem, h->f->values.n * sizeof *h->mem);
+    rt_free(h->in->alloc, h->spare, h->f->values.n * sizeof *h->spare);
 }
 
 /* End the function, or hand out what went wrong. */
@@ -332,7 +342,8 @@ static ig_status host_workspace(host *h) {
     ir_ref result[2];
     result[1] = host_check(h, NULL);
     ir_ref fine = cg_cmp(k, IR_cmpop_eq, result[1], cg_int(k, IG_i32, RT_HOST_OK));
-    result[0] = cg_select(k, fine, cg_dim(k, pass_workspace(h->f)), cg_i64(k, 0));
+    ir_ref zero = cg_i64(k, 0);
+    result[0] = cg_select(k, fine, cg_dim(k, pass_workspace(h->f)), zero);
     return host_end(h, NULL, 2, result);
 }
 
@@ -340,7 +351,8 @@ ig_status cg_host(const ir_module *planned, const ir_func *entry, ir_module *out
                   const cg_launch *launch) {
     host h = {.in = planned, .f = entry, .k.b.m = out};
     h.mem = rt_alloc_zero(planned->alloc, entry->values.n * sizeof *h.mem);
-    ig_status s = h.mem ? host_entry(&h, launch) : rt_fail_memory();
+    h.spare = rt_alloc_zero(planned->alloc, entry->values.n * sizeof *h.spare);
+    ig_status s = h.mem && h.spare ? host_entry(&h, launch) : rt_fail_memory();
     host_free(&h);
     if (s) return s;
     h = (host){.in = planned, .f = entry, .k.b.m = out};

@@ -8,6 +8,7 @@ typedef struct host {
     const ir_module *in;
     const ir_func *f;
     ir_ref *mem; /* by value of f; owned */
+    ir_ref *spare; /* by value of f: the other memory of a carried value, or {0}; owned */
     RT_VEC(struct host_dim {
         ir_dim d;
         bool extent;

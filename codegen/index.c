@@ -19,20 +19,27 @@ ir_ref cg_ix_value(cg_low *l, cg_ix x) {
     return cg_bin(k, OP_add, r, lane);
 }
 
-cg_ix cg_ix_solid(cg_low *l, cg_ix x) {
-    if (x.kind != CG_IX_FLAT) return x;
-    const cg_group g = l->groups.data[x.r];
-    ir_dim rest = 1;
-    for (int i = x.pos + 1; i < g.dims.n; i++) rest = ir_dim_mul(l->k.b.m, rest, g.dims.d[i]);
+/* A run of m entries of a group as one subscript of the joined axis. */
+static cg_ix index_join(cg_low *l, cg_ix first, int m) {
+    const cg_group g = l->groups.data[first.r];
+    ir_module *mod = l->k.b.m;
+    ir_dim rest = 1, span = 1;
+    int before = first.pos;
+    for (int i = first.pos + m; i < g.dims.n; i++) rest = ir_dim_mul(mod, rest, g.dims.d[i]);
+    for (int i = first.pos; i < first.pos + m; i++) span = ir_dim_mul(mod, span, g.dims.d[i]);
+    while (before && g.dims.d[before - 1] == 1) before--;
     cg_ix r = cg_ix_div(l, g.t, rest, false);
-    return x.pos ? cg_ix_div(l, r, g.dims.d[x.pos], true) : r;
+    return before ? cg_ix_div(l, r, span, true) : r;
 }
+
+cg_ix cg_ix_solid(cg_low *l, cg_ix x) { return x.kind == CG_IX_FLAT ? index_join(l, x, 1) : x; }
 
 cg_ix cg_ix_add(cg_low *l, cg_ix x, cg_ix y) {
     cg_kernel *k = &l->k;
     x = cg_ix_solid(l, x), y = cg_ix_solid(l, y);
     if (x.kind == CG_IX_VECTOR || y.kind == CG_IX_VECTOR) {
-        ir_ref r = cg_bin(k, OP_add, cg_ix_value(l, x), cg_ix_value(l, y));
+        ir_ref r = cg_ix_value(l, y);
+        r = cg_bin(k, OP_add, cg_ix_value(l, x), r);
         return (cg_ix){CG_IX_VECTOR, 0, r.i, 0};
     }
     ir_ref r = cg_bin(k, OP_add, (ir_ref){x.r}, (ir_ref){y.r});
@@ -58,7 +65,8 @@ cg_ix cg_ix_mul(cg_low *l, cg_ix x, int64_t c) {
 cg_ix cg_ix_mul_dim(cg_low *l, cg_ix x, ir_dim d) {
     if (d >= 0) return cg_ix_mul(l, x, d);
     x = cg_ix_solid(l, x);
-    ir_ref r = cg_bin(&l->k, OP_mul, cg_ix_value(l, x), cg_dim(&l->k, d));
+    ir_ref r = cg_dim(&l->k, d);
+    r = cg_bin(&l->k, OP_mul, cg_ix_value(l, x), r);
     return (cg_ix){x.kind == CG_IX_UNIFORM ? CG_IX_UNIFORM : CG_IX_VECTOR, 0, r.i, 0};
 }
 
@@ -92,17 +100,6 @@ static int index_run(const cg_low *l, int n, const ir_dim *dim, const cg_ix *ix,
            ix[at + m].pos == ix[at].pos + m && dim[at + m] == g->dims.d[ix[at].pos + m])
         m++;
     return m;
-}
-
-/* A run of m entries of a group as one subscript of the joined axis. */
-static cg_ix index_join(cg_low *l, cg_ix first, int m) {
-    const cg_group g = l->groups.data[first.r];
-    ir_module *mod = l->k.b.m;
-    ir_dim rest = 1, span = 1;
-    for (int i = first.pos + m; i < g.dims.n; i++) rest = ir_dim_mul(mod, rest, g.dims.d[i]);
-    for (int i = first.pos; i < first.pos + m; i++) span = ir_dim_mul(mod, span, g.dims.d[i]);
-    cg_ix r = cg_ix_div(l, g.t, rest, false);
-    return first.pos ? cg_ix_div(l, r, span, true) : r;
 }
 
 cg_ix cg_ix_flat(cg_low *l, int n, const ir_dim *dim, const cg_ix *ix) {

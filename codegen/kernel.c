@@ -66,8 +66,10 @@ void cg_turn(cg_kernel *k, int n, ir_ref *x) {
 }
 
 ir_ref cg_max_lane(cg_kernel *k, ir_ref x) {
-    while (!cg_failed(k) && cg_lanes_of(k, x))
-        x = cg_bin(k, OP_max, cg_half(k, x, 0), cg_half(k, x, 1));
+    while (!cg_failed(k) && cg_lanes_of(k, x)) {
+        ir_ref high = cg_half(k, x, 1);
+        x = cg_bin(k, OP_max, cg_half(k, x, 0), high);
+    }
     return x;
 }
 
@@ -131,12 +133,25 @@ ir_ref cg_bits(cg_kernel *k, ir_ref x, ig_dtype to) {
 
 #define KERNEL_CARRY IR_MAX_RESULTS
 
+#define KERNEL_ONCE UINT32_MAX /* the op of a loop that was not written */
+
+/* Whether a loop is known to go round once. */
+static bool kernel_is_once(const cg_kernel *k, ir_ref lo, ir_ref hi, int64_t step) {
+    const void *at = ir_splat(k->b.f, lo), *to = ir_splat(k->b.f, hi);
+    int64_t from, end;
+    if (!at || !to) return false;
+    memcpy(&from, at, sizeof from);
+    memcpy(&end, to, sizeof end);
+    return from < end && end - from <= step;
+}
+
 cg_loop cg_for(cg_kernel *k, ir_ref lo, ir_ref hi, int64_t step, int n, const ir_ref *init,
                ir_ref *carried_) {
     ir_ref in[KERNEL_CARRY + 2] = {lo, hi}, param[KERNEL_CARRY + 1] = {{0}};
     ir_type type[KERNEL_CARRY + 1] = {ir_scalar_type(IG_i64)};
     for (int i = 0; i < n; i++) carried_[i] = (ir_ref){0};
     if (cg_failed(k)) return (cg_loop){0};
+    if (!n && kernel_is_once(k, lo, hi, step)) return (cg_loop){.op = KERNEL_ONCE, .index = lo};
     for (int i = 0; i < n; i++) {
         in[i + 2] = init[i];
         type[i + 1] = *ir_val_type(k->b.f, init[i]);
@@ -150,6 +165,7 @@ cg_loop cg_for(cg_kernel *k, ir_ref lo, ir_ref hi, int64_t step, int n, const ir
 }
 
 ir_ref cg_for_end(cg_kernel *k, cg_loop l, int n, const ir_ref *yield) {
+    if (l.op == KERNEL_ONCE) return (ir_ref){0};
     ir_region_end(&k->b, n, yield);
     return ir_op_end(&k->b, l.op);
 }

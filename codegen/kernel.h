@@ -70,7 +70,7 @@ ir_ref cg_cast(cg_kernel *k, ir_ref x, ig_dtype to); /* the kernel op `convert` 
 ir_ref cg_bits(cg_kernel *k, ir_ref x, ig_dtype to); /* the kernel op `bitcast` */
 
 /* Loops and branches: begin gives the index (and the carried values), end yields and gives the
- * results. */
+ * results.  A loop without carried values that is known to go round once is only its body. */
 typedef struct cg_loop {
     uint32_t op;
     ir_ref index;

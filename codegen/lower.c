@@ -248,9 +248,10 @@ static ir_ref lower_rng_blocks(cg_low *l, const ir_ref key[2], ir_ref first, boo
     ir_ref block =
         cg_cast(k, cg_bin(k, OP_add, lane, cg_bin(k, OP_div, first, cg_i64(k, each))), IG_u64);
     lower_rng_words(l, key, block, w);
-    if (wide)
-        return ir_emit2(&k->b, OP_vzip, NULL, lower_rng_pair(l, w[0], w[1]),
-                        lower_rng_pair(l, w[2], w[3]));
+    if (wide) {
+        ir_ref second = lower_rng_pair(l, w[2], w[3]);
+        return ir_emit2(&k->b, OP_vzip, NULL, lower_rng_pair(l, w[0], w[1]), second);
+    }
     w[0] = ir_emit2(&k->b, OP_vzip, NULL, w[0], w[2]);
     w[1] = ir_emit2(&k->b, OP_vzip, NULL, w[1], w[3]);
     return ir_emit2(&k->b, OP_vzip, NULL, w[0], w[1]);
@@ -262,10 +263,13 @@ static ir_ref lower_rng_elements(cg_low *l, const ir_ref key[2], ir_ref i, bool 
     ir_ref w[4], zero = cg_int(k, IG_u64, 0);
     lower_rng_words(l, key, cg_shift(k, IR_shop_right, i, wide ? 1 : 2), w);
     ir_ref low = cg_cmp(k, IR_cmpop_eq, cg_bit(k, IR_bitop_band, i, cg_int(k, IG_u64, 1)), zero);
-    if (wide)
-        return cg_select(k, low, lower_rng_pair(l, w[0], w[1]), lower_rng_pair(l, w[2], w[3]));
+    if (wide) {
+        ir_ref second = lower_rng_pair(l, w[2], w[3]);
+        return cg_select(k, low, lower_rng_pair(l, w[0], w[1]), second);
+    }
     ir_ref two = cg_cmp(k, IR_cmpop_eq, cg_bit(k, IR_bitop_band, i, cg_int(k, IG_u64, 2)), zero);
-    return cg_select(k, two, cg_select(k, low, w[0], w[1]), cg_select(k, low, w[2], w[3]));
+    ir_ref odd = cg_select(k, low, w[2], w[3]);
+    return cg_select(k, two, cg_select(k, low, w[0], w[1]), odd);
 }
 
 /* Element i is word i mod 4 (u64: pair i mod 2) of the block of counter i / 4 (i / 2). */
@@ -370,7 +374,8 @@ static void lower_reverse(cg_low *l, cg_frame *f) {
     memcpy(ix, f->ix, sizeof ix);
     for (int i = 0; i < a->axes.n && !f->step; i++) {
         int at = a->axes.a[i];
-        ir_ref last = cg_bin(&l->k, OP_sub, cg_dim(&l->k, t->dim[at]), cg_i64(&l->k, 1));
+        ir_ref last = cg_i64(&l->k, 1);
+        last = cg_bin(&l->k, OP_sub, cg_dim(&l->k, t->dim[at]), last);
         ix[at] = cg_ix_add(l, cg_ix_mul(l, f->ix[at], -1), cg_ix_uniform(last));
     }
     lower_pass(l, f, ix);
@@ -405,7 +410,8 @@ static void lower_window_axis(cg_low *l, lower_window *w, int axis, cg_ix t, ir_
         in = lower_and(l, in, cg_cmp(k, IR_cmpop_lt, v, n));
         t = (cg_ix){vary ? CG_IX_VECTOR : CG_IX_UNIFORM, 0, v.i, 0};
     } else {
-        in = lower_and(l, cg_cmp(k, IR_cmpop_le, zero, v), cg_cmp(k, IR_cmpop_lt, v, n));
+        in = cg_cmp(k, IR_cmpop_lt, v, n);
+        in = lower_and(l, cg_cmp(k, IR_cmpop_le, zero, v), in);
     }
     w->linear = vary ? !w->vary && s == 1 && t.kind == CG_IX_LINEAR : w->linear;
     w->vary |= vary;
@@ -425,8 +431,9 @@ static void lower_window_clamp(cg_low *l, lower_window *w, const ir_type *t) {
     for (int i = 0; i < t->rank; i++) {
         cg_ix x = cg_ix_solid(l, w->ix[i]);
         if (x.kind == CG_IX_UNIFORM) continue;
-        ir_ref last = cg_bin(k, OP_sub, cg_dim(k, t->dim[i]), cg_i64(k, 1));
-        ir_ref v = cg_bin(k, OP_max, cg_bin(k, OP_min, cg_ix_value(l, x), last), cg_i64(k, 0));
+        ir_ref one = cg_i64(k, 1), last = cg_bin(k, OP_sub, cg_dim(k, t->dim[i]), one);
+        ir_ref v = cg_i64(k, 0);
+        v = cg_bin(k, OP_max, cg_bin(k, OP_min, cg_ix_value(l, x), last), v);
         w->ix[i] = (cg_ix){CG_IX_VECTOR, 0, v.i, 0};
     }
 }
@@ -440,8 +447,8 @@ static lower_window lower_pad_window(cg_low *l, const cg_frame *f) {
         w.ix[i] = f->ix[i];
         if (!a->lo.d[i] && !a->hi.d[i] && !a->interior.v[i]) continue;
         cg_ix lo = cg_ix_mul(l, cg_ix_uniform(cg_dim(&l->k, a->lo.d[i])), -1);
-        lower_window_axis(l, &w, i, cg_ix_add(l, f->ix[i], lo), cg_dim(&l->k, x->dim[i]),
-                          a->interior.v[i] + 1);
+        ir_ref n = cg_dim(&l->k, x->dim[i]);
+        lower_window_axis(l, &w, i, cg_ix_add(l, f->ix[i], lo), n, a->interior.v[i] + 1);
     }
     lower_window_end(l, &w);
     return w;
@@ -601,8 +608,10 @@ static bool lower_starts(cg_low *l, cg_frame *f, uint32_t first, const ir_type *
     if (f->step > n) return true;
     if (f->step) {
         uint32_t i = f->step - 1;
-        ir_ref last = cg_bin(k, OP_sub, cg_dim(k, whole->dim[i]), cg_dim(k, part[i]));
-        lower_keep_arg(l, cg_bin(k, OP_max, cg_bin(k, OP_min, l->ret, last), cg_i64(k, 0)));
+        ir_ref last = cg_dim(k, part[i]);
+        last = cg_bin(k, OP_sub, cg_dim(k, whole->dim[i]), last);
+        ir_ref zero = cg_i64(k, 0);
+        lower_keep_arg(l, cg_bin(k, OP_max, cg_bin(k, OP_min, l->ret, last), zero));
         f = lower_top(l);
     }
     if (f->step == n) {

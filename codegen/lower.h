@@ -88,6 +88,10 @@ typedef struct cg_rows {
     cg_ix ix[IG_MAX_RANK]; /* of the full index; those of the row are not valid */
 } cg_rows;
 
+/* A reduction in two steps (ir_rows_has_room) is two kernels: one fills the room with the totals of
+ * the blocks, one reads it. */
+typedef enum cg_room { CG_ROOM_NONE, CG_ROOM_FILL, CG_ROOM_READ } cg_room;
+
 struct cg_low {
     cg_kernel k;
     const ir_func *f; /* the cluster */
@@ -101,9 +105,11 @@ struct cg_low {
         *packed_name; /* the weight that holds columns of the contraction in panels, or NULL */
     ir_ref packed;    /* its memory */
     bool apart;       /* no result lies in the memory of an operand */
-    int64_t step;     /* lanes that loops along the results take at a time (step.c), */
+    const ir_op *update; /* the result, where it lies in the memory of what it updates, or NULL */
+    int64_t step;     /* lanes that loops along the results take at a time (lanes.c), */
     int64_t whole;    /* the same where all vectors are whole and the result is one loop */
     int64_t strip;    /* and when each is a reduction of a column; 0: no reductions */
+    cg_room room;     /* what is done with the last result, when that is room */
     bool scalar;      /* no vectors along the results: a core runs them along its own loop */
     const struct cg_steps *steps; /* the open loop over steps, or NULL */
     cg_rows *rows;                /* NULL: its reductions do not share their rows */
@@ -126,6 +132,10 @@ const ir_dims *cg_strides(const cg_low *l, ir_ref v);
 /* Make a value known at a subscript, for as long as the open loop lasts. */
 void cg_seed(cg_low *l, ir_ref v, const cg_ix *ix, ir_ref r);
 static inline const ir_type *cg_type(const cg_low *l, ir_ref v) { return ir_val_type(l->f, v); }
+/* Results that are computed: all but room. */
+static inline uint32_t cg_nresult(const cg_low *l) {
+    return ir_return_op(l->f)->nin - (l->room ? 1u : 0u);
+}
 static inline bool cg_lower_failed(const cg_low *l) { return cg_failed(&l->k); }
 
 /* Loops and branches as in kernel.h, with the memo's scope. */
@@ -144,6 +154,7 @@ void cg_ein_prepare(cg_low *l);
 /* reduce.c, scan.c, gemm.c: the register of a reduction, running reduction or contraction at a
  * subscript. */
 ir_ref cg_reduce_at(cg_low *l, const ir_op *o, const cg_ix *ix);
+bool cg_room_nest(cg_low *l, ir_dim *n_); /* the first step of a reduction in two */
 ir_ref cg_cumred_at(cg_low *l, const ir_op *o, const cg_ix *ix);
 ir_ref cg_ein_at(cg_low *l, const ir_op *o, const cg_ix *ix);
 /* Whole kernels; *n_ is the extent of the outermost loop.  All but the first return false, having
@@ -172,8 +183,8 @@ void cg_rows_ahead(cg_low *l, ir_ref t, int64_t lanes);
 ir_ref cg_identity(cg_low *l, ir_redop op, ig_dtype d);
 ir_ref cg_monoid(cg_low *l, ir_redop op, ig_dtype d, ir_ref x, ir_ref y);
 
-/* step.c: choose l->step and l->strip. */
-void cg_step_prepare(cg_low *l);
+/* lanes.c: choose l->step and l->strip. */
+void cg_lanes_prepare(cg_low *l);
 
 /* cost.c: the estimated picoseconds of a kernel that has been written, all of it. */
 ir_dim cg_cost(const cg_low *l);
@@ -191,12 +202,16 @@ ig_status cg_const_weight(ir_module *out, ir_attr number, const ir_attr_const *a
 /* host.c: write the host program and the workspace function into `out`. */
 typedef struct cg_launch {
     const char *kernel;
+    const char *end; /* the kernel of a second step, or NULL */
+    ir_dim end_n;    /* and the extent of its outermost loop, a constant: it runs in one part */
     const ir_op *call;
     ir_dim n;    /* extent of the outermost loop */
     ir_dim cost; /* estimated picoseconds of the whole */
     const char *const *blob;
     uint32_t nblob;
-    int packed;           /* the operand that the last blob stands for, -1: none */
+    int packed; /* the operand that the last blob stands for, -1: none */
+    bool apart; /* no result lies in the memory of an operand */
+    int home;   /* the operand whose memory the first result is said to lie in, -1: none */
     const ir_op *invoked; /* of the callee: a C function or an assertion in place of a kernel */
 } cg_launch;
 /* invoke.c: that op of a call's callee, or NULL. */

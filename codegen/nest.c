@@ -12,7 +12,10 @@
  *
  * An operand that lies the other way round (a transpose) is read by gathers, one line of it a lane.
  * So that the lines are used up while they are in the cache, the axis along which it lies
- * contiguous is walked in tiles inside the vector loop. */
+ * contiguous is walked in tiles inside the vector loop.
+ *
+ * Where the result is a dupdate and lies in the memory of what it updates, the nest is that of the
+ * update, which is stored at its window. */
 #include "codegen/lower.h"
 #include "runtime/base/plant.h"
 
@@ -168,18 +171,37 @@ static void joint_op(joint_work *w, ir_ref v) {
     for (uint32_t i = 0; o && i < o->nin; i++) joint_read(w, ir_op_in(f, o, i), &none);
 }
 
-/* How many trailing axes of v may run as one.  map: v.i + 1 entries, zeroed; *other_ is set to an
- * axis along which an operand lies contiguous that does not along the last one. */
-static int joint_axes(cg_low *l, ir_ref v, joint_map *map, int *other_) {
-    const ir_type *t = cg_type(l, v);
+/* Axes of an update that must not run as one: they are no neighbours in what it updates, or the
+ * first of them begins later there. */
+static unsigned nest_window_apart(const cg_low *l) {
+    const ir_type *x = cg_type(l, ir_op_in(l->f, l->update, 0));
+    const ir_type *u = cg_type(l, ir_op_in(l->f, l->update, 1));
+    unsigned apart = 0;
+    for (int i = 0; i + 1 < u->rank; i++)
+        if (u->dim[i + 1] != x->dim[i + 1] || (u->dim[i] != x->dim[i] && u->dim[i] != 1))
+            apart |= 1u << i;
+    return apart;
+}
+
+/* What is computed for result i: of an update in place, what it puts there. */
+static ir_ref nest_result(const cg_low *l, uint32_t i) {
+    return l->update ? ir_op_in(l->f, l->update, 1) : ir_op_in(l->f, ir_return_op(l->f), i);
+}
+
+/* How many trailing axes of n results of one shape may run as one.  map: an entry a value, zeroed;
+ * *other_ is set to an axis along which an operand lies contiguous that does not along the last
+ * one. */
+static int joint_axes(cg_low *l, uint32_t first, uint32_t n, joint_map *map, int *other_) {
+    const ir_type *t = cg_type(l, nest_result(l, first));
     joint_work w = {.l = l, .root = t, .map = map, .other = -1};
     joint_map m = {.set = true};
     int joint = t->rank ? 1 : 0;
     for (int i = 0; i < t->rank; i++) m.axis[i] = (int8_t)i;
-    joint_read(&w, v, &m);
-    for (uint32_t i = v.i; i > 0; i--)
+    for (uint32_t i = 0; i < n; i++) joint_read(&w, nest_result(l, first + i), &m);
+    for (uint32_t i = l->f->values.n - 1; i > 0; i--)
         if (w.map[i].set) joint_op(&w, (ir_ref){i});
     if (w.other >= 0) *other_ = w.other;
+    if (l->update) w.apart |= nest_window_apart(l);
     while (joint && joint < t->rank && !(w.apart >> (t->rank - 1 - joint) & 1)) joint++;
     return joint;
 }
@@ -188,8 +210,7 @@ static int joint_axes(cg_low *l, ir_ref v, joint_map *map, int *other_) {
 
 typedef struct nest_plan {
     uint32_t first, n; /* the results that share it */
-    joint_map
-        *map; /* by value of the cluster: how the last of them reads it; owned by cg_plain_nest */
+    joint_map *map; /* by value of the cluster: how they read it; borrowed */
     const ir_type *type;
     int outer;     /* axes of the outermost loop; the others are the vector loop */
     int64_t lanes; /* of vectors that do without a tail; 0: there is one */
@@ -199,6 +220,7 @@ typedef struct nest_plan {
     int64_t streams;           /* lanes of the loop whose vectors may be stored past the caches, */
     ir_ref stream;             /* and whether they are; {0}: never */
     cg_ix ix[IG_MAX_RANK];
+    ir_ref start[IG_MAX_RANK]; /* of an update in place: where its window begins */
 } nest_plan;
 
 #define NEST_LONG 4  /* steps: of fewer, the last one would do too much again */
@@ -208,8 +230,40 @@ typedef struct nest_plan {
  * through the caches: softmax 2.7 ms and 3.2, layer norm 2.4 and 2.8, a copy 2.9. */
 #define NEST_STREAM_BYTES (INT64_C(32) << 20)
 
-static ir_ref nest_result(const cg_low *l, uint32_t i) {
-    return ir_op_in(l->f, ir_return_op(l->f), i);
+/* Compute where the window of an update begins: inside of what it updates. */
+static void nest_starts(cg_low *l, nest_plan *p) {
+    cg_kernel *k = &l->k;
+    if (!l->update) return;
+    const ir_type *x = cg_type(l, ir_op_in(l->f, l->update, 0));
+    for (int i = 0; i < x->rank; i++) {
+        if (x->dim[i] == p->type->dim[i]) continue;
+        ir_ref last = cg_bin(k, OP_sub, cg_dim(k, x->dim[i]), cg_dim(k, p->type->dim[i]));
+        ir_ref at = cg_pull(l, ir_op_in(l->f, l->update, 2 + (uint32_t)i), NULL);
+        p->start[i] = cg_bin(k, OP_max, cg_bin(k, OP_min, at, last), cg_i64(k, 0));
+    }
+}
+
+/* Where the element (or vector) at p->ix lies in the result. */
+static ir_ref nest_place(cg_low *l, const nest_plan *p) {
+    cg_ix ix[IG_MAX_RANK] = {{0}};
+    const ir_type *t = l->update ? cg_type(l, ir_op_in(l->f, l->update, 0)) : p->type;
+    for (int i = 0; i < t->rank; i++) {
+        ix[i] = p->type->dim[i] == 1 ? cg_ix_const(l, 0) : p->ix[i];
+        if (p->start[i].i) ix[i] = cg_ix_add(l, ix[i], cg_ix_uniform(p->start[i]));
+    }
+    return (ir_ref){cg_ix_flat(l, t->rank, t->dim, ix).r};
+}
+
+/* Store an element (or vector) of result i. */
+static void nest_store(cg_low *l, const nest_plan *p, uint32_t i, ir_ref at, ir_ref r) {
+    cg_kernel *k = &l->k;
+    const ir_attr_dupd *a = l->update ? ir_attr_get(l->f->module, l->update->attr) : NULL;
+    ir_ref in[2] = {{0}, r};
+    if (a && a->op == IR_setop_add) {
+        in[0] = cg_load(k, l->out[p->first + i], at, k->lanes);
+        in[1] = cg_ew(k, OP_add, NULL, (ig_dtype)p->type->dtype, 2, in);
+    }
+    cg_store(k, l->out[p->first + i], at, in[1]);
 }
 
 /* Pull the element (or vector) at subscript t of the inner axes, of all results; then store, as a
@@ -219,17 +273,17 @@ static void nest_body(cg_low *l, nest_plan *p, cg_ix t) {
     ir_ref r[IG_MAX_RANK];
     cg_ix_split(l, t, type->rank - p->outer, type->dim + p->outer, p->ix + p->outer);
     for (uint32_t i = 0; i < p->n; i++) r[i] = cg_pull(l, nest_result(l, p->first + i), p->ix);
-    cg_ix at = cg_ix_flat(l, type->rank, type->dim, p->ix);
+    ir_ref at = nest_place(l, p);
     cg_nest branch = {0};
     for (uint32_t i = 0; i < p->n; i++) r[i] = cg_splat(&l->k, r[i], l->k.lanes);
     bool may = p->stream.i && p->streams == l->k.lanes;
     if (may) {
         branch = cg_open_if(l, p->stream);
         for (uint32_t i = 0; i < p->n; i++)
-            cg_stream(&l->k, l->out[p->first + i], (ir_ref){at.r}, r[i]);
+            cg_stream(&l->k, l->out[p->first + i], at, r[i]);
         cg_open_else(l, branch, 0, NULL);
     }
-    for (uint32_t i = 0; i < p->n; i++) cg_store(&l->k, l->out[p->first + i], (ir_ref){at.r}, r[i]);
+    for (uint32_t i = 0; i < p->n; i++) nest_store(l, p, i, at, r[i]);
     if (may) cg_close_if(l, branch, 0, NULL);
 }
 
@@ -350,9 +404,8 @@ static bool nest_fixed(cg_low *l, const nest_plan *p, ir_ref v, cg_ix *ix_) {
 /* Compute what does not change along the inner axes before their loop begins; inside it is known.
  */
 static void nest_hoist(cg_low *l, const nest_plan *p) {
-    ir_ref root = nest_result(l, p->first);
-    if (p->n != 1 || p->tile >= 0) return;
-    for (uint32_t i = 1; i < root.i && !cg_lower_failed(l); i++) {
+    if (p->tile >= 0) return;
+    for (uint32_t i = 1; i < l->f->values.n && !cg_lower_failed(l); i++) {
         cg_ix ix[IG_MAX_RANK] = {{0}};
         const ir_op *o = ir_def_op(l->f, (ir_ref){i});
         if (o && o->code == OP_const) continue;
@@ -371,12 +424,14 @@ static void nest_streams(cg_low *l, nest_plan *p, ir_ref lo, ir_dim inner) {
         size += (int64_t)rt_dtype_bytes((ig_dtype)cg_type(l, nest_result(l, p->first + i))->dtype);
     ir_dim_range(k->b.m, n, &least, &most);
     enough = NEST_STREAM_BYTES / size;
-    if (most < enough || p->tile >= 0 || (inner >= 0 && inner % lanes)) return;
+    if (most < enough || p->tile >= 0 || l->update || (inner >= 0 && inner % lanes)) return;
     ir_ref c = cg_un(k, OP_aligned, l->out[p->first]);
     for (uint32_t i = 1; i < p->n; i++)
         c = cg_bit(k, IR_bitop_band, c, cg_un(k, OP_aligned, l->out[p->first + i]));
-    if (least < enough)
-        c = cg_bit(k, IR_bitop_band, c, cg_cmp(k, IR_cmpop_le, cg_i64(k, enough), cg_dim(k, n)));
+    if (least < enough) {
+        ir_ref all = cg_dim(k, n);
+        c = cg_bit(k, IR_bitop_band, c, cg_cmp(k, IR_cmpop_le, cg_i64(k, enough), all));
+    }
     if (inner < 0) { /* where a vector loop begins: at a line, or at lo */
         ir_ref at = p->outer || l->rows ? cg_dim(k, inner) : lo;
         at = cg_bit(k, IR_bitop_band, at, cg_i64(k, lanes - 1));
@@ -389,13 +444,13 @@ static void nest_streams(cg_low *l, nest_plan *p, ir_ref lo, ir_dim inner) {
 /* Write the nest of results that share dims, over [lo, hi) of its outermost loop. */
 static void nest_write(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi) {
     const ir_type *t = p->type;
+    nest_starts(l, p);
     if (!t->rank) { /* one element: the loop runs once, or not at all */
         cg_nest one = cg_open_for(l, lo, hi, 1, 0, NULL, NULL);
         cg_ix none[IG_MAX_RANK] = {{0}};
         ir_ref r[IG_MAX_RANK];
         for (uint32_t i = 0; i < p->n; i++) r[i] = cg_pull(l, nest_result(l, p->first + i), none);
-        for (uint32_t i = 0; i < p->n; i++)
-            cg_store(&l->k, l->out[p->first + i], cg_i64(&l->k, 0), r[i]);
+        for (uint32_t i = 0; i < p->n; i++) nest_store(l, p, i, cg_i64(&l->k, 0), r[i]);
         cg_close_for(l, one, 0, NULL);
         return;
     }
@@ -418,11 +473,12 @@ static void nest_write(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi) {
     if (p->tile >= 0) {
         ir_ref size = cg_i64(&l->k, NEST_TILE);
         p->from = cg_bin(&l->k, OP_mul, (ir_ref){p->ix[p->tile].r}, size);
-        p->to = cg_bin(&l->k, OP_min, cg_bin(&l->k, OP_add, p->from, size),
-                       cg_dim(&l->k, t->dim[p->tile]));
+        ir_ref all = cg_dim(&l->k, t->dim[p->tile]);
+        p->to = cg_bin(&l->k, OP_min, cg_bin(&l->k, OP_add, p->from, size), all);
     }
     nest_hoist(l, p);
-    nest_inner(l, p, cg_i64(&l->k, 0), cg_dim(&l->k, inner), inner);
+    ir_ref end = cg_dim(&l->k, inner);
+    nest_inner(l, p, cg_i64(&l->k, 0), end, inner);
     cg_close_for(l, row, 0, NULL);
 }
 
@@ -430,11 +486,11 @@ static void nest_write(cg_low *l, nest_plan *p, ir_ref lo, ir_ref hi) {
 static void nest_row(cg_low *l, uint32_t row, const cg_ix *ix, joint_map *map) {
     ir_ref v = nest_result(l, 0);
     const ir_type *t = cg_type(l, v);
-    nest_plan p = {.n = 1, .map = map, .type = t, .tile = -1};
+    nest_plan p = {.n = cg_nresult(l), .map = map, .type = t, .tile = -1};
     cg_nest loop[IG_MAX_RANK];
     int n = 0, other, first = t->rank;
     while (first > 0 && (t->dim[first - 1] == 1 || (row >> (first - 1) & 1))) first--;
-    int joint = joint_axes(l, v, map, &other);
+    int joint = joint_axes(l, 0, p.n, map, &other);
     p.outer = t->rank - joint > first ? t->rank - joint : first;
     memcpy(p.ix, ix, sizeof p.ix);
     for (int i = 0; i < p.outer; i++) {
@@ -446,7 +502,8 @@ static void nest_row(cg_low *l, uint32_t row, const cg_ix *ix, joint_map *map) {
     ir_dim inner = nest_extent(l, t->dim + p.outer, t->rank - p.outer);
     p.lanes = nest_lanes(l, &p, inner);
     nest_streams(l, &p, (ir_ref){0}, inner);
-    nest_inner(l, &p, cg_i64(&l->k, 0), cg_dim(&l->k, inner), inner);
+    ir_ref end = cg_dim(&l->k, inner);
+    nest_inner(l, &p, cg_i64(&l->k, 0), end, inner);
     while (n-- > 0) cg_close_for(l, loop[n], 0, NULL);
 }
 
@@ -465,14 +522,9 @@ void cg_nest_inner(cg_low *l, uint32_t row, const cg_ix *ix) {
 static ir_dim nest_plan_one(cg_low *l, nest_plan *p) {
     const ir_type *t = p->type;
     ir_module *m = l->k.b.m;
-    int joint = t->rank, other = -1;
-    for (uint32_t i = 0; i < p->n; i++) {
-        ir_ref v = nest_result(l, p->first + i);
-        memset(p->map, 0, l->f->values.n * sizeof *p->map);
-        int j = joint_axes(l, v, p->map, &other);
-        if (j < joint) joint = j;
-    }
-    p->outer = t->rank - joint;
+    int other = -1;
+    memset(p->map, 0, l->f->values.n * sizeof *p->map);
+    p->outer = t->rank - joint_axes(l, p->first, p->n, p->map, &other);
     p->tile = -1;
     if (!t->rank) return 1;
     ir_dim inner = nest_extent(l, t->dim + p->outer, t->rank - p->outer);
@@ -489,7 +541,7 @@ static ir_dim nest_plan_one(cg_low *l, nest_plan *p) {
 }
 
 static void nest_all(cg_low *l, joint_map *map, ir_dim *n_) {
-    uint32_t n = ir_return_op(l->f)->nin;
+    uint32_t n = cg_nresult(l);
     bool alike = n <= IG_MAX_RANK;
     for (uint32_t i = 1; i < n; i++)
         alike &= ir_same_dims(cg_type(l, nest_result(l, 0)), cg_type(l, nest_result(l, i)));
@@ -504,7 +556,8 @@ static void nest_all(cg_low *l, joint_map *map, ir_dim *n_) {
     for (uint32_t i = 0; i < n; i++) {
         nest_plan p = {.first = i, .n = 1, .map = map, .type = cg_type(l, nest_result(l, i))};
         ir_dim extent = nest_plan_one(l, &p);
-        nest_write(l, &p, cg_i64(&l->k, 0), cg_dim(&l->k, extent));
+        ir_ref end = cg_dim(&l->k, extent);
+        nest_write(l, &p, cg_i64(&l->k, 0), end);
     }
     cg_close_for(l, once, 0, NULL);
 }

@@ -1,6 +1,9 @@
 /* program.c - a planned module becomes kernels and a host program: a launch for each call of the
  * entry function, and one kernel for all launches that do the same. */
 #include "codegen/lower.h"
+#include "ir/intern.h"
+#include "passes/pass.h"
+#include "runtime/base/hash.h"
 #include "runtime/base/log.h"
 
 #include <stdio.h>
@@ -11,6 +14,8 @@ typedef struct program {
     ir_module *out;
     const ir_func *entry;
     const cg_cpu *cpu;
+    ir_index twins; /* kernels by what they do; owned */
+    ir_index known; /* launches by what their kernel is lowered from; owned */
     RT_VEC(cg_launch) launches;
     RT_VEC(const char *) blobs; /* names of the constants each launch passes after the results */
 } program;
@@ -41,6 +46,59 @@ ig_status cg_const_weight(ir_module *out, ir_attr number, const ir_attr_const *a
     return NULL;
 }
 
+/* --- Equal kernels -------------------------------------------------------------------------- */
+
+static bool program_same_values(const ir_func *f, const ir_func *g) {
+    for (uint32_t i = 1; i < f->values.n; i++) {
+        const ir_value *x = &f->values.data[i], *y = &g->values.data[i];
+        if (x->type != y->type || x->def != y->def || x->index != y->index ||
+            x->is_param != y->is_param)
+            return false;
+    }
+    return true;
+}
+
+/* Whether two kernels of a module do the same: all but their name and the lines they come from.
+ * Types and attributes are interned, so that equal ones have equal numbers. */
+static bool program_is_same(const ir_func *f, const ir_func *g) {
+    if (f->kind != g->kind || f->ops.n != g->ops.n || f->values.n != g->values.n ||
+        f->operands.n != g->operands.n || f->regions.n != g->regions.n)
+        return false;
+    for (uint32_t i = 0; i < f->ops.n; i++) {
+        ir_op x = f->ops.data[i], y = g->ops.data[i];
+        x.loc = y.loc;
+        if (memcmp(&x, &y, sizeof x)) return false;
+    }
+    return program_same_values(f, g) &&
+           !memcmp(f->operands.data, g->operands.data, f->operands.n * sizeof *f->operands.data) &&
+           !memcmp(f->regions.data, g->regions.data, f->regions.n * sizeof *f->regions.data);
+}
+
+/* Equal for kernels that do the same. */
+static uint64_t program_hash(const ir_func *f) {
+    uint64_t h = rt_hash(f->operands.data, f->operands.n * sizeof *f->operands.data, f->values.n);
+    for (uint32_t i = 0; i < f->ops.n; i++)
+        h = rt_hash_mix(h, (uint64_t)f->ops.data[i].code << 32 | f->ops.data[i].attr.i);
+    return h;
+}
+
+/* Layers of one shape have one kernel: drop the last one when an earlier one does the same. */
+static ig_status program_share(program *p, const char **kernel) {
+    const ir_func *last = p->out->funcs.data[p->out->funcs.n - 1];
+    uint64_t hash = program_hash(last);
+    uint32_t at = ir_index_start(&p->twins, hash), id;
+    while (ir_index_next(&p->twins, hash, &at, &id)) {
+        const ir_func *f = p->out->funcs.data[id];
+        if (!program_is_same(f, last)) continue;
+        *kernel = f->name;
+        ir_drop_func(p->out);
+        return NULL;
+    }
+    if (!ir_index_reserve(p->in->alloc, &p->twins)) return rt_fail_memory();
+    ir_index_add(&p->twins, hash, p->out->funcs.n - 1);
+    return NULL;
+}
+
 /* --- One kernel ----------------------------------------------------------------------------- */
 
 /* A kernel name that is free. */
@@ -65,10 +123,21 @@ static ig_status program_find_blobs(program *p, cg_low *l, cg_launch *launch) {
     return NULL;
 }
 
+/* The operand whose memory result i of a call lies in, or -1. */
+static int program_lies_in(const program *p, const ir_op *call, uint32_t i) {
+    const ir_places *to = &((const ir_attr_call *)ir_attr_get(p->in, call->attr))->at;
+    return to->p[i].kind == IR_PLACE_IN ? (int)to->p[i].at : -1;
+}
+
 /* The value of the entry function whose memory v is. */
 static ir_ref program_base(const program *p, ir_ref v) {
-    const ir_op *o = ir_def_op(p->entry, v);
-    for (; o && o->code == OP_reshape; o = ir_def_op(p->entry, v)) v = ir_op_in(p->entry, o, 0);
+    for (const ir_op *o; (o = ir_def_op(p->entry, v));) {
+        int k = o->code == OP_reshape ? 0
+                : o->code == OP_call  ? program_lies_in(p, o, v.i - o->out0)
+                                      : -1;
+        if (k < 0) break;
+        v = ir_op_in(p->entry, o, (uint32_t)k);
+    }
     return v;
 }
 
@@ -92,6 +161,8 @@ static uint32_t program_state_of(const program *p, ir_ref v) {
  * place of an operand that dies there, or nowhere near one; state may come out where it went in. */
 static bool program_is_apart(const program *p, const ir_op *call) {
     const ir_places *to = &((const ir_attr_call *)ir_attr_get(p->in, call->attr))->at;
+    for (uint32_t i = 0; i < call->nout; i++)
+        if (program_lies_in(p, call, i) >= 0) return false;
     for (uint32_t i = 0; i < call->nin; i++) {
         ir_ref v = program_base(p, ir_op_in(p->entry, call, i));
         const ir_op *o = ir_def_op(p->entry, v);
@@ -173,12 +244,25 @@ static void program_dims(cg_low *l) {
 static void program_write(cg_low *l, ir_dim *n_) {
     program_params(l);
     program_dims(l);
-    cg_step_prepare(l);
+    cg_lanes_prepare(l);
     cg_reduce_prepare(l);
     cg_ein_prepare(l);
-    if (cg_rows_nest(l, n_) || cg_scan_nest(l, n_) || cg_gemm_nest(l, n_)) return;
+    if (cg_room_nest(l, n_) || cg_rows_nest(l, n_)) return;
+    if (cg_scan_nest(l, n_) || cg_gemm_nest(l, n_)) return;
     if (cg_scatter_nest(l, n_) || cg_sort_nest(l, n_) || cg_steps_nest(l, n_)) return;
     cg_plain_nest(l, n_);
+}
+
+/* Forget what writing a kernel needed. */
+static void program_free_writing(cg_low *l) {
+    const ig_allocator *a = l->f->module->alloc;
+    rt_vec_free(a, &l->frames);
+    rt_vec_free(a, &l->groups);
+    rt_vec_free(a, &l->memo);
+    rt_vec_free(a, &l->args);
+    rt_vec_free(a, &l->nests);
+    memset(l->bucket, 0, sizeof l->bucket);
+    cg_kernel_free(&l->k);
 }
 
 static void program_free_low(cg_low *l) {
@@ -187,20 +271,67 @@ static void program_free_low(cg_low *l) {
     rt_free(a, l->blob, l->f->values.n * sizeof *l->blob);
     rt_free(a, l->scratch, l->f->values.n * sizeof *l->scratch);
     rt_free(a, l->out, (l->f->results.n + 1) * sizeof *l->out);
-    rt_vec_free(a, &l->frames);
-    rt_vec_free(a, &l->groups);
-    rt_vec_free(a, &l->memo);
-    rt_vec_free(a, &l->args);
-    rt_vec_free(a, &l->nests);
-    cg_kernel_free(&l->k);
+    program_free_writing(l);
 }
 
-/* Lower one cluster; the extent of the kernel's outermost loop. */
+static const char *program_callee(const program *p, const cg_launch *launch) {
+    return ((const ir_attr_call *)ir_attr_get(p->in, launch->call->attr))->callee;
+}
+
+/* All that a kernel is lowered from: the cluster, whether an operand is packed, where the results
+ * lie. */
+static uint64_t program_from(const program *p, const cg_launch *launch) {
+    uint64_t name = (uint64_t)(uintptr_t)program_callee(p, launch); /* interned */
+    uint64_t how = (uint64_t)launch->apart << 1 | (launch->packed >= 0);
+    return rt_hash_mix(name, how << 8 | (uint8_t)launch->home);
+}
+
+/* An earlier launch whose kernel is lowered from the same, or NULL. */
+static const cg_launch *program_earlier(const program *p, const cg_launch *launch) {
+    uint64_t hash = launch->call ? program_from(p, launch) : 0;
+    uint32_t at = ir_index_start(&p->known, hash), id;
+    while (launch->call && ir_index_next(&p->known, hash, &at, &id)) {
+        const cg_launch *x = &p->launches.data[id];
+        if (x->apart == launch->apart && x->home == launch->home &&
+            (x->packed >= 0) == (launch->packed >= 0) &&
+            program_callee(p, x) == program_callee(p, launch))
+            return x;
+    }
+    return NULL;
+}
+
+/* Write a kernel of a cluster; share it when an earlier one does the same. */
+static ig_status program_lower_one(program *p, cg_low *l, const char *want, const char **kernel_,
+                                   ir_dim *n_, ir_dim *cost_) {
+    char name[128];
+    ir_func *kernel;
+    program_name(p->out, want, name, sizeof name);
+    cg_kernel_begin(&l->k, p->out, name, IR_KERNEL);
+    if (!cg_lower_failed(l)) program_write(l, n_);
+    if (!cg_lower_failed(l)) *cost_ = cg_cost(l);
+    ig_status s = ir_build_end(&l->k.b, 0, NULL, &kernel);
+    if (s) return rt_status_note(s, "lowering @%s", l->f->name);
+    *kernel_ = kernel->name;
+    return p->entry ? program_share(p, kernel_) : NULL;
+}
+
+static ig_status program_lower(program *p, cg_low *l, cg_launch *launch) {
+    char name[128];
+    ir_dim cost;
+    l->room = launch->call && ir_rows_has_room(l->f) ? CG_ROOM_FILL : CG_ROOM_NONE;
+    RT_TRY(program_lower_one(p, l, l->f->name, &launch->kernel, &launch->n, &launch->cost));
+    if (!l->room) return NULL;
+    program_free_writing(l);
+    l->room = CG_ROOM_READ;
+    snprintf(name, sizeof name, "%s_end", l->f->name);
+    return program_lower_one(p, l, name, &launch->end, &launch->end_n, &cost);
+}
+
+/* The kernel of one cluster. */
 static ig_status program_kernel(program *p, const ir_func *cluster, const ir_dims *stride,
                                 cg_launch *launch) {
     const ig_allocator *a = p->out->alloc;
-    char name[128];
-    ir_func *kernel;
+    const cg_launch *earlier;
     cg_low l = {.f = cluster, .cpu = p->cpu, .stride = stride, .k.b.m = p->out};
     l.mem = rt_alloc_zero(a, cluster->values.n * sizeof *l.mem);
     l.blob = rt_alloc_zero(a, cluster->values.n * sizeof *l.blob);
@@ -208,18 +339,20 @@ static ig_status program_kernel(program *p, const ir_func *cluster, const ir_dim
     l.scratch = rt_alloc_zero(a, cluster->values.n * sizeof *l.scratch);
     ig_status s = l.mem && l.blob && l.out && l.scratch ? program_find_blobs(p, &l, launch)
                                                         : rt_fail_memory();
-    l.apart = launch->call && program_is_apart(p, launch->call);
+    l.apart = launch->apart = launch->call && program_is_apart(p, launch->call);
+    launch->home = launch->call ? program_lies_in(p, launch->call, 0) : -1;
+    if (launch->home >= 0) l.update = pass_update_of(cluster, (uint32_t)launch->home);
     if (!s) s = program_pack(p, &l, launch);
-    if (!s) {
-        program_name(p->out, cluster->name, name, sizeof name);
-        cg_kernel_begin(&l.k, p->out, name, IR_KERNEL);
-        if (!cg_lower_failed(&l)) program_write(&l, &launch->n);
-        if (!cg_lower_failed(&l)) launch->cost = cg_cost(&l);
-        s = ir_build_end(&l.k.b, 0, NULL, &kernel);
-        if (s) s = rt_status_note(s, "lowering @%s", cluster->name);
+    if (!s && (earlier = program_earlier(p, launch))) {
+        launch->kernel = earlier->kernel;
+        launch->end = earlier->end;
+        launch->end_n = earlier->end_n;
+        launch->n = earlier->n;
+        launch->cost = earlier->cost;
+    } else if (!s) {
+        s = program_lower(p, &l, launch);
     }
     program_free_low(&l);
-    if (!s) launch->kernel = kernel->name;
     return s;
 }
 
@@ -237,46 +370,6 @@ ig_status cg_lower_cluster(const ir_func *cluster, const ir_dims *stride, const 
     return s;
 }
 
-/* --- Equal kernels -------------------------------------------------------------------------- */
-
-static bool program_same_values(const ir_func *f, const ir_func *g) {
-    for (uint32_t i = 1; i < f->values.n; i++) {
-        const ir_value *x = &f->values.data[i], *y = &g->values.data[i];
-        if (x->type != y->type || x->def != y->def || x->index != y->index ||
-            x->is_param != y->is_param)
-            return false;
-    }
-    return true;
-}
-
-/* Whether two kernels of a module do the same: all but their name and the lines they come from.
- * Types and attributes are interned, so that equal ones have equal numbers. */
-static bool program_is_same(const ir_func *f, const ir_func *g) {
-    if (f->kind != g->kind || f->ops.n != g->ops.n || f->values.n != g->values.n ||
-        f->operands.n != g->operands.n || f->regions.n != g->regions.n)
-        return false;
-    for (uint32_t i = 0; i < f->ops.n; i++) {
-        ir_op x = f->ops.data[i], y = g->ops.data[i];
-        x.loc = y.loc;
-        if (memcmp(&x, &y, sizeof x)) return false;
-    }
-    return program_same_values(f, g) &&
-           !memcmp(f->operands.data, g->operands.data, f->operands.n * sizeof *f->operands.data) &&
-           !memcmp(f->regions.data, g->regions.data, f->regions.n * sizeof *f->regions.data);
-}
-
-/* Layers of one shape have one kernel: drop the last one when an earlier one does the same. */
-static void program_share(program *p, cg_launch *launch) {
-    const ir_func *last = p->out->funcs.data[p->out->funcs.n - 1];
-    for (uint32_t i = 0; i + 1 < p->out->funcs.n; i++) {
-        const ir_func *f = p->out->funcs.data[i];
-        if (!program_is_same(f, last)) continue;
-        launch->kernel = f->name;
-        ir_drop_func(p->out);
-        return;
-    }
-}
-
 /* --- The whole ------------------------------------------------------------------------------ */
 
 static ig_status program_kernels(program *p, const ir_func *f) {
@@ -289,11 +382,12 @@ static ig_status program_kernels(program *p, const ir_func *f) {
                   callee && callee->kind == IR_CLUSTER && a->at.n == callee->results.n);
         cg_launch launch = {.call = o, .packed = -1};
         launch.invoked = cg_invoked(p->in, o);
-        if (!launch.invoked) {
-            RT_TRY(program_kernel(p, callee, NULL, &launch));
-            program_share(p, &launch);
-        }
-        if (!rt_vec_push(p->in->alloc, &p->launches, launch)) return rt_fail_memory();
+        if (!launch.invoked) RT_TRY(program_kernel(p, callee, NULL, &launch));
+        if (!rt_vec_push(p->in->alloc, &p->launches, launch) ||
+            !ir_index_reserve(p->in->alloc, &p->known))
+            return rt_fail_memory();
+        if (!launch.invoked)
+            ir_index_add(&p->known, program_from(p, &launch), p->launches.n - 1);
     }
     uint32_t at = 0;
     for (uint32_t i = 0; i < p->launches.n; i++) {
@@ -325,6 +419,8 @@ ig_status cg_lower(const ir_module *planned, const char *entry, const cg_cpu *cp
                        cpu->name);
     RT_TRY(ir_module_shell(planned, &p.out));
     ig_status s = program_kernels(&p, f);
+    ir_index_free(planned->alloc, &p.twins);
+    ir_index_free(planned->alloc, &p.known);
     rt_vec_free(planned->alloc, &p.launches);
     rt_vec_free(planned->alloc, &p.blobs);
     if (s) {

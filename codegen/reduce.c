@@ -9,7 +9,10 @@
  *           in scratch memory, taken in turn: for outputs that lie side by side
  *
  * Block partials stream through a stack of one slot a level: level v holds the tree of 2^v
- * blocks. */
+ * blocks.  Or they are kept in room that the cluster has for them, where a second kernel takes them
+ * from (ir_rows_has_room): so threads share the elements of one result.
+ *
+ * argmax across a vector is the maximum, then the first element that is it. */
 #include "codegen/lower.h"
 #include "runtime/base/plant.h"
 
@@ -90,8 +93,10 @@ static ir_ref reduce_fold_lanes(cg_low *l, const reduce_work *w, ir_ref v) {
                             ir_emit1(&l->k.b, OP_extract, &(ir_attr_index){.index = j}, v));
         return sum;
     }
-    while (!cg_lower_failed(l) && cg_lanes_of(&l->k, v))
-        v = cg_monoid(l, w->op, w->d, cg_half(&l->k, v, 0), cg_half(&l->k, v, 1));
+    while (!cg_lower_failed(l) && cg_lanes_of(&l->k, v)) {
+        ir_ref high = cg_half(&l->k, v, 1);
+        v = cg_monoid(l, w->op, w->d, cg_half(&l->k, v, 0), high);
+    }
     return v;
 }
 
@@ -131,7 +136,8 @@ static ir_ref reduce_across(cg_low *l, const reduce_work *w, ir_ref lo, ir_ref h
     ir_ref acc = cg_splat(k, cg_identity(l, w->op, w->d), IR_LANES), in, x;
     int64_t step = reduce_step(l, w);
     if (w->count < 0 || w->count >= IR_LANES) {
-        ir_ref whole = cg_bit(k, IR_bitop_band, cg_bin(k, OP_sub, hi, lo), cg_i64(k, -IR_LANES));
+        ir_ref whole = cg_i64(k, -IR_LANES);
+        whole = cg_bit(k, IR_bitop_band, cg_bin(k, OP_sub, hi, lo), whole);
         ir_ref end = cg_bin(k, OP_add, lo, whole);
         cg_nest nest = cg_open_for(l, lo, end, step, 1, &acc, &in);
         x = reduce_element(l, w, cg_ix_aligned(nest.loop.index), step);
@@ -259,12 +265,18 @@ static bool reduce_is_short(const cg_low *l, ir_dim count) {
     return hi <= IR_REDUCE_BLOCK;
 }
 
+/* Blocks of the reduction, at least one. */
+static ir_ref reduce_count_blocks(cg_low *l, const reduce_work *w) {
+    cg_kernel *k = &l->k;
+    ir_ref n = cg_bin(k, OP_add, cg_dim(k, w->count), cg_i64(k, IR_REDUCE_BLOCK - 1));
+    return cg_bin(k, OP_max, cg_bin(k, OP_div, n, cg_i64(k, IR_REDUCE_BLOCK)), cg_i64(k, 1));
+}
+
 static ir_ref reduce_blocks(cg_low *l, const reduce_work *w, reduce_block block) {
     cg_kernel *k = &l->k;
     ir_ref zero = cg_i64(k, 0), count = cg_dim(k, w->count), size = cg_i64(k, IR_REDUCE_BLOCK);
     if (reduce_is_short(l, w->count) || !reduce_is_ordered(w)) return block(l, w, zero, count);
-    ir_ref n = cg_bin(k, OP_add, count, cg_i64(k, IR_REDUCE_BLOCK - 1));
-    n = cg_bin(k, OP_max, cg_bin(k, OP_div, n, size), cg_i64(k, 1));
+    ir_ref n = reduce_count_blocks(l, w);
     cg_nest nest = cg_open_for(l, zero, n, 1, 0, NULL, NULL);
     ir_ref lo = cg_bin(k, OP_mul, nest.loop.index, size);
     ir_ref hi = cg_bin(k, OP_min, cg_bin(k, OP_add, lo, size), count);
@@ -292,13 +304,114 @@ static ir_ref reduce_arg(cg_low *l, const reduce_work *w) {
     ir_ref init[2] = {cg_splat(k, cg_identity(l, w->op, w->d == IG_bool ? IG_u8 : w->d), lanes),
                       cg_splat(k, cg_i64(k, 0), lanes)};
     ir_ref in[2], out[2];
-    cg_nest nest = cg_open_for(l, cg_i64(k, 0), cg_dim(k, w->count), 1, 2, init, in);
+    ir_ref end = cg_dim(k, w->count);
+    cg_nest nest = cg_open_for(l, cg_i64(k, 0), end, 1, 2, init, in);
     ir_ref x = reduce_element(l, w, cg_ix_uniform(nest.loop.index), k->lanes);
     if (w->d == IG_bool) x = cg_convert(k, IG_bool, IG_u8, x);
     ir_ref beats = reduce_beats(l, w, r, x, in[0]);
     out[0] = cg_select(k, beats, x, in[0]);
     out[1] = cg_select(k, beats, nest.loop.index, in[1]);
     return ir_result(cg_close_for(l, nest, 2, out), 1);
+}
+
+static bool reduce_is_arg(ir_redop op) { return op == IR_redop_argmax || op == IR_redop_argmin; }
+
+/* What is looked for first: for argmax the maximum. */
+static ir_redop arg_op(const reduce_work *w) {
+    if (!reduce_is_arg(w->op)) return w->op;
+    return w->op == IR_redop_argmax ? IR_redop_max : IR_redop_min;
+}
+
+/* The first position in [lo, hi) of an element that is `best` or NaN, or what is in `at` when that
+ * is before it; as a vector, each lane for itself. */
+static ir_ref arg_scan(cg_low *l, const reduce_work *w, ir_ref best, ir_ref lo, ir_ref hi,
+                       ir_ref at) {
+    cg_kernel *k = &l->k;
+    int64_t lanes = cg_lanes_of(k, at);
+    ir_ref in;
+    cg_nest nest = cg_open_for(l, lo, hi, lanes ? lanes : 1, 1, &at, &in);
+    ir_ref t = nest.loop.index;
+    cg_ix ix = lanes ? cg_ix_aligned(t) : cg_ix_uniform(t);
+    ir_ref x = cg_splat(k, reduce_element(l, w, ix, lanes), lanes);
+    if (w->d == IG_bool) x = cg_convert(k, IG_bool, IG_u8, x);
+    ir_ref is = cg_cmp(k, IR_cmpop_eq, x, best);
+    if (rt_is_float(cg_reg(w->d)))
+        is = cg_bit(k, IR_bitop_bor, is, cg_cmp(k, IR_cmpop_ne, x, x));
+    ir_ref lane = lanes ? ir_emit0(&k->b, OP_viota, &(ir_attr_lanes){.lanes = IR_LANES}) : t;
+    ir_ref here = cg_select(k, is, lanes ? cg_bin(k, OP_add, lane, t) : t, in);
+    here = cg_bin(k, OP_min, here, in);
+    return cg_close_for(l, nest, 1, &here);
+}
+
+/* The same in whole vectors, then one by one. */
+static ir_ref arg_first(cg_low *l, const reduce_work *w, ir_ref best, ir_ref lo, ir_ref hi) {
+    cg_kernel *k = &l->k;
+    ir_ref whole = cg_bit(k, IR_bitop_band, cg_bin(k, OP_sub, hi, lo), cg_i64(k, -IR_LANES));
+    ir_ref end = cg_bin(k, OP_add, lo, whole);
+    ir_ref at = arg_scan(l, w, best, lo, end, cg_splat(k, hi, IR_LANES));
+    while (!cg_lower_failed(l) && cg_lanes_of(k, at))
+        at = cg_bin(k, OP_min, cg_half(k, at, 0), cg_half(k, at, 1));
+    return arg_scan(l, w, best, end, hi, at);
+}
+
+/* Where the elements lie side by side: the best one, lanes across a vector, then where it is. */
+static ir_ref reduce_arg_across(cg_low *l, const reduce_work *w) {
+    cg_kernel *k = &l->k;
+    reduce_work m = *w;
+    ir_ref lo = cg_i64(k, 0), hi = cg_dim(k, w->count);
+    m.op = arg_op(w);
+    ir_ref best = reduce_across(l, &m, lo, hi);
+    if (w->d == IG_bool) best = cg_convert(k, IG_bool, IG_u8, best);
+    return arg_first(l, w, best, lo, hi);
+}
+
+/* --- In two steps --------------------------------------------------------------------------- */
+
+/* The memory of the room. */
+static ir_ref room_memory(const cg_low *l) { return l->out[ir_return_op(l->f)->nin - 1]; }
+
+/* The total of block b of the reduction at w->ix, from the room. */
+static ir_ref room_get(cg_low *l, const reduce_work *w, ir_ref b) {
+    const ir_type *t = cg_type(l, ir_op_out(w->o, 0));
+    cg_kernel *k = &l->k;
+    ir_ref at = cg_ix_value(l, cg_ix_flat(l, t->rank, t->dim, w->ix));
+    at = cg_bin(k, OP_add, cg_bin(k, OP_mul, at, reduce_count_blocks(l, w)), b);
+    return cg_load(k, room_memory(l), at, 0);
+}
+
+/* The tree over the totals; any order where none shows. */
+static ir_ref room_combine(cg_low *l, const reduce_work *w) {
+    cg_kernel *k = &l->k;
+    ir_ref n = reduce_count_blocks(l, w), acc = cg_identity(l, w->op, w->d), in;
+    bool ordered = reduce_is_ordered(w);
+    cg_nest nest = cg_open_for(l, cg_i64(k, 0), n, 1, !ordered, &acc, &in);
+    ir_ref x = room_get(l, w, nest.loop.index);
+    if (ordered)
+        reduce_push(l, w, nest.loop.index, x);
+    else
+        x = cg_monoid(l, w->op, w->d, in, x);
+    acc = cg_close_for(l, nest, !ordered, &x);
+    return ordered ? reduce_take(l, w, n) : acc;
+}
+
+/* argmax, argmin: the room has the largest (smallest) element of each block.  The first element
+ * that is as large as that of the best block is in the first such block. */
+static ir_ref room_find(cg_low *l, const reduce_work *w) {
+    cg_kernel *k = &l->k;
+    ir_ref size = cg_i64(k, IR_REDUCE_BLOCK), one = cg_i64(k, 1), in[2], out[2];
+    ig_dtype r = w->d == IG_bool ? IG_u8 : cg_reg(w->d);
+    ir_ref init[2] = {room_get(l, w, cg_i64(k, 0)), cg_i64(k, 0)};
+    if (w->d == IG_bool) init[0] = cg_convert(k, IG_bool, IG_u8, init[0]);
+    cg_nest nest = cg_open_for(l, one, reduce_count_blocks(l, w), 1, 2, init, in);
+    ir_ref x = room_get(l, w, nest.loop.index);
+    if (w->d == IG_bool) x = cg_convert(k, IG_bool, IG_u8, x);
+    ir_ref beats = reduce_beats(l, w, r, x, in[0]);
+    out[0] = cg_select(k, beats, x, in[0]);
+    out[1] = cg_select(k, beats, nest.loop.index, in[1]);
+    ir_ref best = cg_close_for(l, nest, 2, out);
+    ir_ref lo = cg_bin(k, OP_mul, ir_result(best, 1), size);
+    ir_ref hi = cg_bin(k, OP_min, cg_bin(k, OP_add, lo, size), cg_dim(k, w->count));
+    return arg_first(l, w, best, lo, hi);
 }
 
 /* --- The rule ------------------------------------------------------------------------------- */
@@ -331,8 +444,6 @@ static int64_t reduce_levels(const cg_low *l, const reduce_work *w) {
     return levels + 1;
 }
 
-static bool reduce_is_arg(ir_redop op) { return op == IR_redop_argmax || op == IR_redop_argmin; }
-
 /* Whether the elements of one reduction lie side by side: the last axis is one of them. */
 static bool reduce_is_inner(const cg_low *l, const ir_op *o) {
     const ir_attr_reduce *a = ir_attr_get(l->f->module, o->attr);
@@ -340,13 +451,38 @@ static bool reduce_is_inner(const cg_low *l, const ir_op *o) {
     return a->axes.n && a->axes.a[a->axes.n - 1] == x->rank - 1;
 }
 
+bool cg_room_nest(cg_low *l, ir_dim *n_) {
+    const ir_op *o = l->f->ops.data;
+    cg_kernel *k = &l->k;
+    cg_ix ix[IG_MAX_RANK] = {{0}};
+    if (l->room != CG_ROOM_FILL) return false;
+    while (o->code != OP_reduce) o++;
+    const ir_type *room = ir_result_type(l->f, ir_return_op(l->f)->nin - 1);
+    *n_ = ir_type_numel(k->b.m, room);
+    cg_nest nest = cg_open_for(l, l->lo, l->hi, 1, 0, NULL, NULL);
+    cg_ix_split(l, cg_ix_uniform(nest.loop.index), room->rank, room->dim, ix);
+    for (int i = 0; i < room->rank; i++) ix[i] = cg_ix_solid(l, ix[i]);
+    reduce_work w = reduce_begin(l, o, ix);
+    w.op = arg_op(&w);
+    ir_ref size = cg_i64(k, IR_REDUCE_BLOCK);
+    ir_ref lo = cg_bin(k, OP_mul, (ir_ref){ix[room->rank - 1].r}, size);
+    ir_ref hi = cg_bin(k, OP_min, cg_bin(k, OP_add, lo, size), cg_dim(k, w.count));
+    cg_store(k, room_memory(l), nest.loop.index, reduce_across(l, &w, lo, hi));
+    cg_close_for(l, nest, 0, NULL);
+    return true;
+}
+
 ir_ref cg_reduce_at(cg_low *l, const ir_op *o, const cg_ix *ix) {
     reduce_work w = reduce_begin(l, o, ix);
+    if (l->room && reduce_is_arg(w.op)) return room_find(l, &w);
+    if (l->room) return cg_round(&l->k, w.d, room_combine(l, &w));
     bool vary = false;
     for (int i = 0; i < cg_type(l, ir_op_out(o, 0))->rank; i++) vary |= ix[i].kind != CG_IX_UNIFORM;
     if (vary) w.width = l->k.lanes;
-    if (reduce_is_arg(w.op)) return reduce_arg(l, &w);
     bool across = !vary && reduce_is_inner(l, o);
+    bool few = w.count >= 0 && w.count < 2 * IR_LANES; /* no gain from vectors */
+    if (reduce_is_arg(w.op))
+        return across && !few ? reduce_arg_across(l, &w) : reduce_arg(l, &w);
     return cg_round(&l->k, w.d, reduce_blocks(l, &w, across ? reduce_across : reduce_along));
 }
 
@@ -356,7 +492,7 @@ void cg_reduce_prepare(cg_low *l) {
         if (o->code != OP_reduce) continue;
         l->scalar |= reduce_is_inner(l, o);
         reduce_work w = reduce_begin(l, o, NULL);
-        if (reduce_is_arg(w.op) || !reduce_is_ordered(&w)) continue;
+        if (reduce_is_arg(w.op) || !reduce_is_ordered(&w) || l->room == CG_ROOM_FILL) continue;
         int64_t width = reduce_is_inner(l, o) ? CG_LANES : l->strip;
         l->scratch[o->out0] =
             cg_alloc(&l->k, cg_reg(w.d), (IR_LANES + reduce_levels(l, &w)) * width);

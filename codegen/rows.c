@@ -59,7 +59,17 @@ static bool rows_op(cg_low *l, cg_rows *r, const ir_op *o) {
     return true;
 }
 
+/* The first of the results, which have one shape. */
 static ir_ref rows_result(const cg_low *l) { return ir_op_in(l->f, ir_return_op(l->f), 0); }
+
+/* Whether all results have one shape. */
+static bool rows_are_alike(const cg_low *l) {
+    const ir_op *ret = ir_return_op(l->f);
+    for (uint32_t i = 1; i < ret->nin; i++)
+        if (!ir_same_dims(cg_type(l, rows_result(l)), cg_type(l, ir_op_in(l->f, ret, i))))
+            return false;
+    return ret->nin && ret->nin <= IG_MAX_RANK;
+}
 
 /* Fill the maps; false when the cluster has no rows, or a single reduction and nothing after it
  * that is longer. */
@@ -69,13 +79,17 @@ static bool rows_find(cg_low *l, cg_rows *r) {
     uint32_t reductions = 0;
     for (uint32_t i = 0; i < f->values.n; i++) r->at[i].n = ROWS_UNSEEN;
     ir_rowmap m = ir_rows_begin(&r->rows, cg_type(l, result));
-    rows_read(r, result, &m);
+    for (uint32_t i = 0; i < ir_return_op(f)->nin; i++)
+        rows_read(r, ir_op_in(f, ir_return_op(f), i), &m);
     for (uint32_t i = f->ops.n; i-- > 0;) {
         const ir_op *o = &f->ops.data[i];
         if (!o->nout || r->at[o->out0].n == ROWS_UNSEEN) continue;
         if (!rows_op(l, r, o)) return false;
         reductions += o->code == OP_reduce;
     }
+    for (uint32_t i = 1; i < ir_return_op(f)->nin; i++)
+        if (!ir_rowmap_same(&r->at[result.i], &r->at[ir_op_in(f, ir_return_op(f), i).i]))
+            return false;
     bool full = ir_rows_is_full(&r->rows, &r->at[result.i]);
     return r->rows.row && reductions < ROWS_PASSES && (full || reductions > 1) &&
            (full || ir_rows_is_row(&r->rows, &r->at[result.i]));
@@ -103,7 +117,10 @@ static void rows_fill_passes(const cg_low *l, cg_rows *r, bool *edge) {
         if (rows_is_full(r, x)) r->pass[x.i] |= 1u << n, edge[x.i] = true;
         n++;
     }
-    if (rows_is_full(r, result)) r->pass[result.i] |= 1u << n;
+    for (uint32_t i = 0; rows_is_full(r, result) && i < ir_return_op(f)->nin; i++) {
+        ir_ref x = ir_op_in(f, ir_return_op(f), i);
+        r->pass[x.i] |= 1u << n, edge[x.i] = true;
+    }
     for (uint32_t i = f->ops.n; i-- > 0;) {
         const ir_op *o = &f->ops.data[i];
         if (!rows_is_elementwise(o)) continue;
@@ -201,8 +218,8 @@ void cg_rows_tell(cg_low *l, ir_ref v, const cg_ix *ix, ir_ref x) {
     if (!rows_place(l, v, ix, &at)) return;
     bool run = r->columns || (at.kind == CG_IX_LINEAR && at.stride == 1);
     bool one = !r->columns && at.kind == CG_IX_UNIFORM;
-    cg_store(&l->k, r->kept[v.i], run ? (ir_ref){at.r} : cg_ix_value(l, at),
-             cg_splat(&l->k, x, one ? 0 : l->k.lanes));
+    x = cg_splat(&l->k, x, one ? 0 : l->k.lanes);
+    cg_store(&l->k, r->kept[v.i], run ? (ir_ref){at.r} : cg_ix_value(l, at), x);
 }
 
 /* --- The next row ---------------------------------------------------------------------------- */
@@ -229,7 +246,8 @@ void cg_rows_ahead(cg_low *l, ir_ref t, int64_t lanes) {
         if (r->rows.row >> i & 1) axis[n] = i, dim[n++] = r->rows.full.d[i];
     for (int i = 0; i < n; i++) count = ir_dim_mul(k->b.m, count, dim[i]);
     cg_ix_split(l, cg_ix_uniform(t), n, dim, part);
-    ir_ref far = cg_bin(k, OP_min, cg_dim(k, count), cg_i64(k, ROWS_AHEAD));
+    ir_ref far = cg_i64(k, ROWS_AHEAD);
+    far = cg_bin(k, OP_min, cg_dim(k, count), far);
     for (uint32_t p = 0; p < ir_nparam(l->f) && !cg_lower_failed(l); p++) {
         ir_ref v = ir_param_ref(l->f, p);
         const ir_type *type = cg_type(l, v);
@@ -254,7 +272,7 @@ void cg_rows_ahead(cg_low *l, ir_ref t, int64_t lanes) {
 static void rows_prologue(cg_low *l) {
     cg_rows *r = l->rows;
     r->now = 0;
-    for (uint32_t i = 1; i < rows_result(l).i && !cg_lower_failed(l); i++) {
+    for (uint32_t i = 1; i < l->f->values.n && !cg_lower_failed(l); i++) {
         ir_ref v = {i};
         const ir_op *o = ir_def_op(l->f, v);
         cg_ix ix[IG_MAX_RANK] = {{0}};
@@ -267,13 +285,15 @@ static void rows_prologue(cg_low *l) {
     }
 }
 
-/* Pull the result at its subscripts and store it. */
+/* Pull the results at their subscripts, then store them. */
 static void rows_store(cg_low *l, const cg_ix *ix) {
-    ir_ref v = rows_result(l);
-    const ir_type *t = cg_type(l, v);
-    ir_ref x = cg_pull(l, v, ix);
+    const ir_op *ret = ir_return_op(l->f);
+    const ir_type *t = cg_type(l, rows_result(l));
+    ir_ref x[IG_MAX_RANK];
+    for (uint32_t i = 0; i < ret->nin; i++) x[i] = cg_pull(l, ir_op_in(l->f, ret, i), ix);
     cg_ix at = cg_ix_flat(l, t->rank, t->dim, ix);
-    cg_store(&l->k, l->out[0], (ir_ref){at.r}, cg_splat(&l->k, x, l->k.lanes));
+    for (uint32_t i = 0; i < ret->nin; i++)
+        cg_store(&l->k, l->out[i], (ir_ref){at.r}, cg_splat(&l->k, x[i], l->k.lanes));
 }
 
 /* Store the result of all elements of the row, rows side by side: a loop for each of its axes. */
@@ -312,7 +332,8 @@ static void rows_one(cg_low *l) {
 static ir_ref rows_abreast(cg_low *l, int last, ir_ref from, ir_ref end, int64_t lanes) {
     cg_kernel *k = &l->k;
     if (lanes > 1) {
-        ir_ref n = cg_bit(k, IR_bitop_band, cg_bin(k, OP_sub, end, from), cg_i64(k, -lanes));
+        ir_ref n = cg_i64(k, -lanes);
+        n = cg_bit(k, IR_bitop_band, cg_bin(k, OP_sub, end, from), n);
         end = cg_bin(k, OP_add, from, n);
     }
     cg_nest nest = cg_open_for(l, from, end, lanes, 0, NULL, NULL);
@@ -409,7 +430,7 @@ bool cg_rows_nest(cg_low *l, ir_dim *n_) {
     const ig_allocator *a = l->k.b.m->alloc;
     size_t n = l->f->values.n;
     bool ours = false;
-    if (ir_return_op(l->f)->nin != 1) return false;
+    if (l->room || !rows_are_alike(l)) return false;
     cg_rows r = {.at = rt_alloc(a, n * sizeof *r.at),
                  .pass = rt_alloc_zero(a, n * sizeof *r.pass),
                  .kept = rt_alloc_zero(a, n * sizeof *r.kept)};

@@ -34,7 +34,8 @@ static scan_work scan_begin(const cg_low *l, const ir_op *o) {
 static cg_ix scan_place(cg_low *l, const scan_work *w, ir_ref t) {
     cg_kernel *k = &l->k;
     if (!w->a->reverse) return cg_ix_uniform(t);
-    ir_ref last = cg_bin(k, OP_sub, cg_dim(k, w->extent), cg_i64(k, 1));
+    ir_ref last = cg_i64(k, 1);
+    last = cg_bin(k, OP_sub, cg_dim(k, w->extent), last);
     return cg_ix_uniform(cg_bin(k, OP_sub, last, t));
 }
 

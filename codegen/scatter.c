@@ -1,4 +1,5 @@
-/* scatter.c - the kernel of a scatter: a copy of x, then the updates one after the other.
+/* scatter.c - the kernel of a scatter: a copy of x, unless the result lies there, then the updates
+ * one after the other.
  *
  * Batches are the outermost loop, which threads share; within one the positions are taken in their
  * order, so that the result does not depend on how the work is split.  The elements of one window
@@ -55,7 +56,8 @@ static void scatter_copy(cg_low *l, scatter_work *w, cg_ix t) {
     cg_ix_split(l, t, w->type->rank - w->batch, w->type->dim + w->batch, w->ix + w->batch);
     ir_ref r = cg_pull(l, ir_op_in(l->f, w->o, 0), w->ix);
     cg_ix at = scatter_place(l, w);
-    cg_store(&l->k, l->out[0], scatter_at(l, at), cg_splat(&l->k, r, l->k.lanes));
+    r = cg_splat(&l->k, r, l->k.lanes);
+    cg_store(&l->k, l->out[0], scatter_at(l, at), r);
 }
 
 /* Element (or vector) t of the window meets its update. */
@@ -87,8 +89,8 @@ static ir_ref scatter_indices(cg_low *l, scatter_work *w) {
         if (w->a->oob == IR_oob_clamp) {
             t = cg_bin(k, OP_max, cg_bin(k, OP_min, t, cg_bin(k, OP_sub, n, cg_i64(k, 1))), zero);
         } else {
-            ir_ref in = cg_bit(k, IR_bitop_band, cg_cmp(k, IR_cmpop_le, zero, t),
-                               cg_cmp(k, IR_cmpop_lt, t, n));
+            ir_ref in = cg_cmp(k, IR_cmpop_lt, t, n);
+            in = cg_bit(k, IR_bitop_band, cg_cmp(k, IR_cmpop_le, zero, t), in);
             inside = inside.i ? cg_bit(k, IR_bitop_band, inside, in) : in;
         }
         w->ix[axis] = cg_ix_uniform(t);
@@ -131,9 +133,11 @@ bool cg_scatter_nest(cg_low *l, ir_dim *n_) {
     cg_ix_split(l, cg_ix_uniform(row.loop.index), w.batch, w.type->dim, w.ix);
     for (int i = 0; i < w.batch; i++) w.ix[i] = cg_ix_solid(l, w.ix[i]);
     int inner = w.type->rank - w.batch;
-    scatter_loop(l, &w, scatter_extent(l, inner, w.type->dim + w.batch), scatter_copy);
+    if (!l->update)
+        scatter_loop(l, &w, scatter_extent(l, inner, w.type->dim + w.batch), scatter_copy);
     ir_dim positions = scatter_extent(l, w.at->rank - w.batch, w.at->dim + w.batch);
-    cg_nest each = cg_open_for(l, cg_i64(&l->k, 0), cg_dim(&l->k, positions), 1, 0, NULL, NULL);
+    ir_ref end = cg_dim(&l->k, positions);
+    cg_nest each = cg_open_for(l, cg_i64(&l->k, 0), end, 1, 0, NULL, NULL);
     scatter_position(l, &w, cg_ix_uniform(each.loop.index));
     cg_close_for(l, each, 0, NULL);
     cg_close_for(l, row, 0, NULL);

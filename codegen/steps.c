@@ -5,6 +5,7 @@
  * one step to the next.  What does not change from step to step is computed before the loop.  A
  * slice is its whole operand read with the step as first subscript. */
 #include "codegen/lower.h"
+#include "runtime/base/plant.h"
 
 #include <string.h>
 
@@ -72,7 +73,8 @@ static void steps_store(cg_low *l, uint32_t result, const cg_ix *ix, ir_ref r) {
 static void steps_one(cg_low *l, const cg_steps *s, const ir_ref *in, ir_ref *out) {
     cg_kernel *k = &l->k;
     uint32_t n = s->carries, p = s->region->param0;
-    cg_seed(l, (ir_ref){p}, NULL, s->at);
+    bool late = RT_PLANTED(reverse_step_late) && s->a->reverse;
+    cg_seed(l, (ir_ref){p}, NULL, late ? cg_bin(k, OP_add, s->at, cg_i64(k, 1)) : s->at);
     for (int u = 0; u < s->side; u++) {
         k->lanes = s->lanes[u];
         for (uint32_t c = 0; c < n; c++)

@@ -66,7 +66,8 @@ static ig_tensor *logits(const model *m, ig_tensor *codes) {
     ig_tensor *const *p = m->p;
     ig_tensor *x = ig_add(ig_embedding(p[TABLE], codes), p[PLACE]);
     ig_tensor *qkv = ig_matmul(ig_rms_norm(x, p[GAIN1], 1e-5), p[QKV]);
-    ig_tensor *seen = ig_attention(heads(qkv, 0), heads(qkv, 1), heads(qkv, 2), NULL, true, 0);
+    ig_tensor *seen = ig_attention(heads(qkv, 0), heads(qkv, 1), heads(qkv, 2),
+                                   &(ig_attention_options){.causal = true});
     seen = ig_reshape(ig_transpose(seen, IG_AXES(0, 2, 1, 3)), IG_DIMS(-1, SPAN, WIDE));
     x = ig_add(x, ig_matmul(seen, p[MIX]));
     ig_tensor *h = ig_gelu(ig_linear(ig_rms_norm(x, p[GAIN2], 1e-5), p[UP], p[UP_B]));

@@ -134,14 +134,10 @@ bool fe_eval_attr(const ir_module *m, const int64_t *symbols, ir_attr_kind kind,
     const ir_attr_info *info = &ir_attr_tab[kind];
     memcpy(out_, attr, info->size);
     for (uint32_t i = 0; i < info->nfield; i++) {
-        char *at = (char *)out_ + info->field[i].offset;
-        if (info->field[i].kind == FIELD_dims) {
-            ir_dims *d = (ir_dims *)(void *)at;
-            for (int k = 0; k < d->n; k++)
-                if (!ir_dim_eval(m, d->d[k], symbols, &d->d[k])) return false;
-        } else if (info->field[i].kind == FIELD_dim) {
-            if (!ir_dim_eval(m, *(ir_dim *)(void *)at, symbols, (ir_dim *)(void *)at)) return false;
-        }
+        int n;
+        ir_dim *d = ir_dims_in(info->field[i].kind, (char *)out_ + info->field[i].offset, &n);
+        for (int k = 0; k < n; k++)
+            if (!ir_dim_eval(m, d[k], symbols, &d[k])) return false;
     }
     return true;
 }
@@ -227,11 +223,16 @@ static bool eager_refer(fe_call *c, ir_opcode op, const void *attr, int nin, ig_
     return !e;
 }
 
-bool fe_run_op(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
-               ig_tensor *out) {
+static bool eager_run_all(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
+                          int nout, ig_tensor *const *out) {
     fe_ran ran = fe_kernels_run(c, op, attr, nin, in, out);
     if (ran != FE_NO_KERNEL) return ran == FE_RAN;
-    return eager_refer(c, op, attr, nin, in, 1, &out);
+    return eager_refer(c, op, attr, nin, in, nout, out);
+}
+
+bool fe_run_op(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
+               ig_tensor *out) {
+    return eager_run_all(c, op, attr, nin, in, 1, &out);
 }
 
 /* Run an op; those that keep the elements as they are share the buffer. */
@@ -245,9 +246,7 @@ static bool eager_run(fe_call *c, ir_opcode op, const void *attr, int nin, ig_te
         out_[k] = fe_new(c, (ig_dtype)type[k].dtype, type[k].rank, type[k].dim);
         if (fe_is_poison(out_[k])) return false;
     }
-    if (nout == 1 && op != OP_custom ? !fe_run_op(c, op, attr, nin, in, out_[0])
-                                     : !eager_refer(c, op, attr, nin, in, nout, out_))
-        return false;
+    if (!eager_run_all(c, op, attr, nin, in, nout, out_)) return false;
     bool fine = true;
     for (int k = 0; k < nout && c->s->session->nan_trap && fine; k++)
         fine = eager_trap_nan(c, op, nin, in, out_[k]);

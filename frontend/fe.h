@@ -13,6 +13,7 @@ typedef struct fe_buf {
     uint32_t refs;
     bool owned; /* ours: the elements stand behind it; else borrowed from the user */
     bool canon; /* known to hold canonical NaNs only */
+    uint8_t given; /* to the module that runs: 0, 1, or 2 when more than once */
     void *data; /* NULL when empty */
     size_t bytes;
     void (*release)(void *user, const void *data); /* of a borrowed buffer; may be NULL */
@@ -88,6 +89,7 @@ struct ig_session {
     ig_tensor *rng;         /* kept; NULL until first used */
     uint32_t ntrace;        /* recordings begun */
     struct fe_backs *backs; /* owned: gradient functions by recording (grad.c); may be NULL */
+    struct fe_relations *relations; /* owned: compiled relations (relation.c); may be NULL */
     ig_grad_count grad_count;
     ig_memory memory;
     ig_error_hook hook;
@@ -199,6 +201,12 @@ static inline bool fe_same_shape(const ig_tensor *a, const ig_tensor *b) {
 }
 int64_t fe_numel(const ig_tensor *t);
 ir_tensor fe_ir_tensor(const ig_tensor *t);
+static inline void fe_fill_ir_tensor(const ig_tensor *t, ir_tensor *r_) {
+    r_->dtype = t->dtype;
+    r_->rank = t->rank;
+    r_->data = t->buf->data;
+    for (int i = 0; i < t->rank; i++) r_->dim[i] = t->dim[i];
+}
 /* Make NaNs canonical where they become visible (numerics rule 2); false when memory is out. */
 bool fe_canon(fe_call *c, ig_tensor *t);
 /* Check a tensor argument of a public call: not NULL, not poison, of this session. */
@@ -267,9 +275,14 @@ ig_tensor *fe_ew(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor 
  * another level, or `reference`. */
 void fe_kernels_choose(ig_session *s);
 typedef enum fe_ran { FE_NO_KERNEL, FE_RAN, FE_FAILED } fe_ran;
-/* The same as fe_run_op, if there is a kernel. */
+/* The same as fe_run_op, if there is a kernel; every result of the op. */
 fe_ran fe_kernels_run(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
-                      ig_tensor *out);
+                      ig_tensor *const *out);
+/* Run the kernel of one of the families that count their own rows. */
+fe_ran fe_kernels_lines(fe_call *c, int row, int form, void *const *bufs, const int64_t *dims);
+/* relation.c: a relation with constraints, compiled when it is worth it. */
+fe_ran fe_relation_run(fe_call *c, const ir_rel *rel, ig_tensor *const *in, ig_tensor *out);
+void fe_relations_forget(ig_session *s); /* free what is kept */
 /* An elementwise op outside of traces, broadcasting included, in a session that has kernels and no
  * NaN trap; NULL when there is no kernel, or the operands do not fit. */
 ig_tensor *fe_kernels_ew(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in);
@@ -279,6 +292,12 @@ ig_tensor *fe_kernels_ew(fe_call *c, ir_opcode op, const void *attr, int nin, ig
 void fe_launch(ig_kernel kernel, void *const *bufs, const int64_t *dims, int64_t rows, int64_t ps);
 /* Ops that only move elements (move.c), on a result with elements; false when it is none. */
 bool fe_move_run(ir_opcode op, const void *attr, int nin, ig_tensor *const *in, ig_tensor *out);
+/* gather and scatter (windows.c), on a result with elements. */
+fe_ran fe_gather_run(const void *attr, int nin, ig_tensor *const *in, ig_tensor *out);
+fe_ran fe_scatter_run(fe_call *c, const void *attr, int nin, ig_tensor *const *in, ig_tensor *out);
+/* sort (order.c), on lines with elements, in a session that has kernels. */
+fe_ran fe_sort_run(fe_call *c, const void *attr, int nin, ig_tensor *const *in,
+                   ig_tensor *const *out);
 
 /* --- Operands (operands.c) ----------------------------------------------------------------- */
 
@@ -392,6 +411,8 @@ bool fe_rec_begin(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor
 bool fe_rec_enter(fe_call *c, int n, const ir_type *type, ig_tensor *const *param);
 bool fe_rec_yield(fe_call *c, int n, ig_tensor *const *in);
 bool fe_rec_end(fe_call *c, int n, const ir_type *type, ig_tensor *const *out);
+/* Such an op failed before its end, unless ok; gives ok. */
+bool fe_rec_check(fe_call *c, bool ok);
 /* Whether a trace is under way; a recording may also be that of a gradient scope. */
 bool fe_is_traced(const fe_call *c);
 /* The handle is about to get the value of v; false when it must not. */
@@ -401,8 +422,8 @@ bool fe_rec_observe(fe_call *c, ig_tensor *t);
 
 /* --- Gradients (grad.c) -------------------------------------------------------------------- */
 
-/* An op of the recording has these operands and this result: their values are kept.  False when
- * memory is out. */
+/* The op recorded last has these operands and results: those that its derivative reads are held.
+ * False when memory is out. */
 bool fe_grad_note(fe_call *c, int nin, ig_tensor *const *in, int nout, ig_tensor *const *out);
 /* A handle is about to be assigned. */
 void fe_grad_assigned(fe_call *c, const ig_tensor *t);

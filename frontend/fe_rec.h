@@ -65,6 +65,7 @@ struct fe_rec {
     bool tape; /* of a gradient scope, not of a trace: handles may be read and assigned */
     RT_VEC(uint32_t) open; /* regions, the innermost last */
     uint32_t nregion;      /* begun so far */
+    bool broken;           /* an op with regions was begun and failed before its end */
 };
 
 void rec_init(fe_rec *r, ig_session *s, ir_module *m, const int64_t *binding);
@@ -75,10 +76,10 @@ void rec_free(fe_rec *r);
 bool rec_argument(fe_rec *r, ig_tensor *t, const ir_type *type);
 /* The value of a tensor now, captured when it is new; false when memory is out. */
 bool rec_value_of(fe_call *c, fe_rec *r, ig_tensor *t, uint32_t *val_);
-/* Emit a node with these operands into b, whose module the attribute is for; its values go to
- * out_. */
-void rec_emit(const fe_rec *r, ir_builder *b, const rec_node *n, const void *attr, const ir_ref *in,
-              ir_ref *out_);
+void rec_place(ir_builder *b, const rec_node *n); /* what is emitted next was written there */
+/* Emit a node: its operands in b; out_ gets n->nout results, or parameters of the region that it
+ * begins. */
+void rec_emit(const fe_rec *r, ir_builder *b, const rec_node *n, const ir_ref *in, ir_ref *out_);
 /* Whether values depend on an argument or on state: one flag a value, owned by the caller; NULL
  * when memory is out. */
 bool *rec_dependence(const fe_rec *r);

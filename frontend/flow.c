@@ -2,22 +2,26 @@
  *
  * Eagerly a body runs in a call of its own, so that its temporaries go after every turn.  In a
  * trace it runs once, on the values at hand, between the marks that make a region of it
- * (record.c); its results stand for those of the loop, and are never read. */
-#include "frontend/fe.h"
+ * (record.c); its results stand for those of the loop, and are never read.  In a gradient scope a
+ * loop is recorded so, then runs with the recording set aside, and what comes out takes the place
+ * of those results. */
+#include "frontend/flow.h"
 #include "ir/text.h"
 
 #include <string.h>
 
 enum { FLOW_MOST = IR_MAX_RESULTS };
+_Static_assert(IG_CKPT_AUTO == (int)IR_CKPT_AUTO && IG_CKPT_ALL == (int)IR_CKPT_ALL &&
+                   IG_CKPT_SQRT == (int)IR_CKPT_SQRT && IG_CKPT_DOTS == (int)IR_CKPT_DOTS,
+               "policies of the API are those of the IR");
 
 /* Results of a body, moved to c: nres of them, usable; false after an error. */
-static bool flow_body(fe_call *c, ig_body_fn fn, void *user, ig_tensor *const *in, int nres,
-                      ig_tensor **out_) {
+static bool flow_body(fe_call *c, fe_body body, ig_tensor *const *in, int nres, ig_tensor **out_) {
     ig_tensor *out[FLOW_MOST] = {NULL};
     fe_call turn;
     bool ok = true;
     if (!fe_enter(&turn, c->site, c->op)) return false;
-    fe_call_user(&turn, fn, user, in, out);
+    fe_call_user(&turn, body.fn, body.user, in, out);
     for (int k = 0; k < nres; k++) {
         if (ok && !out[k] && !turn.s->error)
             fe_error(&turn, IG_INVALID, "a body left result %d NULL", k);
@@ -78,15 +82,14 @@ static bool flow_record_end(fe_call *c, int n, const ir_type *type, ig_tensor **
 
 /* --- Branches ------------------------------------------------------------------------------ */
 
-static bool flow_if_record(fe_call *c, ig_tensor *index, int n, const ig_body_fn *body, void *user,
-                           ig_tensor *const *in, int nout, ig_tensor **out_) {
-    ir_attr_regions attr = {.n = n};
+static bool flow_if_record(fe_call *c, ig_tensor *index, const ir_attr_regions *attr,
+                           const fe_body *body, ig_tensor *const *in, int nout, ig_tensor **out_) {
     ir_type type[FLOW_MOST];
     ig_tensor *out[FLOW_MOST];
-    if (!fe_rec_begin(c, OP_if, &attr, 1, &index)) return false;
-    for (int k = 0; k < n; k++) {
+    if (!fe_rec_begin(c, OP_if, attr, 1, &index)) return false;
+    for (int k = 0; k < attr->n; k++) {
         if (!fe_rec_enter(c, 0, NULL, NULL)) return false;
-        bool ok = flow_body(c, body[k], user, in, nout, k ? out : out_);
+        bool ok = flow_body(c, body[k], in, nout, k ? out : out_);
         for (int i = 0; ok && i < nout; i++) {
             ok = !k || flow_fits(c, "another branch's result", i, out[i], out_[i]);
             ok = ok && fe_rec_type(c, (k ? out : out_)[i], &type[i]);
@@ -96,22 +99,30 @@ static bool flow_if_record(fe_call *c, ig_tensor *index, int n, const ig_body_fn
     return flow_record_end(c, nout, type, out_);
 }
 
-static bool flow_if_run(fe_call *c, ig_tensor *index, int n, const ig_body_fn *body, void *user,
+static bool flow_if_run(fe_call *c, ig_tensor *index, int64_t n, const fe_body *body,
                         ig_tensor *const *in, int nout, ig_tensor **out_) {
     int64_t k = fe_get_i64(index, 0);
     if (index->dtype == IG_bool) k = !k;
-    return flow_body(c, body[k < 0 ? 0 : k >= n ? n - 1 : k], user, in, nout, out_);
+    return flow_body(c, body[k < 0 ? 0 : k >= n ? n - 1 : k], in, nout, out_);
 }
 
-static bool flow_choose(fe_call *c, ig_tensor *index, int n, const ig_body_fn *body, void *user,
+bool fe_if(fe_call *c, ig_tensor *index, const ir_attr_regions *attr, const fe_body *body,
+           ig_tensor *const *in, int nout, ig_tensor **out_) {
+    bool recorded = fe_is_traced(c) || (c->s->rec && attr->n == 1);
+    if (!recorded) return flow_if_run(c, index, attr->n, body, in, nout, out_);
+    return fe_rec_check(c, flow_if_record(c, index, attr, body, in, nout, out_));
+}
+
+static bool flow_choose(fe_call *c, ig_tensor *index, int n, const ig_body_fn *fn, void *user,
                         int nin, ig_tensor *const *in, int nout, ig_tensor **out_) {
+    fe_body body[IR_MAX_BRANCHES];
     if (fe_is_poison(index) || !flow_counts(c, nin, nout) || !flow_usable(c, nin, in)) return false;
     if (index->rank) {
         fe_error(c, IG_SHAPE, "what chooses the branch is %s: a scalar is needed", FE_TYPE(index));
         return false;
     }
-    return fe_is_traced(c) ? flow_if_record(c, index, n, body, user, in, nout, out_)
-                           : flow_if_run(c, index, n, body, user, in, nout, out_);
+    for (int k = 0; k < n; k++) body[k] = (fe_body){fn[k], user};
+    return fe_if(c, index, &(ir_attr_regions){.n = n}, body, in, nout, out_);
 }
 
 bool ig_if_at(const ig_site *site, ig_arg cond, ig_body_fn then, ig_body_fn otherwise, void *user,
@@ -140,6 +151,30 @@ bool ig_switch_at(const ig_site *site, ig_arg index, int n, const ig_body_fn *bo
         i = fe_convert(c, fe_ew2(c, OP_max, NULL, i, fe_int(c, IG_i64, 0)), IG_i32);
     }
     return flow_leave(c, flow_choose(c, i, n, body, user, nin, in, nout, out_), nout, out_);
+}
+
+/* Whether the op may be asked to keep what its attribute says. */
+static bool flow_policy(fe_call *c, ir_opcode op, const void *attr) {
+    const char *wrong = ir_ckpt_wrong(op, attr);
+    if (wrong) fe_error(c, IG_INVALID, "%s", wrong);
+    return !wrong;
+}
+
+bool ig_checkpoint_at(const ig_site *site, ig_body_fn body, void *user, int nin,
+                      ig_tensor *const *in, int nout, ig_ckpt keep, ig_tensor **out_) {
+    const ir_attr_regions attr = {.n = 1, .ckpt = keep};
+    const fe_body only = {body, user};
+    ig_tensor *given[FLOW_MOST]; /* out_ may be in */
+    for (int k = 0; k < nin && k < FLOW_MOST; k++) given[k] = in[k];
+    for (int k = 0; k < nout; k++) out_[k] = fe_poison_none();
+    FE_ENTER_OR(site, "checkpoint", false);
+    bool ok = flow_counts(c, nin, nout) && flow_usable(c, nin, given) &&
+              flow_policy(c, OP_if, &attr);
+    if (ok) {
+        ig_tensor *first = fe_int(c, IG_i32, 0);
+        ok = !fe_is_poison(first) && fe_if(c, first, &attr, &only, given, nout, out_);
+    }
+    return flow_leave(c, ok, nout, out_);
 }
 
 /* --- Composites ---------------------------------------------------------------------------- */
@@ -227,19 +262,41 @@ ig_tensor *ig_composite1_at(const ig_site *site, const ig_rule *rule, ig_list in
     return out;
 }
 
+/* --- Loops in a gradient scope ------------------------------------------------------------- */
+
+/* Set the recording aside, and put it back. */
+typedef struct flow_aside {
+    fe_rec *rec;
+    fe_grad *grad;
+} flow_aside;
+
+static flow_aside flow_set_aside(fe_call *c) {
+    flow_aside a = {c->s->rec, c->s->grad};
+    c->s->rec = NULL;
+    c->s->grad = NULL;
+    return a;
+}
+
+static bool flow_put_back(fe_call *c, flow_aside a, bool ok) {
+    c->s->rec = a.rec;
+    c->s->grad = a.grad;
+    return ok;
+}
+
 /* --- While --------------------------------------------------------------------------------- */
 
 typedef struct flow_loop {
-    ig_body_fn cond, body;
-    void *user;
+    fe_body cond, body;
     int n, nx, ny; /* carried values, sliced ones, elements given */
-    int64_t cap;
-    bool reverse;
+    union {
+        ir_attr_while loop;
+        ir_attr_scan scan; /* of a step whose number may be a dim of the recording */
+    } attr;
     ig_tensor *const *xs;
 } flow_loop;
 
 static bool flow_truth(fe_call *c, const flow_loop *l, ig_tensor *const *in, ig_tensor **cond_) {
-    if (!flow_body(c, l->cond, l->user, in, 1, cond_)) return false;
+    if (!flow_body(c, l->cond, in, 1, cond_)) return false;
     if ((*cond_)->dtype == IG_bool && !(*cond_)->rank) return true;
     fe_error(c, IG_DTYPE, "the condition is %s: a bool scalar is needed", FE_TYPE(*cond_));
     return false;
@@ -264,44 +321,62 @@ static bool flow_while_run(fe_call *c, const flow_loop *l, ig_tensor **now) {
         bool more = fe_get_i64(cond, 0);
         fe_release(cond);
         if (!more) return true;
-        if (l->cap && trip == l->cap) {
+        if (l->attr.loop.cap && trip == l->attr.loop.cap) {
             fe_error(c, IG_RANGE, "the loop would go round more than %lld times, its cap",
-                     (long long)l->cap);
+                     (long long)l->attr.loop.cap);
             return false;
         }
-        if (!flow_body(c, l->body, l->user, now, l->n, next) ||
-            !flow_replace(c, l, now, next, !trip))
+        if (!flow_body(c, l->body, now, l->n, next) || !flow_replace(c, l, now, next, !trip))
             return false;
     }
 }
 
 static bool flow_while_record(fe_call *c, const flow_loop *l, ig_tensor **now) {
-    ir_attr_while attr = {.cap = l->cap};
     ir_type type[FLOW_MOST];
     ig_tensor *param[FLOW_MOST], *cond, *next[FLOW_MOST];
     for (int k = 0; k < l->n; k++)
         if (!fe_rec_type(c, now[k], &type[k])) return false;
-    if (!fe_rec_begin(c, OP_while, &attr, l->n, now) || !flow_enter(c, l->n, now, type, param))
+    if (!fe_rec_begin(c, OP_while, &l->attr.loop, l->n, now) ||
+        !flow_enter(c, l->n, now, type, param))
         return false;
     bool ok = flow_truth(c, l, param, &cond);
     if (!fe_rec_yield(c, ok, &cond) || !ok || !flow_enter(c, l->n, now, type, param)) return false;
-    ok = flow_body(c, l->body, l->user, param, l->n, next);
+    ok = flow_body(c, l->body, param, l->n, next);
     for (int k = 0; k < l->n && ok; k++) ok = flow_fits(c, "carried value", k, next[k], param[k]);
     if (!fe_rec_yield(c, ok ? l->n : 0, next) || !ok) return false;
-    for (int k = 0; k < l->n; k++) now[k] = next[k];
+    if (fe_is_traced(c)) {
+        for (int k = 0; k < l->n; k++) now[k] = next[k];
+    } else {
+        flow_aside aside = flow_set_aside(c);
+        if (!flow_put_back(c, aside, flow_while_run(c, l, now))) return false;
+    }
     return flow_record_end(c, l->n, type, now);
+}
+
+bool fe_while(fe_call *c, fe_body cond, fe_body body, int n, ig_tensor *const *init,
+              const ir_attr_while *attr, ig_tensor **out_) {
+    flow_loop l = {.cond = cond, .body = body, .n = n, .attr.loop = *attr};
+    for (int k = 0; k < n; k++) out_[k] = init[k];
+    if (!c->s->rec) return flow_while_run(c, &l, out_);
+    return fe_rec_check(c, flow_while_record(c, &l, out_));
+}
+
+bool ig_while_with_at(const ig_site *site, ig_body_fn cond, ig_body_fn body, void *user, int n,
+                      ig_tensor *const *init, const ig_while_options *opt, ig_tensor **out_) {
+    ir_attr_while attr = {.cap = opt ? opt->cap : 0, .ckpt = opt ? opt->keep : 0};
+    for (int k = 0; k < n; k++) out_[k] = fe_poison_none();
+    FE_ENTER_OR(site, "while", false);
+    bool ok = flow_counts(c, n, n) && flow_usable(c, n, init);
+    if (ok && attr.cap < 0)
+        ok = (fe_error(c, IG_RANGE, "a cap of %lld", (long long)attr.cap), false);
+    ok = ok && flow_policy(c, OP_while, &attr) &&
+         fe_while(c, (fe_body){cond, user}, (fe_body){body, user}, n, init, &attr, out_);
+    return flow_leave(c, ok, n, out_);
 }
 
 bool ig_while_at(const ig_site *site, ig_body_fn cond, ig_body_fn body, void *user, int n,
                  ig_tensor *const *init, int64_t cap, ig_tensor **out_) {
-    flow_loop l = {.cond = cond, .body = body, .user = user, .n = n, .cap = cap};
-    for (int k = 0; k < n; k++) out_[k] = fe_poison_none();
-    FE_ENTER_OR(site, "while", false);
-    bool ok = flow_counts(c, n, n) && flow_usable(c, n, init);
-    if (ok && cap < 0) ok = (fe_error(c, IG_RANGE, "a cap of %lld", (long long)cap), false);
-    for (int k = 0; ok && k < n; k++) out_[k] = init[k];
-    ok = ok && (fe_is_traced(c) ? flow_while_record(c, &l, out_) : flow_while_run(c, &l, out_));
-    return flow_leave(c, ok, n, out_);
+    return ig_while_with_at(site, cond, body, user, n, init, &(ig_while_options){.cap = cap}, out_);
 }
 
 /* --- Scan ---------------------------------------------------------------------------------- */
@@ -344,8 +419,7 @@ static bool flow_arguments(fe_call *c, const flow_loop *l, ig_tensor *const *now
 static bool flow_step(fe_call *c, const flow_loop *l, int64_t steps, int64_t i, bool first,
                       ig_tensor **out) {
     ig_tensor *in[FLOW_MOST], *next[FLOW_MOST];
-    if (!flow_arguments(c, l, out, i, in) ||
-        !flow_body(c, l->body, l->user, in, l->n + l->ny, next))
+    if (!flow_arguments(c, l, out, i, in) || !flow_body(c, l->body, in, l->n + l->ny, next))
         return false;
     for (int k = l->n; k < l->n + l->nx + 1; k++) fe_release(in[k]);
     for (int k = l->n; k < l->n + l->ny; k++) {
@@ -366,7 +440,8 @@ static bool flow_step(fe_call *c, const flow_loop *l, int64_t steps, int64_t i, 
 static bool flow_scan_run(fe_call *c, const flow_loop *l, int64_t steps, ig_tensor **out) {
     if (!steps) return !l->ny || flow_step(c, l, 0, 0, true, out); /* what would its elements be? */
     for (int64_t i = 0; i < steps; i++)
-        if (!flow_step(c, l, steps, l->reverse ? steps - 1 - i : i, !i, out)) return false;
+        if (!flow_step(c, l, steps, l->attr.scan.reverse ? steps - 1 - i : i, !i, out))
+            return false;
     return true;
 }
 
@@ -383,17 +458,31 @@ static bool flow_scan_types(fe_call *c, const flow_loop *l, ig_tensor *const *op
     return true;
 }
 
-/* Record one step on the first slices; the stacks are filled with its elements. */
-static bool flow_scan_record(fe_call *c, const flow_loop *l, ir_dim n, int64_t steps,
-                             ig_tensor **out) {
-    ir_attr_scan attr = {.n = n, .carries = l->n, .reverse = l->reverse};
+/* What a recorded scan gives: one step's carried values, and its elements everywhere; in a gradient
+ * scope what it gives indeed. */
+static bool flow_scan_results(fe_call *c, const flow_loop *l, int64_t steps, ig_tensor *const *next,
+                              ig_tensor **out) {
+    if (!fe_is_traced(c)) {
+        flow_aside aside = flow_set_aside(c);
+        return flow_put_back(c, aside, flow_scan_run(c, l, steps, out));
+    }
+    for (int k = 0; k < l->n + l->ny; k++) {
+        out[k] = k < l->n ? next[k] : flow_stack(c, next[k], steps);
+        if (fe_is_poison(out[k])) return false;
+        for (int64_t i = 0; k >= l->n && i < steps; i++) flow_put(out[k], next[k], i);
+    }
+    return true;
+}
+
+/* Record one step on the first slices. */
+static bool flow_scan_record(fe_call *c, const flow_loop *l, int64_t steps, ig_tensor **out) {
     ir_type type[FLOW_MOST + 1];
     ig_tensor *operand[FLOW_MOST], *in[FLOW_MOST], *region[FLOW_MOST], *next[FLOW_MOST];
     for (int k = 0; k < l->n; k++) operand[k] = out[k];
     for (int k = 0; k < l->nx; k++) operand[l->n + k] = l->xs[k];
     int nin = l->n + l->nx, nout = l->n + l->ny;
     if (!flow_scan_types(c, l, operand, type) || !flow_arguments(c, l, out, 0, in) ||
-        !fe_rec_begin(c, OP_scan, &attr, nin, operand))
+        !fe_rec_begin(c, OP_scan, &l->attr.scan, nin, operand))
         return false;
     for (int k = 0; k <= nin; k++) { /* the region has the step first */
         ig_tensor *x = in[k];
@@ -402,17 +491,14 @@ static bool flow_scan_record(fe_call *c, const flow_loop *l, ir_dim n, int64_t s
         in[k] = x;
     }
     if (!fe_rec_enter(c, nin + 1, type, region)) return false;
-    bool ok = flow_body(c, l->body, l->user, in, nout, next);
+    bool ok = flow_body(c, l->body, in, nout, next);
     for (int k = 0; k < l->n && ok; k++) ok = flow_fits(c, "carried value", k, next[k], in[k]);
     for (int k = 0; k < nout && ok; k++) ok = fe_rec_type(c, next[k], &type[k]);
     if (!fe_rec_yield(c, ok ? nout : 0, next) || !ok) return false;
-    for (int k = 0; k < nout; k++) {
-        out[k] = k < l->n ? next[k] : flow_stack(c, next[k], steps);
-        if (fe_is_poison(out[k])) return false;
-        for (int64_t i = 0; k >= l->n && i < steps; i++) flow_put(out[k], next[k], i);
-        if (k < l->n) continue;
+    if (!flow_scan_results(c, l, steps, next, out)) return false;
+    for (int k = l->n; k < nout; k++) {
         memmove(type[k].dim + 1, type[k].dim, type[k].rank * sizeof *type[k].dim);
-        type[k].dim[0] = n;
+        type[k].dim[0] = l->attr.scan.n;
         type[k].rank++;
     }
     return flow_record_end(c, nout, type, out);
@@ -440,33 +526,37 @@ static bool flow_steps(fe_call *c, const flow_loop *l, const ig_scan_options *op
     return true;
 }
 
-static bool flow_scan(fe_call *c, const flow_loop *l, ig_tensor *const *init,
-                      const ig_scan_options *opt, ig_tensor **out_) {
-    ir_dim n = 0;
-    int64_t steps;
-    if (!flow_usable(c, l->n, init) || !flow_usable(c, l->nx, l->xs) || !flow_steps(c, l, opt, &n))
-        return false;
-    for (int k = 0; k < l->n; k++) out_[k] = init[k];
-    if (!fe_is_traced(c)) return flow_scan_run(c, l, n, out_);
-    if (fe_rec_eval(c->s->rec, n, &steps)) return flow_scan_record(c, l, n, steps, out_);
+static bool flow_scan(fe_call *c, const flow_loop *l, ig_tensor **out_) {
+    int64_t steps = l->attr.scan.n;
+    if (!c->s->rec) return flow_scan_run(c, l, steps, out_);
+    if (fe_rec_eval(c->s->rec, l->attr.scan.n, &steps))
+        return fe_rec_check(c, flow_scan_record(c, l, steps, out_));
     fe_error(c, IG_RANGE, "the number of steps is out of range for the example's sizes");
     return false;
+}
+
+bool fe_scan(fe_call *c, fe_body body, ig_tensor *const *in, int nx, int ny,
+             const ir_attr_scan *attr, ig_tensor **out_) {
+    int n = (int)attr->carries;
+    flow_loop l = {.body = body, .n = n, .nx = nx, .ny = ny, .xs = in + n, .attr.scan = *attr};
+    for (int k = 0; k < n; k++) out_[k] = in[k];
+    return flow_scan(c, &l, out_);
 }
 
 bool ig_scan_at(const ig_site *site, ig_body_fn body, void *user, int ncarry,
                 ig_tensor *const *init, int nx, ig_tensor *const *xs, int ny,
                 const ig_scan_options *opt, ig_tensor **out_) {
-    flow_loop l = {.body = body,
-                   .user = user,
-                   .n = ncarry,
-                   .nx = nx,
-                   .ny = ny,
-                   .xs = xs,
-                   .reverse = opt && opt->reverse};
+    flow_loop l = {.body = {body, user}, .n = ncarry, .nx = nx, .ny = ny, .xs = xs};
     bool some = ncarry >= 0 && nx >= 0 && ny >= 0;
     int nout = some ? ncarry + ny : 0;
+    l.attr.scan = (ir_attr_scan){
+        .carries = ncarry, .reverse = opt && opt->reverse, .ckpt = opt ? opt->keep : 0};
     for (int k = 0; k < nout; k++) out_[k] = fe_poison_none();
     FE_ENTER_OR(site, "scan", false);
-    bool ok = flow_counts(c, some ? ncarry + nx : -1, nout) && flow_scan(c, &l, init, opt, out_);
+    bool ok = flow_counts(c, some ? ncarry + nx : -1, nout) && flow_usable(c, ncarry, init) &&
+              flow_usable(c, nx, xs) && flow_policy(c, OP_scan, &l.attr.scan) &&
+              flow_steps(c, &l, opt, &l.attr.scan.n);
+    for (int k = 0; ok && k < ncarry; k++) out_[k] = init[k];
+    ok = ok && flow_scan(c, &l, out_);
     return flow_leave(c, ok, nout, out_);
 }

@@ -7,6 +7,16 @@
 #include "frontend/fe.h"
 #include <string.h>
 
+/* Whether all positions are counted from the front, so that nothing need be computed: known of
+ * values, so not in a recording. */
+static bool gather_from_front(const fe_call *c, const ig_tensor *t) {
+    const int64_t *at = t->buf->data;
+    int64_t any = 0;
+    if (c->s->rec) return false;
+    for (int64_t i = 0, n = fe_numel(t); i < n; i++) any |= at[i];
+    return any >= 0;
+}
+
 /* Positions of one shape, as i64 (i32 where they are), with those below 0 counted from the end. */
 bool fe_pick_ready(fe_call *c, ig_tensor *x, fe_pick *p) {
     for (int i = 0; i < p->n; i++) {
@@ -18,6 +28,10 @@ bool fe_pick_ready(fe_call *c, ig_tensor *x, fe_pick *p) {
         }
         ir_axes axis = {.n = 1, .a = {(uint8_t)p->axis[i]}};
         t = fe_convert(c, t, IG_i64);
+        if (!fe_is_poison(t) && gather_from_front(c, t)) {
+            p->at[i] = t;
+            continue;
+        }
         ig_tensor *n = fe_count(c, x, &axis, IG_i64);
         if (fe_is_poison(t) || fe_is_poison(n)) return false;
         ig_tensor *below = fe_cmp(c, IR_cmpop_lt, t, fe_int(c, IG_i64, 0));

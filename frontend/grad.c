@@ -12,7 +12,7 @@
  *
  * What ig_backward itself computes is not looked into by a later ig_backward: gradients are
  * constants there. */
-#include "frontend/fe_rec.h"
+#include "frontend/grad_needs.h"
 #include "ir/intern.h"
 #include "passes/transform.h"
 #include "runtime/base/hash.h"
@@ -35,8 +35,9 @@ typedef struct grad_range {
 
 struct fe_grad {
     ig_session *session;
-    fe_rec *rec;    /* owned when it is a tape, else that of the trace */
-    uint32_t first; /* node */
+    fe_rec *rec;      /* owned when it is a tape, else that of the trace */
+    uint32_t first;   /* node */
+    uint32_t nregion; /* begun before the scope: values of later ones are not held */
     const ig_site *begun;
     RT_VEC(grad_watch) watched;
     RT_VEC(grad_range) closed; /* nodes that ig_backward recorded */
@@ -54,6 +55,7 @@ typedef struct grad_back {
 
 typedef struct fe_backs {
     ir_module *tape; /* owned: attributes, types */
+    grad_need needs[GRAD_NEEDS];
     RT_VEC(grad_back) list;
     uint32_t next; /* to be replaced when the list is full */
 } fe_backs;
@@ -141,6 +143,7 @@ static bool grad_open(fe_call *c) {
         return fe_error_memory(c), false;
     }
     g->first = g->rec->nodes.n;
+    g->nregion = g->rec->nregion;
     c->s->rec = g->rec;
     c->s->grad = g;
     return true;
@@ -169,7 +172,7 @@ void ig_grad_end_at(const ig_site *site) {
 
 static void grad_keep_value(fe_grad *g, const ig_tensor *t) {
     fe_buf **at = &g->bufs.data[t->val];
-    if (*at) return;
+    if (*at || g->rec->values.data[t->val].region > g->nregion) return;
     fe_buf_retain(t->buf);
     *at = t->buf;
 }
@@ -178,8 +181,13 @@ bool fe_grad_note(fe_call *c, int nin, ig_tensor *const *in, int nout, ig_tensor
     fe_grad *g = c->s->grad;
     if (!rt_vec_reserve(fe_alloc(c), &g->bufs, g->rec->values.n)) return fe_error_memory(c), false;
     while (g->bufs.n < g->rec->values.n) g->bufs.data[g->bufs.n++] = NULL;
-    for (int k = 0; k < nin; k++) grad_keep_value(g, in[k]);
-    for (int k = 0; k < nout; k++) grad_keep_value(g, out[k]);
+    const rec_node *n = &g->rec->nodes.data[g->rec->nodes.n - 1];
+    uint32_t needs = g->rec->tape ? fe_grad_needs(c->s->session->backs->needs, g->rec, n)
+                                  : GRAD_NEED_ALL;
+    for (int k = 0; k < nin; k++)
+        if (needs == GRAD_NEED_ALL || needs >> k & 1) grad_keep_value(g, in[k]);
+    for (int k = 0; k < nout; k++)
+        if (needs & GRAD_NEED_RESULT) grad_keep_value(g, out[k]);
     return true;
 }
 
@@ -252,9 +260,10 @@ typedef struct grad_cut {
     fe_call *c;
     fe_grad *g;
     const fe_rec *r;
-    uint32_t loss, nvalue, nnode; /* values and nodes recorded when the cut is made */
+    uint32_t loss, nvalue;  /* values recorded when the cut is made */
+    uint32_t nnode;         /* of the scope; one is added so that none is not empty */
     bool *live;             /* by value of the recording */
-    bool *keep;             /* by node, from that of the scope on: part of the cut */
+    bool *keep;             /* by node from the scope's first on */
     uint32_t *number;       /* value of the recording -> value of the function, or 0 */
     RT_VEC(uint32_t) value; /* the way back; value.data[0] is none */
     RT_VEC(uint32_t) nodes; /* in order */
@@ -268,6 +277,8 @@ static bool grad_memory(grad_cut *k, bool ok) {
     return ok;
 }
 
+static bool grad_keeps(const grad_cut *k, uint32_t i) { return k->keep[i - k->g->first]; }
+
 /* Whether the loss depends on a node of the scope. */
 static bool grad_needs(const grad_cut *k, const rec_node *n) {
     bool live = false;
@@ -275,38 +286,37 @@ static bool grad_needs(const grad_cut *k, const rec_node *n) {
     return live && grad_is_inside(k->g, n->out);
 }
 
-static void grad_keep(grad_cut *k, uint32_t i) {
-    const rec_node *n = &k->r->nodes.data[i];
-    k->keep[i - k->g->first] = true;
-    for (uint32_t j = 0; j < n->nin; j++) k->live[k->r->operands.data[n->in0 + j]] = true;
-}
-
-/* The node that begins the op which node i ends. */
+/* The first node of the op that ends with node i. */
 static uint32_t grad_begin_of(const grad_cut *k, uint32_t i) {
-    for (int depth = 0;; i--) {
-        unsigned part = k->r->nodes.data[i].part;
+    for (uint32_t depth = 1; depth;) {
+        rec_part part = (rec_part)k->r->nodes.data[--i].part;
         depth += part == REC_END;
-        if (part == REC_BEGIN && !--depth) return i;
+        depth -= part == REC_BEGIN;
     }
+    return i;
 }
 
-/* Everything the loss depends on: of a composite all, its rule too.  A loop or branch is a region
- * in a trace only; eagerly its turns are ops like all others. */
+/* Everything the loss depends on.  An op with regions is kept whole. */
 static bool grad_fill_live(grad_cut *k) {
+    uint32_t whole = UINT32_MAX; /* nodes from here on belong to an op that is kept */
     k->live[k->loss] = true;
     for (uint32_t i = k->r->nodes.n; i-- > k->g->first;) {
         const rec_node *n = &k->r->nodes.data[i];
-        if (!grad_needs(k, n)) continue;
-        uint32_t begin = n->part == REC_END ? grad_begin_of(k, i) : i;
-        if (n->part != REC_WHOLE && k->r->nodes.data[begin].op != OP_composite) {
-            fe_error(k->c, IG_UNSUPPORTED,
-                     "the loss depends on %s at %s:%d: in a trace gradients go through loops and "
-                     "branches of a module only (trace the loss by itself, and ig_value_and_grad)",
+        bool inside = i >= whole;
+        if (!inside && !grad_needs(k, n)) continue;
+        if (!inside && n->part == REC_END)
+            whole = grad_begin_of(k, i), inside = whole >= k->g->first;
+        if (!inside && n->part != REC_WHOLE) {
+            fe_error(k->c, IG_INVALID,
+                     "the loss is computed in the body of %s at %s:%d, which is outside of the "
+                     "gradient scope's part of it: begin the scope in the body, or call "
+                     "ig_backward behind it",
                      n->api, grad_file(n->site), grad_line(n->site));
             return false;
         }
-        while (i > begin) grad_keep(k, i--);
-        grad_keep(k, i);
+        k->keep[i - k->g->first] = true;
+        for (uint32_t j = 0; j < n->nin; j++) k->live[k->r->operands.data[n->in0 + j]] = true;
+        if (i == whole) whole = UINT32_MAX;
     }
     return true;
 }
@@ -322,7 +332,7 @@ static bool grad_fill_values(grad_cut *k) {
     bool ok = rt_vec_push(fe_alloc(k->c), &k->value, 0);
     for (uint32_t i = k->g->first; ok && i < k->r->nodes.n; i++) {
         const rec_node *n = &k->r->nodes.data[i];
-        if (!k->keep[i - k->g->first]) continue;
+        if (!grad_keeps(k, i)) continue;
         ok = rt_vec_push(fe_alloc(k->c), &k->nodes, i);
         for (uint32_t j = 0; ok && j < n->nin; j++) {
             uint32_t val = k->r->operands.data[n->in0 + j];
@@ -371,6 +381,13 @@ static bool grad_check_loss(fe_call *c, const ig_tensor *loss) {
                  grad_file(g->begun), grad_line(g->begun));
         return false;
     }
+    if (g->rec->broken) {
+        fe_error(c, IG_INVALID,
+                 "a loop, branch or checkpoint that failed was recorded in the gradient scope "
+                 "begun at %s:%d: there is no gradient",
+                 grad_file(g->begun), grad_line(g->begun));
+        return false;
+    }
     if (loss->trace != g->rec->id || !grad_is_inside(g, loss->val)) {
         fe_error(c, IG_INVALID,
                  "the loss, made at %s:%d, is not the result of ops recorded in this gradient "
@@ -393,7 +410,8 @@ static bool grad_fill(grad_cut *k, const ig_tensor *loss) {
     k->nnode = k->r->nodes.n;
     k->keep = rt_alloc_zero(a, k->nnode + 1u);
     k->number = rt_alloc_zero(a, (k->nvalue + 1u) * sizeof *k->number);
-    if (!k->live || !k->keep || !k->number) return grad_memory(k, false);
+    k->keep = rt_alloc_zero(a, k->nnode);
+    if (!k->live || !k->number || !k->keep) return grad_memory(k, false);
     return grad_fill_live(k) && grad_fill_values(k) && grad_fill_wrt(k, loss);
 }
 
@@ -402,6 +420,7 @@ static void grad_cut_free(grad_cut *k) {
     rt_free(a, k->live, k->nvalue + 1u);
     rt_free(a, k->keep, k->keep ? k->nnode + 1u : 0);
     rt_free(a, k->number, (k->nvalue + 1u) * sizeof *k->number);
+    rt_free(a, k->keep, k->nnode);
     rt_vec_free(a, &k->value);
     rt_vec_free(a, &k->nodes);
     rt_vec_free(a, &k->wrt);
@@ -413,23 +432,20 @@ static void grad_cut_free(grad_cut *k) {
 /* The cut as a function of a module. */
 static ig_status grad_emit(const grad_cut *k, ir_module *m) {
     ir_builder b;
-    ir_ref in[UINT8_MAX], out[3 * IR_MAX_RESULTS]; /* numbers of values are known */
+    ir_ref in[UINT8_MAX], out[3 * IR_MAX_RESULTS]; /* of a composite's rule: x, y, x' */
     ir_build_begin(&b, m, "tape", IR_FN, IR_BUILD_RAW);
     for (uint32_t i = 1; i <= k->nleaf; i++)
         ir_param(&b, ir_import_type(m, k->r->module, k->r->values.data[k->value.data[i]].type),
                  NULL);
     for (uint32_t i = 0; i < k->nodes.n && !b.error; i++) {
         const rec_node *n = &k->r->nodes.data[k->nodes.data[i]];
-        ir_attr_any attr;
         if (n->nin > UINT8_MAX) {
             ir_build_error(&b, rt_fail(m->alloc, IG_UNSUPPORTED, "an op has too many operands"));
             break;
         }
-        b.loc = n->site ? ir_intern_loc(m, n->site->file, (uint32_t)n->site->line) : (ir_loc){0};
-        ir_import_attr(m, k->r->module, n->attr, &attr);
         for (uint32_t j = 0; j < n->nin; j++)
             in[j] = (ir_ref){k->number[k->r->operands.data[n->in0 + j]]};
-        rec_emit(k->r, &b, n, &attr, in, out);
+        rec_emit(k->r, &b, n, in, out); /* numbered as grad_fill_values does */
     }
     in[0] = (ir_ref){k->number[k->loss]};
     return ir_build_end(&b, 1, in, NULL);
@@ -442,6 +458,9 @@ static ig_status grad_derive(const grad_cut *k, grad_back *back) {
     m->class = k->c->s->session->class;
     ig_status s = grad_emit(k, m);
     if (!s) s = pass_pullback(m, k->wrt.n, k->wrt.data, &ir, &back->given);
+    if (s)
+        s = rt_status_note(s, "in ig_backward at %s:%d", grad_file(k->c->site),
+                           grad_line(k->c->site));
     ir_module_free(m);
     if (!s) s = fe_module_new(a, ir, 0, NULL, &back->module);
     if (!s) k->c->s->session->grad_count.derived++;
@@ -462,8 +481,8 @@ static bool grad_fill_key(grad_cut *k) {
     for (uint32_t i = 0; ok && i < k->nodes.n; i++) {
         const rec_node *n = &k->r->nodes.data[k->nodes.data[i]];
         ok = rt_vec_push(a, &k->key, n->op | (uint32_t)n->part << 16) &&
-             rt_vec_push(a, &k->key, n->attr.i) &&
-             rt_vec_push(a, &k->key, n->nin) && rt_vec_push(a, &k->key, n->nout);
+             rt_vec_push(a, &k->key, n->attr.i) && rt_vec_push(a, &k->key, n->nin) &&
+             rt_vec_push(a, &k->key, n->nout);
         for (uint32_t j = 0; ok && j < n->nin; j++)
             ok = rt_vec_push(a, &k->key, k->number[k->r->operands.data[n->in0 + j]]);
     }
@@ -531,6 +550,8 @@ static ig_tensor *grad_value(const grad_cut *k, uint32_t val) {
     for (int i = 0; i < type->rank; i++)
         if (!ir_dim_eval(k->r->module, type->dim[i], k->r->binding, &dim[i]))
             return fe_error(k->c, IG_RANGE, "a dim is too large");
+    if (!k->g->bufs.data[val])
+        return fe_error(k->c, IG_INTERNAL, "a value that the gradient needs was not held");
     fe_buf_retain(k->g->bufs.data[val]);
     ig_tensor *t = fe_over(k->c, (ig_dtype)type->dtype, type->rank, dim, k->g->bufs.data[val]);
     if (!fe_is_poison(t)) t->trace = k->r->id, t->val = val;
@@ -617,6 +638,7 @@ void ig_backward_at(const ig_site *site, ig_tensor *loss) {
     if (grad_needs_scope(c) && fe_is_usable(c, loss, 0) && grad_check_loss(c, loss)) {
         grad_cut k = {.c = c, .g = c->s->grad, .r = c->s->grad->rec, .loss = loss->val};
         k.nvalue = k.r->values.n;
+        k.nnode = k.r->nodes.n - k.g->first + 1;
         grad_back *b = NULL;
         if (grad_fill(&k, loss)) {
             if (!k.r->tape)

@@ -245,8 +245,7 @@ static kernels_lines lines_around(const ig_tensor *t, int first, int end) {
     return r;
 }
 
-/* Run a kernel of one of the families that count their own rows. */
-static fe_ran lines_run(fe_call *c, int row, int form, void *const *bufs, const int64_t *dims) {
+fe_ran fe_kernels_lines(fe_call *c, int row, int form, void *const *bufs, const int64_t *dims) {
     const cg_eager_level *l = c->s->session->kernels;
     ig_kernel kernel = row < 0 ? NULL : cg_eager_kernel(l, row, form);
     int64_t size[2]; /* rows, picoseconds */
@@ -291,12 +290,12 @@ static fe_ran kernels_reduce(fe_call *c, int row, const ir_attr_reduce *a, ig_te
     }
     kernels_lines at = lines_around(x, first, end);
     void *bufs[2] = {x->buf->data, out->buf->data};
-    return lines_run(c, row, at.dims[2] > 1, bufs, at.dims);
+    return fe_kernels_lines(c, row, at.dims[2] > 1, bufs, at.dims);
 }
 
 static fe_ran kernels_along(fe_call *c, int row, int axis, const ig_tensor *t, void *const *bufs) {
     kernels_lines at = lines_around(t, axis, axis + 1);
-    return lines_run(c, row, at.dims[2] > 1, bufs, at.dims);
+    return fe_kernels_lines(c, row, at.dims[2] > 1, bufs, at.dims);
 }
 
 static fe_ran kernels_try(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
@@ -435,6 +434,7 @@ static fe_ran kernels_ein_run(fe_call *c, int row, const ir_rel *given, ig_tenso
     ig_tensor *x[2] = {in[0], in[1]}, *to = out;
     kernels_ein e;
     bool k_first[2];
+    if (!ir_ein_is_plain(given)) return fe_relation_run(c, given, in, out);
     if (rel.nin != 2 || rel.monoid != IR_redop_sum || row < 0) return FE_NO_KERNEL;
     if (!ein_classify(&e, &rel, x)) return FE_NO_KERNEL;
     if (!ein_is(&e, &rel.out, EIN_BATCH, EIN_M, EIN_N) &&
@@ -460,7 +460,7 @@ static fe_ran kernels_ein_run(fe_call *c, int row, const ir_rel *given, ig_tenso
     int64_t dims[4] = {e.of[EIN_BATCH].extent, e.of[EIN_M].extent, e.of[EIN_N].extent,
                        e.of[EIN_K].extent};
     void *bufs[3] = {x[0]->buf->data, x[1]->buf->data, to->buf->data};
-    fe_ran ran = lines_run(c, row, (k_first[0] ? 1 : 0) | (k_first[1] ? 0 : 2), bufs, dims);
+    fe_ran ran = fe_kernels_lines(c, row, (k_first[0] ? 1 : 0) | (k_first[1] ? 0 : 2), bufs, dims);
     if (direct || ran != FE_RAN) return ran;
     bool ok = fe_run_op(c, OP_transpose, &(ir_attr_perm){.perm = back}, 1, &to, out);
     return ok ? FE_RAN : FE_FAILED;
@@ -496,7 +496,7 @@ static fe_ran kernels_try(fe_call *c, ir_opcode op, const void *attr, int nin, i
     case OP_dupdate: return kernels_add_window(c, nin, in, out);
     case OP_iota:
         return kernels_along(c, row, (int)((const ir_attr_iota *)attr)->axis, out, bufs + 1);
-    case OP_rng_bits: return lines_run(c, row, 0, bufs, &n);
+    case OP_rng_bits: return fe_kernels_lines(c, row, 0, bufs, &n);
     case OP_ein: return kernels_ein_run(c, row, &((const ir_attr_ein *)attr)->rel, in, out);
     default:
         if (!ir_is_elementwise(op)) return FE_NO_KERNEL;
@@ -505,12 +505,18 @@ static fe_ran kernels_try(fe_call *c, ir_opcode op, const void *attr, int nin, i
 }
 
 fe_ran fe_kernels_run(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
-                      ig_tensor *out) {
+                      ig_tensor *const *out) {
     const ig_session *s = c->s->session;
     fe_ran ran = FE_RAN;
     if (s->refer) return FE_NO_KERNEL;
-    if (out->buf->bytes && !fe_move_run(op, attr, nin, in, out))
-        ran = s->kernels ? kernels_try(c, op, attr, nin, in, out) : FE_NO_KERNEL;
+    if (out[0]->buf->bytes && op == OP_gather)
+        ran = fe_gather_run(attr, nin, in, out[0]);
+    else if (out[0]->buf->bytes && op == OP_scatter)
+        ran = fe_scatter_run(c, attr, nin, in, out[0]);
+    else if (out[0]->buf->bytes && op == OP_sort)
+        ran = s->kernels ? fe_sort_run(c, attr, nin, in, out) : FE_NO_KERNEL;
+    else if (out[0]->buf->bytes && !fe_move_run(op, attr, nin, in, out[0]))
+        ran = s->kernels ? kernels_try(c, op, attr, nin, in, out[0]) : FE_NO_KERNEL;
     if (ran == FE_RAN) c->s->session->count.kernels++;
     return ran;
 }

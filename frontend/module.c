@@ -6,10 +6,12 @@
  * results and, when it grows, the workspace. */
 #include "codegen/header.h"
 #include "codegen/target.h"
+#include "frontend/excess.h"
 #include "frontend/fe.h"
 #include "ir/file.h"
 #include "passes/derive.h"
 #include "passes/pass.h"
+#include "runtime/base/budget.h"
 #include "runtime/base/container.h"
 #include "runtime/custom.h"
 #include "runtime/fpenv.h"
@@ -51,6 +53,7 @@ struct ig_module {
     ig_tensor **results; /* owned scratch */
     void *workspace;     /* owned */
     size_t workspace_bytes;
+    size_t limit; /* of a run's memory; 0: none */
 };
 
 /* --- Code ---------------------------------------------------------------------------------- */
@@ -244,6 +247,7 @@ ig_status fe_module_derived(const ig_module *m, ir_module *ir, ig_module **out_)
     atomic_fetch_add(&base->lent, 1);
     (*out_)->code->base = base;
     (*out_)->exec = m->exec;
+    (*out_)->limit = m->limit;
     ig_status e = m->state ? module_bind(*out_, m->nstate, m->state) : NULL;
     if (!e) return NULL;
     ig_module_free(*out_);
@@ -255,6 +259,7 @@ ig_status ig_module_share(ig_module *m, ig_module **out_) {
     atomic_fetch_add(&m->code->refs, 1);
     RT_TRY(module_object(m->alloc, m->code, out_));
     (*out_)->exec = m->exec;
+    (*out_)->limit = m->limit;
     return NULL;
 }
 
@@ -292,6 +297,7 @@ ig_tensor *ig_module_weight_at(const ig_site *site, const ig_module *m, int k) {
 }
 
 void ig_module_set_exec(ig_module *m, const ig_exec *exec) { m->exec = exec; }
+void ig_module_set_limit(ig_module *m, size_t bytes) { m->limit = bytes; }
 
 /* --- Running ------------------------------------------------------------------------------- */
 
@@ -302,15 +308,30 @@ static ig_status module_run_native(ig_module *m) {
     for (uint32_t i = 0; i < m->nin; i++) m->in[i] = m->args[i].data;
     for (uint32_t i = 0; i < m->nout; i++) m->out[i] = m->args[m->nin + i].data;
     int32_t code = k->workspace(m->symbols, &bytes);
+    if (!code && m->limit && bytes > m->limit)
+        return fe_excess_memory(k->entry, m->symbols, bytes, m->limit);
     if (!code && bytes > m->workspace_bytes) {
         void *more = bytes > PTRDIFF_MAX ? NULL : rt_alloc_buffer(m->alloc, (size_t)bytes);
-        if (!more) return rt_fail_memory();
+        if (!more) return fe_excess_memory(k->entry, m->symbols, bytes, 0);
         rt_free_buffer(m->alloc, m->workspace, m->workspace_bytes);
         m->workspace = more;
         m->workspace_bytes = (size_t)bytes;
     }
     if (!code) code = k->run(m->in, m->out, m->symbols, m->workspace, m->exec, k->weights);
+    if (code == RT_HOST_CAP) return fe_excess_trips(k->entry);
     return code ? fe_custom_failed(m->alloc, k->ir, code) : NULL;
+}
+
+/* Run by the reference, which takes memory as it goes. */
+static ig_status module_run_reference(ig_module *m) {
+    const ir_func *f = m->code->entry;
+    rt_budget budget;
+    rt_budget_init(&budget, m->alloc, m->limit ? m->limit : SIZE_MAX);
+    ig_status e = ir_ref_run(f, &budget.alloc, m->symbols, (int)m->nin, m->args, (int)m->nout,
+                             m->args + m->nin);
+    if (!budget.wanted) return rt_status_use_alloc(e, m->alloc);
+    ig_status_free(e);
+    return fe_excess_memory(f, m->symbols, budget.wanted, m->limit);
 }
 
 /* --- Running inside a recording: the ops themselves are recorded ---------------------------- */
@@ -398,43 +419,48 @@ static ig_status module_fill_in_place(ig_module *m) {
 static bool module_stays(const ig_module *m, uint32_t i) {
     uint32_t plain = m->nout - m->nstate, k = i - plain;
     if (i < plain || !m->in_place || !m->in_place[k]) return false;
-    const ig_tensor *t = m->state[k];
-    uint32_t times = 0;
-    for (uint32_t j = 0; j < m->nin; j++) times += m->given[j]->buf == t->buf;
-    return times == 1 && t->buf->refs == 1 && t->buf->owned;
+    const fe_buf *b = m->state[k]->buf;
+    return b->given == 1 && b->refs == 1 && b->owned;
 }
 
-/* The handle of result i: a new tensor, or the state itself. */
-static ig_tensor *module_result(ig_module *m, fe_call *c, uint32_t i, const ir_tensor *r) {
-    if (!module_stays(m, i)) return fe_new(c, (ig_dtype)r->dtype, r->rank, r->dim);
-    ig_tensor *t = m->state[i - (m->nout - m->nstate)];
-    t->buf->canon = false;
-    return t;
+/* Make the handle of result i, a new tensor or the state itself, and tell where its elements go. */
+static ig_status module_result(ig_module *m, fe_call *c, uint32_t i, bool handles) {
+    ir_tensor *r = &m->args[m->nin + i];
+    if (handles && module_stays(m, i)) {
+        m->results[i] = m->state[i - (m->nout - m->nstate)];
+        m->results[i]->buf->canon = false;
+    } else {
+        RT_TRY(ir_result_shape(m->code->entry, m->symbols, i, r));
+        m->results[i] = fe_new(c, (ig_dtype)r->dtype, r->rank, r->dim);
+        if (fe_is_poison(m->results[i])) return rt_fail_memory();
+    }
+    r->data = m->results[i]->buf->data;
+    return NULL;
 }
 
-/* Fill in the arguments, bind the dims, make the results, run. */
-static ig_status module_run(ig_module *m, fe_call *c, int nin, ig_tensor *const *in) {
+/* Fill in the arguments. */
+static ig_status module_fill_args(ig_module *m, fe_call *c, int nin, ig_tensor *const *in) {
     for (uint32_t i = 0; i < m->nin; i++) {
         ig_tensor *t = i < (uint32_t)nin ? in[i] : m->state[i - (uint32_t)nin];
         if (!fe_is_usable(c, t, (int)i)) return fe_readable(c, t);
         m->given[i] = t;
-        m->args[i] = fe_ir_tensor(t);
+        t->buf->given = 0;
+        fe_fill_ir_tensor(t, &m->args[i]);
     }
+    for (uint32_t i = 0; i < m->nin; i++)
+        if (m->given[i]->buf->given < 2) m->given[i]->buf->given++;
+    return NULL;
+}
+
+/* Fill in the arguments, bind the dims, make the results, run. */
+static ig_status module_run(ig_module *m, fe_call *c, int nin, ig_tensor *const *in) {
+    RT_TRY(module_fill_args(m, c, nin, in));
     RT_TRY(ir_bind_dims(m->code->entry, (int)m->nin, m->args, m->symbols));
     if (c->s->rec) return module_play(m, c, m->given);
     bool handles = nin < (int)m->nin && m->code->run;
     if (handles && !m->in_place) RT_TRY(module_fill_in_place(m));
-    for (uint32_t i = 0; i < m->nout; i++) {
-        ir_tensor *r = &m->args[m->nin + i];
-        RT_TRY(ir_result_shape(m->code->entry, m->symbols, i, r));
-        m->results[i] = handles ? module_result(m, c, i, r)
-                                : fe_new(c, (ig_dtype)r->dtype, r->rank, r->dim);
-        if (fe_is_poison(m->results[i])) return rt_fail_memory();
-        r->data = m->results[i]->buf->data;
-    }
-    if (m->code->run) return module_run_native(m);
-    return ir_ref_run(m->code->entry, m->alloc, m->symbols, (int)m->nin, m->args, (int)m->nout,
-                      m->args + m->nin);
+    for (uint32_t i = 0; i < m->nout; i++) RT_TRY(module_result(m, c, i, handles));
+    return m->code->run ? module_run_native(m) : module_run_reference(m);
 }
 
 ig_status fe_module_run(fe_call *c, ig_module *m, ig_tensor *const *in, ig_tensor **out_) {
@@ -465,8 +491,10 @@ ig_status ig_module_run_at(const ig_site *site, ig_module *m, int nin, ig_tensor
     ig_status e = module_check_counts(m, nin, nout);
     if (!e) e = module_run(m, &c, nin, in);
     for (int i = 0; i < nout; i++) out_[i] = fe_hand_out(&c, e ? NULL : m->results[i]);
-    for (uint32_t i = (uint32_t)nout; !e && i < m->nout; i++)
-        fe_rebind(&c, m->state[i - (uint32_t)nout], m->results[i]);
+    for (uint32_t i = (uint32_t)nout; !e && i < m->nout; i++) {
+        ig_tensor *t = m->state[i - (uint32_t)nout];
+        if (t != m->results[i]) fe_rebind(&c, t, m->results[i]);
+    }
     e = e ? fe_status(&c, e) : NULL;
     fe_exit(&c);
     return e;

@@ -5,10 +5,9 @@
  * the dims of the recording in the place of the module's own.  Outside of a recording it is the way
  * to run a function once, without compiling it, on the kernels that are built in.
  *
- * A value goes when its last reader has run.  A composite is recorded as one; where nothing is
- * recorded its body is all there is of it. */
-#include "frontend/fe.h"
-#include "passes/pass.h"
+ * A loop, branch or composite is one of eager code, whose bodies play its regions.  A value goes when its last
+ * reader has run; in a region, when its turn is over. */
+#include "frontend/flow.h"
 #include <string.h>
 
 typedef struct play {
@@ -29,6 +28,66 @@ static ig_tensor *play_weight(play *p, const char *name) {
     return fe_is_poison(t) ? t : ig_name(t, name);
 }
 
+static bool play_op(play *p, const ir_op *o);
+
+/* A region as the body of a loop or branch; that of a scan gets the step last. */
+typedef struct play_region {
+    play *p;
+    uint32_t region;
+} play_region;
+
+static void play_body(void *user, ig_tensor *const *in, ig_tensor **out_) {
+    const play_region *b = user;
+    play *p = b->p;
+    const ir_region *r = &p->f->regions.data[b->region];
+    const ir_op *ops = p->f->ops.data, *yield = &ops[r->end - 1];
+    const uint32_t first = ops[r->op].code == OP_scan;
+    fe_call turn, *outer = p->c;
+    if (!fe_enter(&turn, outer->site, outer->op)) return;
+    p->c = &turn;
+    if (first) p->value[r->param0] = in[r->nparam - 1];
+    for (uint32_t k = first; k < r->nparam; k++) p->value[r->param0 + k] = in[k - first];
+    bool ok = true;
+    for (uint32_t i = r->first; ok && i + 1 < r->end; i = ir_op_after(p->f, i))
+        ok = play_op(p, &ops[i]);
+    for (uint32_t k = 0; k < yield->nin; k++)
+        out_[k] = ok ? fe_hand_out(&turn, p->value[ir_op_in(p->f, yield, k).i]) : NULL;
+    p->c = outer;
+    fe_exit(&turn);
+}
+
+/* Run a composite: where nothing is recorded its body is all there is of it. */
+static bool play_composite(fe_call *c, const ir_attr_composite *a, play_region *region,
+                           const ir_op *o, ig_tensor *const *in, ig_tensor **out) {
+    fe_composite d = {.name = a->name, .fn = play_body, .fn_user = &region[0], .user = &region[1]};
+    if (a->rule == IR_rule_lin)
+        d.lin = play_body;
+    else
+        d.vjp = play_body;
+    return fe_composite_run(c, &d, o->nin, in, o->nout, out);
+}
+
+/* Run an op with regions. */
+static bool play_regions(play *p, const ir_op *o, const ir_attr_any *attr) {
+    fe_call *c = p->c;
+    ig_tensor *in[IR_MAX_RESULTS], **out = &p->value[o->out0];
+    play_region region[IR_MAX_BRANCHES];
+    fe_body body[IR_MAX_BRANCHES];
+    for (uint32_t k = 0; k < o->nin; k++) in[k] = p->value[ir_op_in(p->f, o, k).i];
+    for (uint32_t k = 0; k < o->nregion; k++) {
+        region[k] = (play_region){p, o->region0 + k};
+        body[k] = (fe_body){play_body, &region[k]};
+    }
+    switch (o->code) {
+    case OP_if: return fe_if(c, in[0], &attr->a_regions, body, NULL, o->nout, out);
+    case OP_while: return fe_while(c, body[0], body[1], o->nin, in, &attr->a_while, out);
+    case OP_composite: return play_composite(c, &attr->a_composite, region, o, in, out);
+    default: break;
+    }
+    int carries = (int)attr->a_scan.carries;
+    return fe_scan(c, body[0], in, o->nin - carries, o->nout - carries, &attr->a_scan, out);
+}
+
 /* Run an op; false after an error. */
 static bool play_op(play *p, const ir_op *o) {
     fe_call *c = p->c;
@@ -42,76 +101,22 @@ static bool play_op(play *p, const ir_op *o) {
         ir_import_attr_by(fe_module(c), m, o->attr, p->dims, &attr);
     else if (!fe_eval_attr(m, p->symbols, (ir_attr_kind)ir_op_tab[o->code].attr, plain, &attr))
         return fe_error(c, IG_RANGE, "a dim is too large or negative for these sizes"), false;
+    if (o->nregion) return play_regions(p, o, &attr);
     for (uint32_t k = 0; k < o->nin; k++) p->in[k] = p->value[ir_op_in(p->f, o, k).i];
     if (o->nout != 1) return fe_ops(c, (ir_opcode)o->code, &attr, o->nin, p->in, o->nout, out);
     return !fe_is_poison(*out = fe_op(c, (ir_opcode)o->code, &attr, o->nin, p->in));
 }
 
-/* One reader of the operands is done. */
+/* One reader of the operands is done, and with it what it has inside. */
 static void play_consume(play *p, const ir_op *o) {
-    for (uint32_t k = 0; k < o->nin; k++) {
-        ir_ref v = ir_op_in(p->f, o, k);
-        if (--p->uses[v.i] || p->f->values.data[v.i].is_param) continue;
-        ig_free(p->value[v.i]);
-        p->value[v.i] = NULL;
-    }
-}
-
-/* --- Composites ---------------------------------------------------------------------------- */
-
-/* Begin region r of a composite: each parameter is like an operand or result of it, which is there
- * (of results, as the body has given them). */
-static bool play_enter(play *p, const ir_op *o, uint32_t r) {
-    const ir_func *f = p->f;
-    const ir_region *region = &f->regions.data[o->region0 + r];
-    const ir_attr_composite *a = ir_attr_get(f->module, o->attr);
-    ir_type type[3 * IR_MAX_RESULTS];
-    uint32_t n = 0;
-    for (uint32_t pass = 0; pass <= r; pass++)
-        for (uint32_t k = 0; k < o->nin + (r ? o->nout : 0u); k++) {
-            bool of_x = k < o->nin;
-            ir_ref v = of_x ? ir_op_in(f, o, k) : ir_op_out(o, k - o->nin);
-            ig_tensor *t = p->value[v.i], **param = &p->value[region->param0 + n];
-            if (pass && (!rt_is_float((ig_dtype)t->dtype) || of_x != (a->rule == IR_rule_lin)))
-                continue;
-            type[n++] = *fe_rec_known(p->c->s->rec, t);
-            if (fe_is_poison(*param = fe_alias(p->c, t, t->rank, t->dim))) return false;
+    const ir_op *end = p->f->ops.data + ir_op_after(p->f, (uint32_t)(o - p->f->ops.data));
+    for (; o != end; o++)
+        for (uint32_t k = 0; k < o->nin; k++) {
+            ir_ref v = ir_op_in(p->f, o, k);
+            if (--p->uses[v.i] || p->f->values.data[v.i].is_param || ir_home(p->f, v)) continue;
+            ig_free(p->value[v.i]);
+            p->value[v.i] = NULL;
         }
-    return fe_rec_enter(p->c, (int)n, type, &p->value[region->param0]);
-}
-
-static bool play_begin(play *p, const ir_op *o) {
-    fe_call *c = p->c;
-    ir_attr_any attr;
-    ir_type type;
-    if (o->code != OP_composite)
-        return fe_error(c, IG_UNSUPPORTED, "the op %s cannot run op by op",
-                        ir_op_tab[o->code].name),
-               false;
-    ir_import_attr_by(fe_module(c), p->f->module, o->attr, p->dims, &attr);
-    for (uint32_t k = 0; k < o->nin; k++) {
-        p->in[k] = p->value[ir_op_in(p->f, o, k).i];
-        if (!fe_rec_type(c, p->in[k], &type)) return false;
-    }
-    return fe_rec_begin(c, OP_composite, &attr, o->nin, p->in) && play_enter(p, o, 0);
-}
-
-/* A yield: of the body, or of the rule, which ends the op. */
-static bool play_yield(play *p, const ir_op *y) {
-    const ir_op *o = &p->f->ops.data[p->f->regions.data[y->parent].op];
-    ig_tensor **out = &p->value[o->out0];
-    ir_type type[IR_MAX_RESULTS];
-    for (uint32_t k = 0; k < y->nin; k++) p->in[k] = p->value[ir_op_in(p->f, y, k).i];
-    if (!fe_rec_yield(p->c, y->nin, p->in)) return false;
-    if (y->parent == o->region0) {
-        for (uint32_t k = 0; k < o->nout; k++) out[k] = p->in[k];
-        return play_enter(p, o, 1);
-    }
-    for (uint32_t k = 0; k < o->nout; k++) {
-        type[k] = *fe_rec_known(p->c->s->rec, out[k]);
-        if (fe_is_poison(out[k] = fe_alias(p->c, out[k], out[k]->rank, out[k]->dim))) return false;
-    }
-    return fe_rec_end(p->c, o->nout, type, out);
 }
 
 /* --- All of it ------------------------------------------------------------------------------ */
@@ -119,12 +124,10 @@ static bool play_yield(play *p, const ir_op *y) {
 static bool play_all(play *p, ig_tensor **out_) {
     const ir_func *f = p->f;
     const ir_op *ret = ir_return_op(f);
-    for (const ir_op *o = f->ops.data; o != ret; o++) {
-        bool ok = o->nregion              ? play_begin(p, o)
-                  : o->code == OP_yield   ? play_yield(p, o)
-                                          : play_op(p, o);
-        if (!ok) return false;
-        if (f->regions.n == 1) play_consume(p, o); /* values of regions have several names */
+    for (const ir_op *o = f->ops.data; o != ret;
+         o = f->ops.data + ir_op_after(f, (uint32_t)(o - f->ops.data))) {
+        if (!play_op(p, o)) return false;
+        play_consume(p, o);
     }
     for (uint32_t k = 0; k < ret->nin; k++) out_[k] = p->value[ir_op_in(f, ret, k).i];
     return true;

@@ -165,6 +165,12 @@ bool fe_rec_append(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tenso
 
 bool fe_rec_begin(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in) {
     uint32_t val;
+    if (c->s->rec->broken && c->s->rec->tape) {
+        fe_error(
+            c, IG_INVALID,
+            "a loop or checkpoint failed in this gradient scope, which records no more of them");
+        return false;
+    }
     for (int k = 0; k < nin; k++)
         if (!rec_value_of(c, c->s->rec, in[k], &val)) return false;
     return rec_append(c, REC_BEGIN, op, attr, nin, in, 0, NULL, NULL);
@@ -181,7 +187,7 @@ bool fe_rec_enter(fe_call *c, int n, const ir_type *type, ig_tensor *const *para
 bool fe_rec_yield(fe_call *c, int n, ig_tensor *const *in) {
     fe_rec *r = c->s->rec;
     uint32_t val;
-    bool ok = true;
+    bool ok = !r->broken;
     for (int k = 0; k < n && ok; k++) ok = rec_value_of(c, r, in[k], &val);
     ok = ok && rec_append(c, REC_YIELD, OP_yield, NULL, n, in, 0, NULL, NULL);
     r->open.n--;
@@ -192,12 +198,17 @@ bool fe_rec_end(fe_call *c, int n, const ir_type *type, ig_tensor *const *out) {
     return rec_append(c, REC_END, OP_yield, NULL, 0, NULL, n, type, out);
 }
 
+bool fe_rec_check(fe_call *c, bool ok) {
+    if (!ok && c->s->rec) c->s->rec->broken = true;
+    return ok;
+}
+
 bool fe_rec_rebind(fe_call *c, ig_tensor *t, ig_tensor *v) {
     fe_rec *r = c->s->rec;
     uint32_t val;
     if (!rec_value_of(c, r, v, &val)) return false;
     if (c->s->grad) fe_grad_assigned(c, t);
-    if (r->tape) return true;
+    if (r->tape && !r->open.n) return true;
     if (t->argument && t->born == r->id) {
         fe_error(c, IG_TRACE,
                  "an argument of the traced function is assigned, which its callers would not see: "
@@ -223,7 +234,7 @@ bool fe_rec_rebind(fe_call *c, ig_tensor *t, ig_tensor *v) {
     return true;
 }
 
-/* --- As ops of a function ------------------------------------------------------------------- */
+/* --- As a function ------------------------------------------------------------------------- */
 
 /* The op whose regions are being built: the last one that has any, where the builder stands. */
 static uint32_t rec_owner(const ir_builder *b) {
@@ -238,6 +249,7 @@ static uint32_t rec_owner(const ir_builder *b) {
 
 static void rec_emit_params(const fe_rec *r, ir_builder *b, const rec_node *n, ir_ref *out_) {
     ir_type type[3 * IR_MAX_RESULTS];
+    if (b->error) return;
     uint32_t owner = rec_owner(b);
     int k = 0;
     while (b->f->regions.data[b->f->ops.data[owner].region0 + (uint32_t)k].end) k++;
@@ -246,19 +258,22 @@ static void rec_emit_params(const fe_rec *r, ir_builder *b, const rec_node *n, i
     ir_region_begin(b, owner, k, (int)n->nout, type, out_);
 }
 
-void rec_emit(const fe_rec *r, ir_builder *b, const rec_node *n, const void *attr, const ir_ref *in,
-              ir_ref *out_) {
+void rec_place(ir_builder *b, const rec_node *n) {
+    b->loc = n->site ? ir_intern_loc(b->m, n->site->file, (uint32_t)n->site->line) : (ir_loc){0};
+}
+
+void rec_emit(const fe_rec *r, ir_builder *b, const rec_node *n, const ir_ref *in, ir_ref *out_) {
     ir_opcode op = (ir_opcode)n->op;
+    ir_attr_any attr;
     ir_ref first = {0};
-    if (b->error) return;
-    switch (n->part) {
-    case REC_BEGIN:
-        ir_op_begin(b, op, attr, (int)n->nin, in, ir_region_count(op, attr));
-        return;
+    rec_place(b, n);
+    ir_import_attr(b->m, r->module, n->attr, &attr);
+    switch ((rec_part)n->part) {
+    case REC_BEGIN: ir_op_begin(b, op, &attr, (int)n->nin, in, ir_region_count(op, &attr)); return;
     case REC_PARAMS: rec_emit_params(r, b, n, out_); return;
     case REC_YIELD: ir_region_end(b, (int)n->nin, in); return;
+    case REC_WHOLE: first = ir_emit(b, op, &attr, (int)n->nin, in); break;
     case REC_END: first = ir_op_end(b, rec_owner(b)); break;
-    default: first = ir_emit(b, op, attr, (int)n->nin, in);
     }
     for (uint32_t k = 0; k < n->nout; k++) out_[k] = ir_result(first, k);
 }
@@ -324,6 +339,14 @@ ig_status rec_read_error(const fe_rec *r, const bool *depends, uint32_t val) {
 bool fe_rec_observe(fe_call *c, ig_tensor *t) {
     fe_rec *r = c->s->rec;
     rec_read read = {.site = c->site, .api = c->op};
+    if (r->tape && r->open.n) {
+        r->broken = true;
+        fe_error(c, IG_TRACE,
+                 "this reads a value in the body of a loop or checkpoint, which a gradient scope "
+                 "records once: what the program does with it would be lost (keep it in tensor "
+                 "ops, or read results)");
+        return false;
+    }
     if (r->tape) return true;
     if (!rec_value_of(c, r, t, &read.val)) return false;
     bool *depends = rec_dependence(r);

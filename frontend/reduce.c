@@ -176,36 +176,24 @@ typedef struct reduce_subs {
 
 static void subs_add(reduce_subs *s, int var) { s->v[s->n++] = var; }
 
-/* The canonical number of a variable, by first appearance. */
-static uint8_t subs_number(ir_rel *rel, int8_t *number, int var) {
-    if (number[var] < 0) number[var] = (int8_t)rel->nvar++;
-    return (uint8_t)number[var];
-}
-
 /* out += x * y; reduction variables in order of appearance. */
 static ig_tensor *reduce_contract(fe_call *c, const reduce_subs *out, ig_tensor *const in[2],
                                   const reduce_subs *subs) {
     ir_attr_ein attr = {.rel = {.nin = 2, .monoid = IR_redop_sum}};
     ir_rel *rel = &attr.rel;
-    int8_t number[64];
-    memset(number, -1, sizeof number);
-    rel->out.n = (uint8_t)out->n;
-    for (int i = 0; i < out->n; i++) rel->out.a[i] = subs_number(rel, number, out->v[i]);
-    uint8_t first = rel->nvar;
-    for (int k = 0; k < 2; k++) {
-        rel->in[k].n = (uint8_t)subs[k].n;
-        for (int i = 0; i < subs[k].n; i++)
-            rel->in[k].a[i] = subs_number(rel, number, subs[k].v[i]);
+    for (int k = -1; k < 2; k++) {
+        const reduce_subs *from = k < 0 ? out : &subs[k];
+        ir_axes *to = k < 0 ? &rel->out : &rel->in[k];
+        to->n = (uint8_t)from->n;
+        for (int i = 0; i < from->n; i++) to->a[i] = (uint8_t)from->v[i];
     }
-    for (uint8_t v = first; v < rel->nvar; v++) rel->order[rel->norder++] = v;
+    ir_ein_number(rel);
+    for (uint8_t v = rel->out.n; v < rel->nvar; v++) rel->order[rel->norder++] = v;
     return fe_op2(c, OP_ein, &attr, in[0], in[1]);
 }
 
-enum {
-    VAR_K = 30,
-    VAR_M = 31,
-    VAR_N = 32
-}; /* batch variables: 0.. from the last one; free ones of dot: below VAR_K */
+/* Batch variables: 0.. from the last one; free ones of dot: all below VAR_K. */
+enum { VAR_K = IR_EIN_VARS - 3, VAR_M, VAR_N };
 
 static ig_tensor *reduce_mismatch(fe_call *c, const ig_tensor *x, const ig_tensor *y,
                                   const char *what, ir_dim p, ir_dim q) {
@@ -252,6 +240,7 @@ static ig_tensor *reduce_dot(fe_call *c, ig_tensor *x, ig_tensor *y) {
     reduce_subs out = {0}, subs[2] = {{0}, {0}};
     if (!p.n || !q.n) return fe_mul(c, x, y);
     int over = q.n == 1 ? 0 : q.n - 2; /* the contracted axis of y */
+    int next = p.n - 1;
     if (p.d[p.n - 1] != q.d[over])
         return reduce_mismatch(c, x, y, "the contracted extents", p.d[p.n - 1], q.d[over]);
     if (p.n + q.n - 2 > IG_MAX_RANK)
@@ -262,7 +251,7 @@ static ig_tensor *reduce_dot(fe_call *c, ig_tensor *x, ig_tensor *y) {
     }
     subs_add(&subs[0], VAR_K);
     for (int i = 0; i < q.n; i++) {
-        int var = i == over ? VAR_K : IG_MAX_RANK + i;
+        int var = i == over ? VAR_K : next++;
         if (i != over) subs_add(&out, var);
         subs_add(&subs[1], var);
     }
@@ -304,44 +293,46 @@ ig_tensor *ig_outer_at(const ig_site *site, ig_arg x, ig_arg y) {
  * the last ones go. */
 static ig_tensor *reduce_single(fe_call *c, ig_tensor *x, const ir_rel *rel) {
     ir_axes perm = {0}, tail = {0};
-    for (int i = 0; i < rel->in[0].n; i++)
-        for (int j = 0; j < i; j++)
-            if (rel->in[0].a[i] == rel->in[0].a[j])
-                return fe_error(c, IG_UNSUPPORTED,
-                                "a diagonal of one operand: select it with ig_where and sum that");
     for (int i = 0; i < rel->out.n + rel->norder; i++) {
         uint8_t var = i < rel->out.n ? rel->out.a[i] : rel->order[i - rel->out.n];
         for (int k = 0; k < rel->in[0].n; k++)
             if (rel->in[0].a[k] == var) perm.a[perm.n++] = (uint8_t)k;
         if (i >= rel->out.n) tail.a[tail.n++] = (uint8_t)i;
     }
-    if (perm.n != x->rank)
-        return fe_error(c, IG_SHAPE, "%s has %d axes, the relation %d", FE_TYPE(x), x->rank,
-                        perm.n);
     return fe_reduce(c, IR_redop_sum, fe_transpose(c, x, &perm), &tail, false);
+}
+
+/* Factors meet in one type; indices are what they are. */
+static bool ein_promote(fe_call *c, const ir_rel *rel, ig_tensor *const *given, ig_tensor **in_) {
+    ig_arg args[IR_EIN_OPERANDS];
+    int n = 0;
+    for (int k = 0; k < rel->nin; k++) {
+        in_[k] = given[k];
+        if (!rel->look[k]) args[n++] = ig_arg_t(given[k]);
+    }
+    return fe_promote(c, n, args, in_);
 }
 
 ig_tensor *ig_ein_at(const ig_site *site, const char *relation, ig_list list) {
     FE_ENTER(site, "ein");
     ir_attr_ein attr = {0};
-    char message[384];
-    ig_arg args[IR_EIN_OPERANDS];
+    char message[512];
+    ir_dims dims[IR_EIN_OPERANDS];
     ig_tensor *in[IR_EIN_OPERANDS];
     if (!relation || !list.t || list.n < 1 || list.n > IR_EIN_OPERANDS)
         return fe_leave(
             c, fe_error(c, IG_INVALID, "give a relation and 1 to %d operands", IR_EIN_OPERANDS));
-    for (int i = 0; i < list.n; i++) {
-        if (!fe_is_usable(c, list.t[i], i)) return fe_leave(c, NULL);
-        args[i] = ig_arg_t(list.t[i]);
+    for (int k = 0; k < list.n; k++) {
+        if (!fe_is_usable(c, list.t[k], k)) return fe_leave(c, NULL);
+        dims[k] = fe_dims(c, list.t[k]);
     }
-    if (!ir_ein_parse(relation, strlen(relation), &attr.rel, message, sizeof message))
-        return fe_leave(c, fe_error(c, IG_FORMAT, "%s", message));
-    if (attr.rel.nin != list.n)
-        return fe_leave(c, fe_error(c, IG_INVALID, "the relation names %d operands, %d are given",
-                                    attr.rel.nin, list.n));
-    if (!fe_promote(c, list.n, args, in)) return fe_leave(c, NULL);
-    if (list.n == 1 && attr.rel.monoid == IR_redop_sum)
-        return fe_leave(c, reduce_single(c, in[0], &attr.rel));
+    ir_module *m = fe_module(c);
+    if (!ir_ein_parse_for(m, relation, strlen(relation), list.n, dims, &attr.rel, message,
+                          sizeof message))
+        return fe_leave(c, m && ir_dims_lacked_memory(m) ? fe_error_memory(c)
+                                                         : fe_error(c, IG_FORMAT, "%s", message));
+    if (!ein_promote(c, &attr.rel, list.t, in)) return fe_leave(c, NULL);
+    if (ir_ein_is_sum(&attr.rel)) return fe_leave(c, reduce_single(c, in[0], &attr.rel));
     return fe_leave(c, fe_op(c, OP_ein, &attr, list.n, in));
 }
 

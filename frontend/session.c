@@ -89,6 +89,7 @@ size_t ig_session_free(ig_session *s) {
     s->rng = NULL;
     fe_grad_close(stream);
     fe_grad_forget(s);
+    fe_relations_forget(s);
     while (stream->scope != &stream->root) {
         alive += session_report(stream->scope, "in a scope that was never ended");
         fe_scope *top = stream->scope;

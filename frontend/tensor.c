@@ -142,8 +142,8 @@ int64_t fe_numel(const ig_tensor *t) {
 }
 
 ir_tensor fe_ir_tensor(const ig_tensor *t) {
-    ir_tensor r = {.dtype = t->dtype, .rank = t->rank, .data = t->buf->data};
-    memcpy(r.dim, t->dim, sizeof r.dim);
+    ir_tensor r = {0};
+    fe_fill_ir_tensor(t, &r);
     return r;
 }
 

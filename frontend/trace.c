@@ -497,11 +497,10 @@ static void trace_params(trace_job *j, ir_builder *b, ir_ref *map, uint32_t *nst
 
 static void trace_emit(trace_job *j, ir_builder *b, ir_ref *map, const rec_node *n, ir_ref *in) {
     const fe_rec *r = &j->first.rec;
-    b->loc = n->site ? ir_intern_loc(j->module, n->site->file, (uint32_t)n->site->line)
-                     : (ir_loc){0};
+    rec_place(b, n);
     for (uint32_t k = 0; k < n->nin; k++)
         in[k] = trace_ref(j, b, map, r->operands.data[n->in0 + k]);
-    rec_emit(r, b, n, ir_attr_get(j->module, n->attr), in, map + n->out);
+    rec_emit(r, b, n, in, map + n->out);
 }
 
 /* What was captured is made before everything else when there are regions: it must be visible

@@ -68,12 +68,20 @@ const char *const *ir_enum_names(ir_field_kind kind) {
     return kind < FIELD_END ? attr_names[kind] : NULL;
 }
 
+bool ir_field_is_absent(const ir_field *f, const void *at) {
+    switch (f->kind) {
+    case FIELD_places: return !((const ir_places *)at)->n;
+    case FIELD_ckpt: return *(const ir_field_ckpt *)at == IR_CKPT_AUTO;
+    default: return false;
+    }
+}
+
 /* Bytes of a field. */
 #define ATTR_SIZE(kind) [FIELD_##kind] = (uint16_t)sizeof(ir_field_##kind)
 static const uint16_t attr_size[FIELD_END] = {
-    ATTR_SIZE(int),  ATTR_SIZE(flag), ATTR_SIZE(dtype), ATTR_SIZE(dim),
-    ATTR_SIZE(dims), ATTR_SIZE(axes), ATTR_SIZE(ints),  ATTR_SIZE(sym),
-    ATTR_SIZE(type), ATTR_SIZE(data), ATTR_SIZE(rel),   ATTR_SIZE(places),
+    ATTR_SIZE(int),  ATTR_SIZE(flag),   ATTR_SIZE(dtype), ATTR_SIZE(dim),  ATTR_SIZE(dims),
+    ATTR_SIZE(axes), ATTR_SIZE(ints),   ATTR_SIZE(sym),   ATTR_SIZE(type), ATTR_SIZE(data),
+    ATTR_SIZE(rel),  ATTR_SIZE(places), ATTR_SIZE(ckpt),
 #define ENUM(kind, ...) ATTR_SIZE(kind),
 #include "ir/attrs.def"
 };
@@ -86,13 +94,26 @@ static size_t attr_used(ir_field_kind kind, const void *p) {
     case FIELD_axes: return offsetof(ir_axes, a) + ((const ir_axes *)p)->n;
     case FIELD_ints: return offsetof(ir_ints, v) + ((const ir_ints *)p)->n * sizeof(int64_t);
     case FIELD_type: return offsetof(ir_type, dim) + ((const ir_type *)p)->rank * sizeof(ir_dim);
-    case FIELD_rel: return offsetof(ir_rel, order) + ((const ir_rel *)p)->norder;
+    case FIELD_rel: {
+        const ir_rel *v = p;
+        if (v->given || v->ncon) return offsetof(ir_rel, con) + v->ncon * sizeof v->con[0];
+        return offsetof(ir_rel, order) + v->norder;
+    }
     case FIELD_places: {
         const ir_places *v = p;
         return offsetof(ir_places, p) + v->n * sizeof v->p[0];
     }
     default: return attr_size[kind];
     }
+}
+
+ir_dim *ir_dims_in(ir_field_kind kind, void *at, int *n_) {
+    ir_dims *dims = at;
+    ir_rel *rel = at;
+    *n_ = kind == FIELD_dim ? 1 : 0;
+    if (kind == FIELD_dims) *n_ = dims->n;
+    if (kind == FIELD_rel && rel->given) *n_ = IR_EIN_VARS;
+    return kind == FIELD_dims ? dims->d : kind == FIELD_rel ? rel->extent : at;
 }
 
 /* --- One form --------------------------------------------------------------------------------- */
@@ -138,6 +159,17 @@ static void attr_copy_rel(void *dst, const void *src) {
     attr_copy_axes(&d->out, &s->out);
     for (uint8_t i = 0; i < d->nin; i++) attr_copy_axes(&d->in[i], &s->in[i]);
     memcpy(d->order, s->order, d->norder);
+    memcpy(d->look, s->look, sizeof d->look);
+    d->given = s->given;
+    d->ncon = s->ncon < IR_EIN_CONSTRAINTS ? s->ncon : IR_EIN_CONSTRAINTS;
+    if (!d->given && !d->ncon) return;
+    for (unsigned v = 0; v < IR_EIN_VARS; v++)
+        if (d->given >> v & 1) d->extent[v] = s->extent[v];
+    for (unsigned i = 0; i < d->ncon; i++) {
+        d->con[i].c0 = s->con[i].c0;
+        d->con[i].least = s->con[i].least;
+        memcpy(d->con[i].c, s->con[i].c, sizeof d->con[i].c);
+    }
 }
 
 static void attr_copy_places(void *dst, const void *src) {

@@ -330,7 +330,9 @@ uint32_t ir_op_begin(ir_builder *b, ir_opcode op, const void *attr, int nin, con
         return UINT32_MAX;
     }
     if (build_depth(b) >= IR_MAX_NEST) {
-        build_fail(b, op, IG_RANGE, "regions nest too deeply (I5)");
+        ig_status s =
+            rt_fail(b->m->alloc, IG_RANGE, "regions nest at most %d deep (I5)", IR_MAX_NEST);
+        ir_build_error(b, rt_status_op(s, ir_op_tab[op].name));
         return UINT32_MAX;
     }
     if (!build_infer(b, op, attr, nin, in, out, &nout)) return UINT32_MAX;
@@ -478,7 +480,7 @@ static ig_status build_finish(ir_builder *b, int n, const ir_ref *results) {
     for (int k = 0; k < n; k++)
         if (!rt_vec_push(a, &b->f->results, b->f->values.data[results[k].i].type))
             return rt_fail_memory();
-    if (!rt_vec_push(a, &b->m->funcs, b->f)) return rt_fail_memory();
+    if (!ir_add_func(b->m, b->f)) return rt_fail_memory();
     rt_vec_trim(a, &b->f->ops);
     rt_vec_trim(a, &b->f->values);
     rt_vec_trim(a, &b->f->operands);
@@ -603,16 +605,12 @@ void ir_import_attr_by(ir_module *to, const ir_module *from, ir_attr a, const ir
     memcpy(out_, ir_attr_get(from, a), info->size);
     for (uint32_t k = 0; (by || to != from) && k < info->nfield; k++) {
         void *at = (char *)out_ + info->field[k].offset;
-        ir_dim *dim = at;
-        ir_dims *dims = at;
+        int n;
+        ir_dim *dim = ir_dims_in(info->field[k].kind, at, &n);
         ir_type *type = at;
         ir_places *places = at;
+        for (int i = 0; i < n; i++) dim[i] = ir_dim_import_by(to, from, dim[i], by);
         switch (info->field[k].kind) {
-        case FIELD_dim: *dim = ir_dim_import_by(to, from, *dim, by); break;
-        case FIELD_dims:
-            for (int i = 0; i < dims->n; i++)
-                dims->d[i] = ir_dim_import_by(to, from, dims->d[i], by);
-            break;
         case FIELD_type: *type = build_import_type(to, from, *type, by); break;
         case FIELD_places:
             for (int i = 0; i < places->n; i++)

@@ -34,9 +34,33 @@ static bool flow_is_scalar(const ir_type *t, ig_dtype d) {
     return t->dtype == d && !t->rank && !t->lanes && !t->mem;
 }
 
+const char *ir_ckpt_wrong(ir_opcode op, const void *attr) {
+    const ir_attr_scan *scan = attr;
+    const ir_attr_while *loop = attr;
+    const ir_attr_regions *branch = attr;
+    ir_field_ckpt v = op == OP_scan ? scan->ckpt : op == OP_while ? loop->ckpt : branch->ckpt;
+    if (!ir_ckpt_is_valid(v))
+        return "there is no such checkpoint policy; k(n) is for 1 to 2^20 states";
+    if (v == IR_CKPT_AUTO || op == OP_scan) return NULL;
+    if (op == OP_if)
+        return v != IR_CKPT_ALL && v != IR_CKPT_DOTS ? "the policies sqrt and k(n) are for loops"
+               : branch->n != 1 ? "the policies all and dots are for an if of one region"
+                                : NULL;
+    if (v == IR_CKPT_DOTS) return "the policy dots is not for while, which keeps states";
+    return v > 0 || loop->cap ? NULL
+                              : "the policies all and sqrt have room for as many trips as the cap "
+                                "says, and the loop has none: give it a cap, or keep k(n) states";
+}
+
+static bool flow_check_ckpt(ir_infer *c, ir_opcode op) {
+    const char *wrong = ir_ckpt_wrong(op, c->attr);
+    return !wrong || ir_infer_fail(c, IG_INVALID, "%s", wrong);
+}
+
 bool ir_infer_if(ir_infer *c) {
     const ir_attr_regions *a = c->attr;
     c->nout = 0;
+    if (!flow_check_ckpt(c, OP_if)) return false;
     if (a->n < 1 || a->n > IR_MAX_BRANCHES)
         return ir_infer_fail(c, IG_RANGE, "%lld regions; an if has 1 to %d", (long long)a->n,
                              IR_MAX_BRANCHES);
@@ -56,6 +80,7 @@ bool ir_infer_scan(ir_infer *c) {
     if (a->carries < 0 || a->carries > c->nin)
         return ir_infer_fail(c, IG_RANGE, "%lld carried values of %d operands",
                              (long long)a->carries, c->nin);
+    if (!flow_check_ckpt(c, OP_scan)) return false;
     if (a->n == IR_DIM_BAD || (!c->m && a->n < 0))
         return ir_infer_fail(c, IG_RANGE, "the number of steps is not a valid extent");
     for (int k = 0; k < c->nin; k++) {
@@ -72,6 +97,7 @@ bool ir_infer_scan(ir_infer *c) {
 bool ir_infer_while(ir_infer *c) {
     const ir_attr_while *a = c->attr;
     if (a->cap < 0) return ir_infer_fail(c, IG_RANGE, "a cap of %lld trips", (long long)a->cap);
+    if (!flow_check_ckpt(c, OP_while)) return false;
     if (c->nin > IR_MAX_RESULTS)
         return ir_infer_fail(c, IG_INVALID, "%d carried values; the limit is %d", c->nin,
                              IR_MAX_RESULTS);

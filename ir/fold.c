@@ -546,7 +546,8 @@ static ir_ref fold_reduce(const fold *x) {
 static ir_ref fold_ein(const fold *x) {
     const ir_rel *r = &((const ir_attr_ein *)x->attr)->rel;
     ir_ein_steps steps;
-    if (r->nin != 1 || (r->monoid == IR_redop_prod && r->norder)) return fold_none;
+    if (r->nin != 1 || !ir_ein_is_plain(r) || (r->monoid == IR_redop_prod && r->norder))
+        return fold_none;
     ir_ein_sum_steps(r, &steps);
     steps.reduce.op = r->monoid;
     ir_ref y = x->in[0];

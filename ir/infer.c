@@ -603,26 +603,38 @@ static bool type_cumred(ir_infer *c) {
     return infer_check_redop(c, a->op, x) && ir_infer_one(c, *x);
 }
 
-/* The extent of every variable of the relation, from the operands that carry it. */
+/* The extent of every variable of the relation; operands that carry one must agree. */
 static bool infer_extents(ir_infer *c, const ir_rel *r, ir_dim extent[IR_EIN_VARS]) {
-    uint8_t from[IR_EIN_VARS] = {0}, axis[IR_EIN_VARS] = {0};
-    unsigned bound = 0;
-    for (int k = 0; k < r->nin; k++)
-        for (int i = 0; i < r->in[k].n; i++) {
-            int v = r->in[k].a[i];
-            ir_dim d = c->in[k].dim[i];
-            if (bound >> v & 1 && extent[v] != d)
-                return ir_infer_fail(
-                    c, IG_SHAPE,
-                    "%s axis %d and %s axis %d share a variable but have %s and %s "
-                    "elements",
-                    TYPE(&c->in[from[v]]), axis[v], TYPE(&c->in[k]), i, DIM(extent[v]), DIM(d));
-            if (bound >> v & 1) continue;
-            bound |= 1u << v;
-            extent[v] = d;
-            from[v] = (uint8_t)k;
-            axis[v] = (uint8_t)i;
-        }
+    int k, i, other = 0, axis = 0;
+    if (ir_ein_extents(r, c->in, extent, &k, &i)) return true;
+    unsigned v = r->in[k].a[i];
+    for (int at = k; at >= 0; at--)
+        for (int j = 0; j < r->in[at].n; j++)
+            if (r->in[at].a[j] == v && c->in[at].dim[j] == extent[v]) other = at, axis = j;
+    return ir_infer_fail(c, IG_SHAPE,
+                         "%s axis %d and %s axis %d share a variable but have %s and %s "
+                         "elements",
+                         TYPE(&c->in[other]), axis, TYPE(&c->in[k]), i, DIM(extent[v]),
+                         DIM(c->in[k].dim[i]));
+}
+
+/* Factors are numbers of one type, indices are integers. */
+static bool infer_ein_operand(ir_infer *c, const ir_rel *r, int k) {
+    const ir_type *x = &c->in[k];
+    if (!ir_infer_check_tensor(c, k)) return false;
+    if (r->look[k] && !rt_is_int((ig_dtype)x->dtype))
+        return ir_infer_fail(c, IG_DTYPE, "%s gives a subscript: it must have integers", TYPE(x));
+    if (!r->look[k] && x->dtype != c->in[0].dtype)
+        return ir_infer_fail(c, IG_DTYPE,
+                             "%s and %s have different element types: convert one of them",
+                             TYPE(&c->in[0]), TYPE(x));
+    if (!ir_infer_is_num(x))
+        return ir_infer_fail(c, IG_DTYPE, "%s: integers or floats are needed; convert first",
+                             TYPE(x));
+    if (x->rank != r->in[k].n)
+        return ir_infer_fail(c, IG_SHAPE,
+                             "operand %d is %s but the relation gives it %d subscripts", k, TYPE(x),
+                             r->in[k].n);
     return true;
 }
 
@@ -635,21 +647,8 @@ static bool type_ein(ir_infer *c) {
     if (c->nin != r->nin)
         return ir_infer_fail(c, IG_INVALID, "the relation has %d operands, %d are given", r->nin,
                              c->nin);
-    for (int k = 0; k < c->nin; k++) {
-        const ir_type *x = &c->in[k];
-        if (!ir_infer_check_tensor(c, k)) return false;
-        if (x->dtype != c->in[0].dtype)
-            return ir_infer_fail(c, IG_DTYPE,
-                                 "%s and %s have different element types: convert one of them",
-                                 TYPE(&c->in[0]), TYPE(x));
-        if (!ir_infer_is_num(x))
-            return ir_infer_fail(c, IG_DTYPE, "%s: integers or floats are needed; convert first",
-                                 TYPE(x));
-        if (x->rank != r->in[k].n)
-            return ir_infer_fail(c, IG_SHAPE,
-                                 "operand %d is %s but the relation gives it %d subscripts", k,
-                                 TYPE(x), r->in[k].n);
-    }
+    for (int k = 0; k < c->nin; k++)
+        if (!infer_ein_operand(c, r, k)) return false;
     if (!infer_extents(c, r, extent)) return false;
     ir_type t = {.dtype = c->in[0].dtype, .rank = r->out.n};
     for (int i = 0; i < r->out.n; i++) t.dim[i] = extent[r->out.a[i]];

@@ -34,6 +34,9 @@ typedef struct ir_comb {
     uint32_t left;
 } ir_comb;
 
+/* By string: number + 1 of what has the name, or 0. */
+typedef RT_VEC(uint32_t) ir_names;
+
 struct ir_intern {
     RT_VEC(const char *) strs;
     RT_VEC(ir_loc_kept) locs;  /* locs.data[0] is the unknown location */
@@ -41,7 +44,11 @@ struct ir_intern {
     RT_VEC(uint8_t) kinds;      /* ir_attr_kind of each */
     ir_comb comb[IG_MAX_RANK + 1];
     ir_index str_ix, loc_ix, attr_ix, type_ix;
+    ir_names func_of, weight_of;
 };
+
+/* Add a finished function; false when memory is out. */
+bool ir_add_func(ir_module *m, ir_func *f);
 
 /* Let a module that was built with one allocator go on with another that has the same blocks. */
 void ir_module_use_alloc(ir_module *m, const ig_allocator *a);

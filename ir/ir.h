@@ -16,9 +16,11 @@
  *       regions nest at most 64 deep
  *   I6  every dim symbol in a type is declared by the module, with 0 <= lo <= hi
  *   I7  constants have exactly the bytes of their type; NaNs in them are canonical; bools are 0 or 1
- *   I8  a callee exists, stands before its callers (so nothing is recursive), and its signature fits the call
+ *   I8  a callee exists, stands before its callers (so nothing is recursive), and its signature fits the call, operands that results lie in their results
  *   I9  weights named exist, names of functions, weights and symbols are unique
- *   I10 an ein relation is well formed: variables are bound by an operand, each reduction variable listed once in `over`
+ *   I10 an ein relation is well formed: every variable has an extent, from an operand or given; none stands twice in one
+ *       access; those of the result, those listed in `over` and those that constraints determine from them are all;
+ *       what is listed is needed; factors stand before indices; numbering, coefficients and constants are in order
  *   I11 regions fit their op: those of `if` take nothing and yield the same types; that of `scan` takes (i64 step,
  *       carried, slices) and yields (carried, elements); those of `while` take the carried values, the first yields a
  *       bool, the second the carried values; those of `composite` are its body and its rule (ops.def)
@@ -58,14 +60,31 @@ typedef struct ir_axes { uint8_t n, a[IG_MAX_RANK]; } ir_axes;
 typedef struct ir_ints { uint8_t n; int64_t v[IG_MAX_RANK]; } ir_ints;
 typedef struct ir_data { const void *bytes; uint64_t n; } ir_data; /* little-endian elements; borrowed */
 
-/* An ein relation with plain subscripts: out[...] monoid= product of the operands over the variables in `order`.
- * Variables are numbered by first appearance, output first, then the operands from left to right. */
+/* An ein relation (relation.c): out[...] monoid= product of the factors over the variables in `order`, for all
+ * assignments of the variables within their extents that every constraint admits.  Accesses are lists of variables,
+ * none twice; strides, padding, windows and diagonals are constraints between variables.  An operand may instead be an
+ * index: the value of look[k] - 1 is its element; factors come first.  Variables that are neither of the result nor in
+ * `order` are determined by the constraints.
+ * Variables are numbered by first appearance: the result's, the operands' from left to right, those of `order`. */
 #define IR_EIN_VARS 16
 #define IR_EIN_OPERANDS 4
+#define IR_EIN_CONSTRAINTS 8
+#define IR_EIN_COEF 32767                   /* coefficients, at most */
+#define IR_EIN_FAR (INT64_C(1) << 40)       /* constants and given extents, at most: sums do not overflow */
+typedef struct ir_ein_con {                 /* sum of c[v] * v, + c0, is 0, or (least) at least 0 */
+    int64_t c0;
+    int16_t c[IR_EIN_VARS];
+    uint8_t least;
+    uint8_t unused_[7];
+} ir_ein_con;
 typedef struct ir_rel {
     uint8_t nvar, nin, norder, monoid; /* monoid: an ir_redop among sum, prod, max, min */
+    uint8_t ncon, look[IR_EIN_OPERANDS];
+    uint16_t given;                    /* bit v: extent[v] says how far v runs; else an operand has it */
     ir_axes out, in[IR_EIN_OPERANDS];  /* variable numbers, one a dimension */
     uint8_t order[IR_EIN_VARS];        /* reduction variables, outermost first (numerics rule 6) */
+    ir_dim extent[IR_EIN_VARS];        /* 0 where not given; not there when nothing is given and ncon is 0 */
+    ir_ein_con con[IR_EIN_CONSTRAINTS];
 } ir_rel;
 
 /* Where results of a planned call live: one entry a result. */
@@ -73,11 +92,12 @@ typedef enum ir_place_kind {
     IR_PLACE_WS = 1,
     IR_PLACE_OUT = 2,
     IR_PLACE_WS_ROW = 3, /* inside of a scan: where the step is in a stacked result that lives there */
-    IR_PLACE_OUT_ROW = 4
+    IR_PLACE_OUT_ROW = 4,
+    IR_PLACE_IN = 5 /* in the memory of an operand of the same type, which dies there */
 } ir_place_kind;
 typedef struct ir_places {
     uint8_t n;
-    struct { uint8_t kind; ir_dim at; } p[IG_MAX_RANK]; /* byte offset in the workspace, or output number */
+    struct { uint8_t kind; ir_dim at; } p[IG_MAX_RANK]; /* byte offset in the workspace, output or operand number */
 } ir_places;
 
 /* --- Attributes: structs from attrs.def --------------------------------------------------------------- */
@@ -112,6 +132,10 @@ typedef ir_type ir_field_type;
 typedef ir_data ir_field_data;
 typedef ir_rel ir_field_rel;
 typedef ir_places ir_field_places;
+/* What reverse mode keeps of what regions compute (docs/transform.md): the states before n steps of a loop, or: */
+typedef int64_t ir_field_ckpt;
+enum { IR_CKPT_AUTO = 0, IR_CKPT_ALL = -1, IR_CKPT_SQRT = -2, IR_CKPT_DOTS = -3, IR_CKPT_MOST = 1 << 20 };
+static inline bool ir_ckpt_is_valid(ir_field_ckpt v) { return v >= IR_CKPT_DOTS && v <= IR_CKPT_MOST; }
 #define ENUM(kind, ...) typedef uint8_t ir_field_##kind;
 #include "ir/attrs.def"
 
@@ -128,7 +152,7 @@ typedef enum ir_attr_kind {
 
 typedef enum ir_field_kind {
     FIELD_int, FIELD_flag, FIELD_dtype, FIELD_dim, FIELD_dims, FIELD_axes, FIELD_ints, FIELD_sym, FIELD_type,
-    FIELD_data, FIELD_rel, FIELD_places,
+    FIELD_data, FIELD_rel, FIELD_places, FIELD_ckpt,
 #define ENUM(kind, ...) FIELD_##kind,
 #include "ir/attrs.def"
     FIELD_END
@@ -139,6 +163,10 @@ typedef struct ir_attr_info { const char *name; uint32_t size; uint32_t nfield; 
 extern const ir_attr_info ir_attr_tab[ATTR_END];
 /* Names of an enumerated field kind, NULL-terminated; NULL for other kinds. */
 const char *const *ir_enum_names(ir_field_kind kind);
+/* Whether a field says what its absence says, too: it is neither printed nor saved then. */
+bool ir_field_is_absent(const ir_field *f, const void *at);
+/* The dims that a field holds (of lists, of a relation, one dim), *n_ of them. */
+ir_dim *ir_dims_in(ir_field_kind kind, void *at, int *n_);
 
 /* --- Ops: from ops.def -------------------------------------------------------------------------------- */
 
@@ -434,6 +462,8 @@ typedef struct ir_flow {
     char message[320]; /* on failure: both types */
 } ir_flow;
 bool ir_flow_check(ir_flow *c);
+/* Why an op with regions cannot have the checkpoint policy of its attribute; NULL when it can. */
+const char *ir_ckpt_wrong(ir_opcode op, const void *attr);
 /* Room for an attribute of any kind, and an attribute of one module as a struct for another (dims imported). */
 typedef union ir_attr_any {
 #define ATTR(name, fields) ir_attr_##name a_##name;
@@ -481,10 +511,38 @@ void ir_print_func(const ir_func *f, rt_str *out, unsigned flags);
 void ir_print_op(const ir_func *f, uint32_t o, rt_str *out, unsigned flags); /* one op with its regions */
 /* parse.c: text -> module; errors are `name:line:column: message`, the source line and a caret.  Not verified. */
 ig_status ir_parse(const ig_allocator *alloc, const char *name, const char *text, size_t n, ir_module **out_);
-/* ein.c: `y[b,o] += x[b,i]*w[i,o] over (i)`; on error message (with a caret under the place) into msg. */
-bool ir_ein_parse(const char *text, size_t n, ir_rel *out_, char *msg, size_t msg_size);
-void ir_ein_print(const ir_rel *rel, rt_str *out); /* variables i, j, k, ...; result y, operands a, b, c, d */
+/* ein.c: `y[b,o] += x[b,i]*w[i,o] over (i)`; on error message (with a caret under the place) into msg.  Dims of ranges
+ * are over the symbols of m. */
+bool ir_ein_parse(ir_module *m, const char *text, size_t n, ir_rel *out_, char *msg, size_t msg_size);
+/* The same where extents may be left out or called by names that operands' axes give them (`x[i:N]`): dims are those of
+ * the operands, in the order of the relation.  m may be NULL when all are constant. */
+bool ir_ein_parse_for(ir_module *m, const char *text, size_t n, int nin, const ir_dims *dims, ir_rel *out_, char *msg,
+                      size_t msg_size);
+/* Variables i, j, k, ...; result y, operands a, b, c, d. */
+void ir_ein_print(const ir_module *m, const ir_rel *rel, rt_str *out);
+/* relation.c */
 bool ir_ein_check(const ir_rel *rel, char *msg, size_t msg_size); /* I10 */
+void ir_ein_number(ir_rel *rel); /* number the variables of a relation that is well formed otherwise; sets nvar */
+/* Without constraints, given extents and indices: each variable is a loop. */
+bool ir_ein_is_plain(const ir_rel *rel);
+/* How constraints are met, in turn: each at the first level (0: the result's variables are known; i: the i first of
+ * `order` are, too) where at most one of its variables is unknown.  Equation `number` gives var, or index operand
+ * `number` does; or they are tested.  A variable that is given is within its extent, or the tuple does not exist. */
+typedef enum ir_ein_meet { IR_EIN_SOLVE, IR_EIN_LOOK, IR_EIN_TEST, IR_EIN_MATCH } ir_ein_meet;
+typedef struct ir_ein_step { uint8_t meet, number, var, level; } ir_ein_step;
+typedef struct ir_ein_plan {
+    uint8_t n;
+    uint32_t known; /* bit v: a loop variable or determined */
+    ir_ein_step step[IR_EIN_CONSTRAINTS + IR_EIN_OPERANDS];
+} ir_ein_plan;
+void ir_ein_meet_all(const ir_rel *rel, ir_ein_plan *out_);
+/* Fill order: of n candidates, in turn, those that are not of the result and not determined by what is listed. */
+void ir_ein_list_order(ir_rel *rel, int n, const uint8_t *var);
+/* The extents of all variables; false: operand *k_ has another one along its axis *i_ than was seen before. */
+bool ir_ein_extents(const ir_rel *rel, const ir_type *in, ir_dim *extent_, int *k_, int *i_);
+/* The transpose with respect to factor k: its access and the result's change places, where type is that of the operand.
+ * Constraints stay; what determines variables lists the reduction variables of rel before others. */
+void ir_ein_swap(ir_rel *rel, int k, const ir_type *type);
 /* `y[..] += x[..]` of one operand has the order of reduce, not of ein (numerics rule 7): ir_emit writes it as
  * transpose (when moves_first), reduce, transpose (when moves_last); eager callers do the same. */
 typedef struct ir_ein_steps { bool moves_first, moves_last; ir_attr_perm first, last; ir_attr_reduce reduce; } ir_ein_steps;

@@ -337,7 +337,7 @@ static bool load_places(loader *l, rt_reader *r, ir_places *v) {
     if (!load_list(l, r, &v->n)) return false;
     for (int i = 0; i < v->n; i++) {
         v->p[i].kind = rt_read_u8(r);
-        if (v->p[i].kind < IR_PLACE_WS || v->p[i].kind > IR_PLACE_OUT_ROW)
+        if (v->p[i].kind < IR_PLACE_WS || v->p[i].kind > IR_PLACE_IN)
             return load_fail(l, IG_FORMAT, "a place of unknown kind %u", v->p[i].kind);
         if (!load_dim(l, r, &v->p[i].at)) return false;
     }
@@ -348,8 +348,9 @@ static bool load_rel(loader *l, rt_reader *r, ir_rel *v) {
     const char *text;
     char msg[256];
     if (!load_string(l, r, &text)) return false;
-    return ir_ein_parse(text, strlen(text), v, msg, sizeof msg) ||
-           load_fail(l, IG_FORMAT, "%s (I10)", msg);
+    if (ir_ein_parse(l->m, text, strlen(text), v, msg, sizeof msg)) return true;
+    return ir_dims_lacked_memory(l->m) ? load_no_memory(l)
+                                       : load_fail(l, IG_FORMAT, "%s (I10)", msg);
 }
 
 static bool load_enum(loader *l, rt_reader *r, ir_field_kind kind, uint8_t *v) {
@@ -357,6 +358,13 @@ static bool load_enum(loader *l, rt_reader *r, ir_field_kind kind, uint8_t *v) {
     if (!load_string(l, r, &name)) return false;
     return load_word(name, ir_enum_names(kind), v) ||
            load_fail(l, IG_UNSUPPORTED, "the value `%s` is not known to this library", name);
+}
+
+static bool load_ckpt(loader *l, rt_reader *r, ir_field_ckpt *v) {
+    *v = (int64_t)rt_read_u64(r);
+    return ir_ckpt_is_valid(*v) ||
+           load_fail(l, IG_UNSUPPORTED, "checkpoint policy %lld is not known to this library",
+                     (long long)*v);
 }
 
 static bool load_flag(loader *l, rt_reader *r, uint8_t *v) {
@@ -385,6 +393,7 @@ static bool load_field(loader *l, rt_reader *r, ir_field_kind kind, void *at) {
     case FIELD_type: return load_type_ref(l, r, at);
     case FIELD_rel: return load_rel(l, r, at);
     case FIELD_places: return load_places(l, r, at);
+    case FIELD_ckpt: return load_ckpt(l, r, at);
     case FIELD_data:
         data->n = (uint64_t)(r->end - r->at);
         data->bytes = rt_read_bytes(r, data->n);
@@ -660,8 +669,7 @@ static bool load_params(loader *l) {
 
 static bool load_check_func(loader *l, const ir_func *f, uint32_t nresult, uint32_t nop) {
     bool same = f->results.n == nresult && f->ops.n == nop;
-    for (uint32_t i = 0; i < nresult && same; i++)
-        same = f->results.data[i] == l->expect.data[i];
+    for (uint32_t i = 0; i < nresult && same; i++) same = f->results.data[i] == l->expect.data[i];
     return same || load_fail(l, IG_FORMAT, "@%s does not return what it promises (I5)", f->name);
 }
 

@@ -47,6 +47,8 @@ static void module_free_intern(const ig_allocator *a, ir_intern *t) {
     rt_vec_free(a, &t->locs);
     rt_vec_free(a, &t->attrs);
     rt_vec_free(a, &t->kinds);
+    rt_vec_free(a, &t->func_of);
+    rt_vec_free(a, &t->weight_of);
     ir_index_free(a, &t->str_ix);
     ir_index_free(a, &t->loc_ix);
     ir_index_free(a, &t->attr_ix);
@@ -110,11 +112,10 @@ const char *ir_intern_str(ir_module *m, const char *s, size_t n) {
     return id == UINT32_MAX ? NULL : m->intern->strs.data[id];
 }
 
-/* The interned string, or NULL when the module never saw it. */
-static const char *module_known_str(const ir_module *m, const char *s) {
-    size_t n = strlen(s);
-    uint32_t id = module_find_str(m, s, n, rt_hash(s, n, 0));
-    return id == UINT32_MAX ? NULL : m->intern->strs.data[id];
+/* The number of a string that may be NULL. */
+static uint32_t module_known_str(const ir_module *m, const char *s) {
+    size_t n = s ? strlen(s) : 0;
+    return s ? module_find_str(m, s, n, rt_hash(s, n, 0)) : UINT32_MAX;
 }
 
 ir_loc ir_intern_loc(ir_module *m, const char *file, uint32_t line) {
@@ -177,11 +178,26 @@ uint32_t ir_intern_type(ir_module *m, const ir_type *type) {
 
 /* --- Functions, weights, symbols -------------------------------------------------------------- */
 
+/* Note what has a name, unless something has it already. */
+static bool module_note(ir_module *m, ir_names *of, const char *name, uint32_t number) {
+    uint32_t id = module_known_str(m, name);
+    if (id == UINT32_MAX) return true;
+    while (of->n <= id)
+        if (!rt_vec_push(m->alloc, of, 0)) return false;
+    if (!of->data[id]) of->data[id] = number + 1;
+    return true;
+}
+
 ir_func *ir_find_func(const ir_module *m, const char *name) {
-    const char *known = name ? module_known_str(m, name) : NULL;
-    for (uint32_t i = 0; known && i < m->funcs.n; i++)
-        if (m->funcs.data[i]->name == known) return m->funcs.data[i];
-    return NULL;
+    uint32_t id = module_known_str(m, name);
+    uint32_t number = id < m->intern->func_of.n ? m->intern->func_of.data[id] : 0;
+    return number ? m->funcs.data[number - 1] : NULL;
+}
+
+bool ir_add_func(ir_module *m, ir_func *f) {
+    return rt_vec_reserve(m->alloc, &m->funcs, m->funcs.n + 1) &&
+           module_note(m, &m->intern->func_of, f->name, m->funcs.n) &&
+           rt_vec_push(m->alloc, &m->funcs, f);
 }
 
 const ir_func *ir_entry(const ir_module *m) {
@@ -193,13 +209,24 @@ const ir_func *ir_entry(const ir_module *m) {
     return f;
 }
 
-void ir_drop_func(ir_module *m) { module_free_func(m->alloc, m->funcs.data[--m->funcs.n]); }
+void ir_drop_func(ir_module *m) {
+    ir_func *f = m->funcs.data[--m->funcs.n];
+    uint32_t id = module_known_str(m, f->name);
+    if (id < m->intern->func_of.n && m->intern->func_of.data[id] == m->funcs.n + 1)
+        m->intern->func_of.data[id] = 0;
+    module_free_func(m->alloc, f);
+}
 
 const ir_weight *ir_find_weight(const ir_module *m, const char *name) {
-    const char *known = name ? module_known_str(m, name) : NULL;
-    for (uint32_t i = 0; known && i < m->weights.n; i++)
-        if (m->weights.data[i].name == known) return &m->weights.data[i];
-    return NULL;
+    uint32_t id = module_known_str(m, name);
+    uint32_t number = id < m->intern->weight_of.n ? m->intern->weight_of.data[id] : 0;
+    return number ? &m->weights.data[number - 1] : NULL;
+}
+
+static bool module_push_weight(ir_module *m, ir_weight w) {
+    return rt_vec_reserve(m->alloc, &m->weights, m->weights.n + 1) &&
+           module_note(m, &m->intern->weight_of, w.name, m->weights.n) &&
+           rt_vec_push(m->alloc, &m->weights, w);
 }
 
 /* Bytes of a weight's type, or an error that says what is wrong with it. */
@@ -223,7 +250,7 @@ static ig_status module_add_weight(ir_module *m, const char *name, const ir_type
     RT_TRY(module_weight_bytes(m, name, type, &bytes));
     ir_weight w = {.type = *type, .data = data, .bytes = bytes, .owned = owned && bytes};
     w.name = ir_intern_str(m, name, strlen(name));
-    return w.name && rt_vec_push(m->alloc, &m->weights, w) ? NULL : rt_fail_memory();
+    return w.name && module_push_weight(m, w) ? NULL : rt_fail_memory();
 }
 
 ig_status ir_add_weight_owned(ir_module *m, const char *name, ir_type type, void *data) {
@@ -272,7 +299,7 @@ static bool module_copy_tables(ir_module *to, const ir_module *from) {
         ir_weight w = from->weights.data[i];
         w.owned = false;
         w.name = ir_intern_str(to, w.name, strlen(w.name));
-        if (!w.name || !rt_vec_push(to->alloc, &to->weights, w)) return false;
+        if (!w.name || !module_push_weight(to, w)) return false;
     }
     return true;
 }

@@ -12,7 +12,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-const char *const ir_place_names[] = {"none", "ws", "out", "wsrow", "outrow"};
+const char *const ir_place_names[] = {"none", "ws", "out", "wsrow", "outrow", "in"};
+const char *const ir_ckpt_names[] = {"auto", "all", "sqrt", "dots", NULL};
 const char *const ir_class_names[] = {"fma", "nofma", NULL};
 const char *const ir_func_kind_names[] = {"fn", "cluster", "kernel", "host", NULL};
 
@@ -195,10 +196,17 @@ static void print_places(const printer *p, const ir_places *v) {
     for (unsigned i = 0; i < v->n && i < IG_MAX_RANK; i++) {
         rt_str_puts(p->s, i ? ", " : "");
         rt_str_printf(p->s, "%s ",
-                      ir_place_names[v->p[i].kind <= IR_PLACE_OUT_ROW ? v->p[i].kind : 0]);
+                      ir_place_names[v->p[i].kind <= IR_PLACE_IN ? v->p[i].kind : 0]);
         ir_dim_print(p->m, v->p[i].at, p->s);
     }
     rt_str_puts(p->s, "]");
+}
+
+static void print_ckpt(rt_str *s, int64_t v) {
+    if (v > 0)
+        rt_str_printf(s, "k(%" PRId64 ")", v);
+    else
+        rt_str_puts(s, ir_ckpt_names[v <= 0 && ir_ckpt_is_valid(v) ? -v : 0]);
 }
 
 /* The relation in quotes, or its raw numbers when it is malformed and has no text. */
@@ -206,7 +214,7 @@ static void print_rel(const printer *p, const ir_rel *rel) {
     char msg[160];
     rt_str_puts(p->s, "\"");
     if (ir_ein_check(rel, msg, sizeof msg))
-        ir_ein_print(rel, p->s);
+        ir_ein_print(p->m, rel, p->s);
     else
         rt_str_puts(p->s, "?");
     rt_str_puts(p->s, "\"");
@@ -231,6 +239,7 @@ static void print_field(const printer *p, const ir_field *fd, const void *at, co
     case FIELD_type: ir_type_print(p->m, at, p->s); break;
     case FIELD_rel: print_rel(p, at); break;
     case FIELD_places: print_places(p, at); break;
+    case FIELD_ckpt: memcpy(&i64, at, sizeof i64), print_ckpt(p->s, i64); break;
     case FIELD_data:
         data = at;
         size = type && type->dtype < IG_DTYPE_END ? rt_dtype_bytes(type->dtype) : 0;
@@ -250,7 +259,7 @@ static void print_attr(const printer *p, ir_attr attr) {
     for (uint32_t i = 0; i < info->nfield; i++) {
         const ir_field *fd = &info->field[i];
         const void *at = base + fd->offset;
-        if (fd->kind == FIELD_places && ((const ir_places *)at)->n == 0) continue;
+        if (ir_field_is_absent(fd, at)) continue;
         rt_str_printf(p->s, " %s=", fd->name);
         print_field(p, fd, at, type);
         if (fd->kind == FIELD_type) type = at;

@@ -6,8 +6,8 @@
 #include "ir/read.h"
 #include <string.h>
 
-#define READ_MAX_DIM 80  /* nesting of one dim; more than ir_dim allows itself */
-#define READ_SOURCE  100 /* columns of the source line shown under an error */
+#define READ_MAX_DIM 80   /* nesting of one dim; more than ir_dim allows itself */
+#define READ_SOURCE  100  /* columns of the source line shown under an error */
 #define READ_MESSAGE 2000 /* bytes of an error that are shown */
 
 /* --- Errors ----------------------------------------------------------------------------------- */
@@ -16,7 +16,7 @@
 bool ir_read_fail_at(ir_reader *r, size_t at, ig_code code, const char *message) {
     size_t line = 1, start = 0, end, from;
     char src[READ_SOURCE + 1];
-    if (r->error) return false;
+    if (r->error || !r->name) return false;
     if (at > r->n) at = r->n;
     for (size_t i = 0; i < at; i++)
         if (r->text[i] == '\n') line++, start = i + 1;
@@ -33,7 +33,7 @@ bool ir_read_fail_at(ir_reader *r, size_t at, ig_code code, const char *message)
 
 static bool read_vfail(ir_reader *r, ig_code code, const char *fmt, va_list ap) {
     rt_str s;
-    if (r->error) return false;
+    if (r->error || !r->name) return false;
     rt_str_init(&s, r->m->alloc);
     rt_str_vprintf(&s, fmt, ap);
     if (s.failed)
@@ -262,6 +262,7 @@ static bool read_dim_call(ir_reader *r, const char *s, size_t n, int depth, ir_d
 
 /* A declared symbol. */
 static bool read_dim_symbol(ir_reader *r, const char *s, size_t n, ir_dim *out_) {
+    if (r->symbol) return r->symbol(r->user, s, n, out_);
     const char *name = ir_intern_str(r->m, s, n);
     if (!name) return ir_read_no_memory(r);
     for (uint32_t i = 0; i < r->m->symbols.n; i++) {
@@ -287,11 +288,12 @@ static bool read_dim_factor(ir_reader *r, int depth, ir_dim *out_) {
 static bool read_dim_product(ir_reader *r, int depth, ir_dim *out_) {
     ir_dim x;
     if (!read_dim_factor(r, depth, out_)) return false;
-    while (ir_read_accept(r, "*")) {
+    for (;;) {
+        bool by = ir_read_accept(r, "*");
+        if (!by && !ir_read_accept(r, "/")) return true;
         if (!read_dim_factor(r, depth, &x)) return false;
-        *out_ = ir_dim_mul(r->m, *out_, x);
+        *out_ = (by ? ir_dim_mul : ir_dim_floordiv)(r->m, *out_, x);
     }
-    return true;
 }
 
 /* Terms with plus and with minus are collected apart: a dim is never negative on the way. */
@@ -311,11 +313,12 @@ static bool read_dim_sum(ir_reader *r, int depth, ir_dim *out_) {
     return true;
 }
 
-static bool read_dim(ir_reader *r, ir_dim *out_) {
+bool ir_read_dim(ir_reader *r, ir_dim *out_) {
     ir_read_space(r);
     size_t at = r->at;
     if (!read_dim_sum(r, 0, out_)) return false;
     if (*out_ != IR_DIM_BAD) return true;
+    if (!r->name) return true;
     if (ir_dims_lacked_memory(r->m)) return ir_read_no_memory(r);
     r->tok = at;
     return ir_read_fail(r, "the dim is negative, too large or too complicated");
@@ -326,7 +329,7 @@ static bool read_dim_list(ir_reader *r, uint8_t *n_, ir_dim *dim) {
     for (*n_ = 0; !ir_read_accept(r, "]"); ++*n_) {
         if (*n_ && !ir_read_expect(r, ",")) return false;
         if (*n_ == IG_MAX_RANK) return ir_read_fail(r, "at most %d dims", IG_MAX_RANK);
-        if (!read_dim(r, &dim[*n_])) return false;
+        if (!ir_read_dim(r, &dim[*n_])) return false;
     }
     return true;
 }
@@ -421,8 +424,8 @@ bool ir_read_data(ir_reader *r, const ir_type *type, bool buffer, ir_data *out_)
                             IR_INLINE_ELEMENTS);
     if ((list && (uint64_t)n > left / 2 + 1) || (hex && bytes > left / 2))
         return ir_read_fail(r, "the text ends before %lld elements", (long long)n);
-    uint8_t *data =
-        buffer ? rt_alloc_buffer(r->m->alloc, bytes) : rt_arena_alloc(&r->scratch, bytes);
+    uint8_t *data = buffer ? rt_alloc_buffer(r->m->alloc, bytes)
+                           : rt_arena_alloc(&r->scratch, bytes);
     if (bytes && !data) return ir_read_no_memory(r);
     *out_ = (ir_data){data, bytes};
     if (list) return read_elements(r, t.dtype, (uint64_t)n, data);
@@ -459,13 +462,22 @@ static bool read_places(ir_reader *r, ir_places *out_) {
         if (out_->n && !ir_read_expect(r, ",")) return false;
         if (out_->n == IG_MAX_RANK) return ir_read_fail(r, "at most %d places", IG_MAX_RANK);
         uint8_t kind = IR_PLACE_WS;
-        while (kind <= IR_PLACE_OUT_ROW && !ir_read_word(r, ir_place_names[kind])) kind++;
-        if (kind > IR_PLACE_OUT_ROW)
-            return ir_read_fail(r, "`ws`, `out`, `wsrow` or `outrow` is expected here");
+        while (kind <= IR_PLACE_IN && !ir_read_word(r, ir_place_names[kind])) kind++;
+        if (kind > IR_PLACE_IN)
+            return ir_read_fail(r, "`ws`, `out`, `wsrow`, `outrow` or `in` is expected here");
         out_->p[out_->n].kind = kind;
-        if (!read_dim(r, &out_->p[out_->n].at)) return false;
+        if (!ir_read_dim(r, &out_->p[out_->n].at)) return false;
     }
     return true;
+}
+
+static bool read_ckpt(ir_reader *r, int64_t *out_) {
+    for (*out_ = 0; ir_ckpt_names[-*out_]; --*out_)
+        if (ir_read_word(r, ir_ckpt_names[-*out_])) return true;
+    if (ir_read_word(r, "k"))
+        return ir_read_expect(r, "(") && ir_read_range(r, 1, IR_CKPT_MOST, out_) &&
+               ir_read_expect(r, ")");
+    return ir_read_fail(r, "`auto`, `all`, `sqrt`, `dots` or `k(n)` is expected here");
 }
 
 static bool read_rel(ir_reader *r, ir_rel *out_) {
@@ -473,7 +485,8 @@ static bool read_rel(ir_reader *r, ir_rel *out_) {
     ir_read_space(r);
     size_t at = r->at;
     if (!ir_read_string(r)) return false;
-    if (ir_ein_parse(rt_str_text(&r->buf), r->buf.n, out_, msg, sizeof msg)) return true;
+    if (ir_ein_parse(r->m, rt_str_text(&r->buf), r->buf.n, out_, msg, sizeof msg)) return true;
+    if (ir_dims_lacked_memory(r->m)) return ir_read_no_memory(r);
     return ir_read_fail_at(r, at, IG_FORMAT, msg);
 }
 
@@ -509,7 +522,7 @@ static bool read_field(ir_reader *r, ir_field_kind kind, void *at, const ir_type
     case FIELD_int: return ir_read_int(r, at);
     case FIELD_flag: return read_flag(r, at);
     case FIELD_dtype: return read_dtype(r, at);
-    case FIELD_dim: return read_dim(r, at);
+    case FIELD_dim: return ir_read_dim(r, at);
     case FIELD_dims: return read_dims(r, at);
     case FIELD_axes: return read_axes(r, at);
     case FIELD_ints: return read_ints(r, at);
@@ -518,6 +531,7 @@ static bool read_field(ir_reader *r, ir_field_kind kind, void *at, const ir_type
     case FIELD_data: return ir_read_data(r, type, false, at);
     case FIELD_rel: return read_rel(r, at);
     case FIELD_places: return read_places(r, at);
+    case FIELD_ckpt: return read_ckpt(r, at);
     default: return ir_read_enum(r, ir_enum_names(kind), at);
     }
 }

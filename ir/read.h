@@ -7,12 +7,16 @@
 /* Reading a text front to back; the first error sticks. */
 typedef struct ir_reader {
     const ig_allocator *alloc; /* of errors; everything else is allocated as the module is */
-    const char *name, *text;
-    size_t n, at, tok; /* length, position, start of the last token */
-    ir_module *m;      /* borrowed: names are interned there, dims looked up */
+    const char *name, *text;   /* name NULL: errors are not described, a dim that is none is
+                                * IR_DIM_BAD, and m may be NULL */
+    size_t n, at, tok;         /* length, position, start of the last token */
+    ir_module *m;              /* borrowed: names are interned there, dims looked up */
     ig_status error;
     rt_str buf;       /* the last string read */
     rt_arena scratch; /* data of the op being read */
+    /* What names in dims stand for; NULL: the symbols of m. */
+    bool (*symbol)(void *user, const char *s, size_t n, ir_dim *out_);
+    void *user;
 } ir_reader;
 
 /* Errors: all give false.  At a place; at the last token; with a code; "result i of what is a,
@@ -41,6 +45,7 @@ bool ir_read_range(ir_reader *r, int64_t lo, int64_t hi, int64_t *out_);
 bool ir_read_int(ir_reader *r, int64_t *out_);
 bool ir_read_enum(ir_reader *r, const char *const *names, uint8_t *out_);
 
+bool ir_read_dim(ir_reader *r, ir_dim *out_);
 bool ir_read_type(ir_reader *r, ir_type *out_);
 /* Elements of a type: `[1.0, 2.0]`, `splat 1.0` or `hex{...}`.  The bytes live in r->scratch, or
  * are a buffer that the caller owns, also when reading fails. */

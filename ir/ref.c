@@ -108,13 +108,10 @@ static const void *ref_eval_attr(const ir_module *m, ir_attr ref, const int64_t 
     const ir_attr_info *info = &ir_attr_tab[ir_attr_kind_of(m, ref)];
     memcpy(room, ir_attr_get(m, ref), info->size);
     for (uint32_t i = 0; i < info->nfield; i++) {
-        void *at = (char *)room + info->field[i].offset;
-        ir_dims *dims = at;
-        if (info->field[i].kind == FIELD_dim && !ir_dim_eval(m, *(ir_dim *)at, symbols, at))
-            return NULL;
-        if (info->field[i].kind != FIELD_dims) continue;
-        for (int k = 0; k < dims->n; k++)
-            if (!ir_dim_eval(m, dims->d[k], symbols, &dims->d[k])) return NULL;
+        int n;
+        ir_dim *d = ir_dims_in(info->field[i].kind, (char *)room + info->field[i].offset, &n);
+        for (int k = 0; k < n; k++)
+            if (!ir_dim_eval(m, d[k], symbols, &d[k])) return NULL;
     }
     return room;
 }
@@ -468,9 +465,13 @@ static ig_status ref_decide(ref_machine *r, ref_frame *fr, const ir_op *o, const
         ref_close(r, fr, o);
         return NULL;
     }
-    if (a->cap && open->step == a->cap)
-        return rt_fail(r->alloc, IG_RANGE, "the loop would go round more than %lld times, its cap",
-                       (long long)a->cap);
+    if (a->cap && open->step == a->cap) {
+        ir_loc_rec at = ir_loc_get(fr->f->module, o->loc);
+        ig_status s = rt_fail(r->alloc, IG_RANGE,
+                              "the loop would go round more than %lld times, its cap",
+                              (long long)a->cap);
+        return rt_status_op(rt_status_at(s, at.file, (int)at.line), ir_op_tab[o->code].name);
+    }
     open->step++;
     ref_enter_region(r, fr, o, 1);
     for (uint32_t k = 0; k < o->nin; k++)

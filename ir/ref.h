@@ -44,6 +44,36 @@ int64_t ir_move_strides(ir_opcode op, const void *attr, const ir_tensor *x,
  * window fits. */
 int64_t ir_move_window(const ir_tensor *x, const int64_t *size, const ir_tensor *start);
 
+/* Windows of x at positions (ref_index.c): the axes that are neither batch nor indexed. */
+typedef struct ir_windows {
+    const ir_tensor *x, *at; /* what is indexed; one index tensor an axis */
+    const ir_axes *axes;
+    bool clamp;
+    int64_t stride[IG_MAX_RANK]; /* of x */
+    int64_t batches, positions;  /* positions a batch */
+    int64_t batch_step;          /* elements of x a batch */
+    int64_t count;               /* elements of a window */
+    int nrest;
+    int64_t dim[IG_MAX_RANK], step[IG_MAX_RANK]; /* of a window */
+} ir_windows;
+ir_windows ir_windows_at(const ir_tensor *x, const ir_tensor *at, const ir_axes *axes,
+                         int64_t batch, bool clamp);
+/* The first element of the window at position k of all, which is in the batch whose elements of x
+ * begin at `base`; -1: it is out of range. */
+static inline int64_t ir_windows_first(const ir_windows *j, int64_t base, int64_t k) {
+    int64_t first = base;
+    for (int i = 0; i < j->axes->n; i++) {
+        const ir_tensor *t = &j->at[i];
+        int64_t n = j->x->dim[j->axes->a[i]];
+        int64_t at = t->dtype == IG_i32 ? ((const int32_t *)t->data)[k]
+                                        : ((const int64_t *)t->data)[k];
+        if (!j->clamp && (at < 0 || at >= n)) return -1;
+        at = at < 0 ? 0 : at >= n ? n - 1 : at;
+        first += at * j->stride[j->axes->a[i]];
+    }
+    return first;
+}
+
 ig_status ir_ref_const(const ir_ref_call *c);
 ig_status ir_ref_iota(const ir_ref_call *c);
 ig_status ir_ref_copy(const ir_ref_call *c);

@@ -91,10 +91,16 @@ static ig_status bind_fail(bind_run *b, uint32_t k, int i, int64_t have, const c
     const char *name = k < f->param_names.n && f->param_names.data[k] ? f->param_names.data[k] : "";
     rt_str text;
     rt_str_init(&text, b->alloc);
-    ir_dim_print(f->module, d, &text);
-    ig_status s = rt_fail(
-        b->alloc, IG_SHAPE, "%s: argument %u%s%s: dim %d is %lld but %s is %s%lld", f->name, k,
-        *name ? " %" : "", name, i, (long long)have, rt_str_text(&text), what, (long long)want);
+    if (!ir_dim_is_const(d)) {
+        rt_str_puts(&text, " but ");
+        ir_dim_print(f->module, d, &text);
+        rt_str_puts(&text, " is ");
+    } else {
+        rt_str_puts(&text, ", not ");
+    }
+    ig_status s = rt_fail(b->alloc, IG_SHAPE, "%s: argument %u%s%s: dim %d is %lld%s%s%lld",
+                          f->name, k, *name ? " %" : "", name, i, (long long)have,
+                          rt_str_text(&text), what, (long long)want);
     rt_str_free(&text);
     return s;
 }
@@ -138,12 +144,12 @@ static bool bind_uses(bind_run *b, uint32_t sym) {
     for (uint32_t o = 0; o < f->ops.n; o++) {
         ir_attr attr = f->ops.data[o].attr;
         const ir_attr_info *info = &ir_attr_tab[ir_attr_kind_of(f->module, attr)];
-        const char *at = ir_attr_get(f->module, attr);
+        char *at = (char *)(uintptr_t)ir_attr_get(f->module, attr); /* read only */
         for (uint32_t i = 0; i < info->nfield; i++) {
-            const ir_dims *dims = (const ir_dims *)(const void *)(at + info->field[i].offset);
-            if (info->field[i].kind != FIELD_dims) continue;
-            for (int k = 0; k < dims->n; k++)
-                if (bind_mentions(b, dims->d[k], sym)) return true;
+            int n;
+            const ir_dim *d = ir_dims_in(info->field[i].kind, at + info->field[i].offset, &n);
+            for (int k = 0; k < n; k++)
+                if (bind_mentions(b, d[k], sym)) return true;
         }
     }
     return false;
@@ -156,6 +162,7 @@ static ig_status bind_args(bind_run *b, int nin, const ir_tensor *in) {
         for (int k = 0; k < nin; k++) {
             const ir_type *t = ir_val_type(b->f, ir_param_ref(b->f, (uint32_t)k));
             for (int i = 0; i < t->rank; i++) {
+                if (t->dim[i] == in[k].dim[i]) continue; /* a constant, and right */
                 RT_TRY(bind_dim(b, (uint32_t)k, i, t->dim[i], in[k].dim[i], &learnt, &open));
                 if (b->no_memory) return rt_fail_memory();
             }

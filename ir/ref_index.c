@@ -9,60 +9,39 @@
 
 /* --- Windows at indices ----------------------------------------------------------------------- */
 
-typedef struct index_job {
-    const ir_tensor *x, *at; /* what is indexed; one index tensor an axis */
-    const ir_axes *axes;
-    bool clamp;
-    int64_t stride[IG_MAX_RANK]; /* of x */
-    int64_t batches, positions;  /* positions a batch */
-    int64_t batch_step;          /* elements of x a batch */
-    int64_t count;               /* elements of a window */
-    int nrest;
-    int64_t dim[IG_MAX_RANK], step[IG_MAX_RANK]; /* of a window */
-} index_job;
-
-static void index_begin(index_job *j, const ir_tensor *x, const ir_tensor *at, const ir_axes *axes,
-                        int64_t batch, bool clamp) {
-    *j = (index_job){x, at, axes, clamp, {0}, 1, 1, 1, 1, 0, {0}, {0}};
-    ir_ref_strides(x, j->stride);
-    for (int i = 0; i < at->rank; i++) *(i < batch ? &j->batches : &j->positions) *= at->dim[i];
+ir_windows ir_windows_at(const ir_tensor *x, const ir_tensor *at, const ir_axes *axes,
+                         int64_t batch, bool clamp) {
+    ir_windows j = {x, at, axes, clamp, {0}, 1, 1, 1, 1, 0, {0}, {0}};
+    ir_ref_strides(x, j.stride);
+    for (int i = 0; i < at->rank; i++) *(i < batch ? &j.batches : &j.positions) *= at->dim[i];
     for (int i = (int)batch, a = 0; i < x->rank; i++) {
-        j->batch_step *= x->dim[i];
+        j.batch_step *= x->dim[i];
         if (a < axes->n && axes->a[a] == i) {
             a++;
             continue;
         }
-        j->dim[j->nrest] = x->dim[i];
-        j->step[j->nrest++] = j->stride[i];
-        j->count *= x->dim[i];
+        j.dim[j.nrest] = x->dim[i];
+        j.step[j.nrest++] = j.stride[i];
+        j.count *= x->dim[i];
     }
-}
-
-static int64_t index_get(const ir_tensor *t, int64_t k) {
-    return t->dtype == IG_i32 ? ((const int32_t *)t->data)[k] : ((const int64_t *)t->data)[k];
+    return j;
 }
 
 /* Begin a walk over the window of position k of all; false when it is out of range. */
-static bool index_window(const index_job *j, int64_t k, ir_walk *w_) {
-    int64_t first = k / j->positions * j->batch_step;
-    for (int i = 0; i < j->axes->n; i++) {
-        int64_t at = index_get(&j->at[i], k), n = j->x->dim[j->axes->a[i]];
-        if (!j->clamp && (at < 0 || at >= n)) return false;
-        at = at < 0 ? 0 : at >= n ? n - 1 : at;
-        first += at * j->stride[j->axes->a[i]];
-    }
-    ir_walk_init(w_, j->nrest, j->dim, j->step, first);
-    return true;
+static bool index_window(const ir_windows *j, int64_t k, ir_walk *w_) {
+    int64_t first = ir_windows_first(j, k / j->positions * j->batch_step, k);
+    if (first >= 0) ir_walk_init(w_, j->nrest, j->dim, j->step, first);
+    return first >= 0;
 }
 
 ig_status ir_ref_gather(const ir_ref_call *c) {
     const ir_attr_gather *a = c->attr;
     size_t size = rt_dtype_bytes(c->out[0].dtype), row;
     char *to = c->out[0].data;
-    index_job j;
+    ir_windows j;
     ir_walk w;
     if (!ir_ref_numel(&c->out[0])) return NULL;
-    index_begin(&j, &c->in[0], &c->in[1], &a->axes, a->batch, a->oob == IR_oob_clamp);
+    j = ir_windows_at(&c->in[0], &c->in[1], &a->axes, a->batch, a->oob == IR_oob_clamp);
     row = (size_t)j.count * size;
     for (int64_t k = 0; k < j.batches * j.positions; k++, to += row) {
         if (index_window(&j, k, &w))
@@ -74,7 +53,7 @@ ig_status ir_ref_gather(const ir_ref_call *c) {
 }
 
 /* Combine a window with its update, in `room`, and put it back. */
-static void index_put(const ir_ref_call *c, const index_job *j, ir_walk w, const void *u,
+static void index_put(const ir_ref_call *c, const ir_windows *j, ir_walk w, const void *u,
                       void *room) {
     const ir_attr_scatter *a = c->attr;
     ig_dtype d = (ig_dtype)c->out[0].dtype;
@@ -97,11 +76,11 @@ static void index_put(const ir_ref_call *c, const index_job *j, ir_walk w, const
 ig_status ir_ref_scatter(const ir_ref_call *c) {
     const ir_attr_scatter *a = c->attr;
     const char *u = c->in[1].data;
-    index_job j;
+    ir_windows j;
     ir_walk w;
     RT_TRY(ir_ref_copy(c));
     if (!ir_ref_numel(&c->in[1])) return NULL;
-    index_begin(&j, &c->out[0], &c->in[2], &a->axes, a->batch, a->oob == IR_oob_clamp);
+    j = ir_windows_at(&c->out[0], &c->in[2], &a->axes, a->batch, a->oob == IR_oob_clamp);
     size_t row = (size_t)j.count * rt_dtype_bytes(c->out[0].dtype);
     void *room = rt_alloc(c->alloc, row);
     if (!room) return rt_fail_memory();

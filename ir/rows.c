@@ -44,6 +44,18 @@ ir_rowmap ir_rows_begin(ir_rows *r, const ir_type *t) {
     return m;
 }
 
+bool ir_rows_has_room(const ir_func *f) {
+    const ir_op *ret = ir_return_op(f);
+    uint32_t reductions = 0;
+    if (f->kind != IR_CLUSTER || ret->nin < 2) return false;
+    ir_ref last = ir_op_in(f, ret, ret->nin - 1u);
+    const ir_op *o = ir_def_op(f, last);
+    const ir_op *c = o && o->code == OP_broadcast ? ir_def_op(f, ir_op_in(f, o, 0)) : NULL;
+    for (uint32_t i = 0; i < f->ops.n; i++) reductions += f->ops.data[i].code == OP_reduce;
+    return c && c->code == OP_const && reductions == 1 &&
+           ir_val_type(f, last)->rank == ir_result_type(f, 0)->rank + 1;
+}
+
 /* The axes longer than 1, in order. */
 static int rows_long_axes(const ir_type *t, int *axis_) {
     int n = 0;

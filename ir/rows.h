@@ -24,6 +24,11 @@ typedef struct ir_rowmap {
 static inline bool ir_rowmap_known(const ir_rowmap *m) { return m->n >= 0; }
 bool ir_rowmap_same(const ir_rowmap *a, const ir_rowmap *b);
 
+/* Whether the last result of a cluster is room for the totals of blocks: a constant that nobody
+ * reads, with one axis more than the other results.  Its one reduction is computed in two steps, so
+ * that threads can share it: totals of blocks, then the tree over them (numerics rule 5). */
+bool ir_rows_has_room(const ir_func *cluster);
+
 /* Begin with the dims of the result; its map. */
 ir_rowmap ir_rows_begin(ir_rows *r, const ir_type *result);
 /* The map of operand k of an op that is evaluated at `at`: elementwise ops, broadcast, and reshape

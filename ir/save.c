@@ -135,7 +135,7 @@ static uint32_t save_opcode(saver *s, uint16_t code) {
 static void save_rel(saver *s, rt_str *out, const ir_rel *rel) {
     rt_str text;
     rt_str_init(&text, s->alloc);
-    ir_ein_print(rel, &text);
+    ir_ein_print(s->m, rel, &text);
     rt_write_u32(out, save_string(s, rt_str_text(&text), text.n));
     if (text.failed) s->no_memory = true;
     rt_str_free(&text);
@@ -177,6 +177,7 @@ static void save_field(saver *s, rt_str *out, ir_field_kind kind, const void *at
     case FIELD_data: rt_str_add(out, data->bytes, (size_t)data->n); break;
     case FIELD_rel: save_rel(s, out, at); break;
     case FIELD_places: save_places(s, out, at); break;
+    case FIELD_ckpt: rt_write_u64(out, (uint64_t) * (const ir_field_ckpt *)at); break;
     default: rt_write_u32(out, save_name(s, names[*(const uint8_t *)at]));
     }
 }
@@ -186,9 +187,13 @@ static uint32_t save_attr(saver *s, ir_attr attr) {
     const ir_attr_info *info = &ir_attr_tab[ir_attr_kind_of(s->m, attr)];
     const char *base = ir_attr_get(s->m, attr);
     if (s->attr_id[attr.i]) return s->attr_id[attr.i] - 1;
+    uint32_t n = info->nfield;
+    for (uint32_t i = 0; i < info->nfield; i++)
+        n -= ir_field_is_absent(&info->field[i], base + info->field[i].offset);
     rt_write_u32(sec, save_name(s, info->name));
-    rt_write_u32(sec, info->nfield);
+    rt_write_u32(sec, n);
     for (uint32_t i = 0; i < info->nfield; i++) {
+        if (ir_field_is_absent(&info->field[i], base + info->field[i].offset)) continue;
         rt_str_init(&body, s->alloc);
         save_field(s, &body, info->field[i].kind, base + info->field[i].offset);
         rt_write_u32(sec, save_name(s, info->field[i].name));

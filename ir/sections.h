@@ -7,7 +7,7 @@
 _Static_assert(DIM_SYM == 1 && DIM_FLOORDIV == 4 && DIM_MOD == 5 && DIM_MIN == 6 && DIM_MAX == 7,
                "atoms of dims have frozen codes");
 _Static_assert(IR_PLACE_WS == 1 && IR_PLACE_OUT == 2 && IR_PLACE_WS_ROW == 3 &&
-                   IR_PLACE_OUT_ROW == 4,
+                   IR_PLACE_OUT_ROW == 4 && IR_PLACE_IN == 5,
                "places have frozen codes");
 
 #define FILE_SECTION_LIST(X) \

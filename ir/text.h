@@ -20,6 +20,7 @@ static inline bool ir_is_ident_char(char c) {
 }
 
 extern const char *const ir_place_names[]; /* by ir_place_kind */
+extern const char *const ir_ckpt_names[];  /* by -ir_field_ckpt, NULL-terminated */
 extern const char *const ir_class_names[];     /* by ir_class, NULL-terminated */
 extern const char *const ir_func_kind_names[]; /* by ir_func_kind, NULL-terminated */
 

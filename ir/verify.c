@@ -290,18 +290,18 @@ static bool verify_field(verifier *v, const ir_field *fd, const void *at) {
     case FIELD_axes:
     case FIELD_places: return u8 <= IG_MAX_RANK;
     case FIELD_type: return verify_type(v, at, "the attribute's type");
-    case FIELD_dim: return verify_dim(v, *(const ir_dim *)at);
+    case FIELD_ckpt: return ir_ckpt_is_valid(*(const ir_field_ckpt *)at);
     default: return !names || u8 < n;
     }
 }
 
 /* Dims in an attribute are over declared symbols (I6). */
 static bool verify_field_dims(const verifier *v, const ir_field *fd, const void *at) {
-    const ir_dims *dims = at;
     const ir_places *places = at;
-    if (fd->kind == FIELD_dims)
-        for (int i = 0; i < dims->n; i++)
-            if (!verify_dim(v, dims->d[i])) return false;
+    int n;
+    const ir_dim *d = ir_dims_in(fd->kind, (void *)(uintptr_t)at, &n);
+    for (int i = 0; i < n; i++)
+        if (!verify_dim(v, d[i])) return false;
     if (fd->kind == FIELD_places)
         for (int i = 0; i < places->n; i++)
             if (!verify_dim(v, places->p[i].at)) return false;
@@ -400,6 +400,21 @@ static bool verify_signature_is_sound(const ir_module *m, const ir_func *f) {
 }
 
 /* The callee is a function that stands before this one and may be called from here (I8). */
+/* A result in the memory of an operand has an operand like it. */
+static bool verify_places(verifier *v, const ir_op *o, const ir_places *to) {
+    for (uint32_t i = 0; i < to->n && i < o->nout; i++) {
+        if (to->p[i].kind != IR_PLACE_IN) continue;
+        int64_t k = to->p[i].at;
+        if (k >= 0 && k < o->nin &&
+            ir_type_eq(ir_val_type(v->f, ir_op_in(v->f, o, (uint32_t)k)),
+                       ir_val_type(v->f, ir_op_out(o, i))))
+            continue;
+        verify_bad(v, 8, "result %u lies in an operand that is none or has another type", i);
+        return false;
+    }
+    return true;
+}
+
 static bool verify_callee(verifier *v, const ir_op *o, const ir_attr_call *a) {
     const ir_func *f = a->callee ? ir_find_func(v->m, a->callee) : NULL;
     const char *name = a->callee ? a->callee : "";
@@ -427,7 +442,7 @@ static bool verify_callee(verifier *v, const ir_op *o, const ir_attr_call *a) {
     bool fits = o->code == OP_launch ? f->kind == IR_KERNEL
                                      : f->kind == IR_FN || f->kind == IR_CLUSTER;
     if (!fits) verify_bad(v, 8, "@%s is a %s", name, ir_func_kind_names[f->kind]);
-    return fits;
+    return fits && verify_places(v, o, &a->at);
 }
 
 /* What must hold before the type rule is asked: its answer would cite a less exact invariant. */

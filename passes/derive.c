@@ -149,6 +149,8 @@ ig_status pass_wrt_read(const ir_module *m, const char *text, pass_wrt *wrt) {
 
 typedef struct derive {
     const ir_func *f;
+    const ir_func *asked; /* what f was made of (segment.c), or f */
+    const ir_ref *where;  /* by value of `asked`: where it is in f; NULL: the same */
     const pass_ask *ask;
     uint32_t nin, nout;       /* without state */
     ir_builder p, t;          /* t: of the linear half, backward only */
@@ -194,11 +196,13 @@ bool pass_is_given(const ir_op *o) {
 
 /* Parameters that stand for what the ops of f have computed. */
 static void derive_given(derive *d) {
-    for (uint32_t i = 0; i + 1 < d->f->ops.n; i++) {
-        const ir_op *o = &d->f->ops.data[i];
-        for (uint32_t k = 0; pass_is_given(o) && k < o->nout; k++)
-            d->primal[o->out0 + k] =
-                ir_param(&d->p, derive_type(d, ir_val_type(d->f, ir_op_out(o, k))), NULL);
+    for (uint32_t i = 0; i + 1 < d->asked->ops.n; i++) {
+        const ir_op *o = &d->asked->ops.data[i];
+        for (uint32_t k = 0; pass_is_given(o) && k < o->nout; k++) {
+            ir_ref y = ir_op_out(o, k);
+            d->primal[d->where ? d->where[y.i].i : y.i] =
+                ir_param(&d->p, derive_type(d, ir_val_type(d->asked, y)), NULL);
+        }
     }
 }
 
@@ -433,12 +437,18 @@ static ig_status derive_build(derive *d) {
     return s;
 }
 
-ig_status pass_differentiate(const ir_module *flat, const pass_ask *ask, ir_module **out_) {
-    const ir_func *f = ir_entry(flat);
+/* Differentiate f, which was made of the entry of flat; where: as in derive. */
+static ig_status derive_func(const ir_module *flat, const ir_func *f, const ir_ref *where,
+                             const pass_ask *ask, ir_module **out_) {
     const ig_allocator *a = flat->alloc;
     size_t values = f->values.n * sizeof(ir_ref), weights = (flat->weights.n + 1u) * sizeof(ir_ref);
     size_t seeds = (f->results.n + 1u) * sizeof(ir_ref);
-    derive d = {.f = f, .ask = ask, .nin = derive_nin(flat), .nout = f->results.n - flat->nstate};
+    derive d = {.f = f,
+                .asked = ir_entry(flat),
+                .where = where,
+                .ask = ask,
+                .nin = derive_nin(flat),
+                .nout = f->results.n - flat->nstate};
     pass_made made;
     *out_ = NULL;
     RT_TRY(pass_begin_more(flat, derive_word(ask->what), &made, &d.p));
@@ -461,6 +471,21 @@ ig_status pass_differentiate(const ir_module *flat, const pass_ask *ask, ir_modu
     pass_free_tape(a, &d.tape);
     rt_vec_free(a, &d.results);
     return pass_finish(&made, s, out_);
+}
+
+ig_status pass_differentiate(const ir_module *flat, const pass_ask *ask, ir_module **out_) {
+    const ir_func *f = ir_entry(flat);
+    if (ask->what & PASS_FORWARD || !pass_has_segments(f))
+        return derive_func(flat, f, NULL, ask, out_);
+    const size_t bytes = f->values.n * sizeof(ir_ref);
+    ir_ref *where = rt_alloc(flat->alloc, bytes);
+    ir_module *cut = NULL;
+    *out_ = NULL;
+    ig_status s = where ? pass_segment(flat, &cut, where) : rt_fail_memory();
+    if (!s) s = derive_func(flat, ir_entry(cut), where, ask, out_);
+    ir_module_free(cut);
+    rt_free(flat->alloc, where, bytes);
+    return s;
 }
 
 ig_status pass_derive(const ir_module *in, pass_derivative what, const char *wrt,

@@ -17,6 +17,10 @@ typedef struct pass_ask {
 /* These take and give flat modules: one function, no calls, nothing dead. */
 ig_status pass_flatten(const ir_module *in, ir_module **out_);
 ig_status pass_differentiate(const ir_module *flat, const pass_ask *ask, ir_module **out_);
+/* segment.c: cut the scans that are to keep few states; map has room for the values of the entry of
+ * flat and becomes where they are, those outside of regions.  Only where pass_has_segments. */
+bool pass_has_segments(const ir_func *f);
+ig_status pass_segment(const ir_module *flat, ir_module **out_, ir_ref *map);
 /* Whether the results of an op go in under PASS_GIVEN: all but constants and weights. */
 bool pass_is_given(const ir_op *o);
 /* n is a dim of flat. */

@@ -123,22 +123,10 @@ ir_ref emit_spread(ir_builder *b, ir_ref x, const ir_axes *access, const ir_axes
     return wide.axes.n < vars->n ? EMIT_AS(b, broadcast, &wide, x) : x;
 }
 
-/* Numbers by first appearance: the result's, then the operands' from left to right. */
-static void emit_number(const ir_axes *from, ir_axes *to, uint8_t number[], uint8_t *next) {
-    to->n = from->n;
-    for (int i = 0; i < from->n && i < IG_MAX_RANK; i++) {
-        uint8_t *v = &number[from->a[i]];
-        if (*v == IR_EIN_VARS) *v = (*next)++;
-        to->a[i] = *v;
-    }
-}
-
 ir_ref emit_contract(ir_builder *b, const ir_axes *out, int n, const ir_axes *in, const ir_ref *x) {
-    ir_attr_ein a = {.rel = {.nin = (uint8_t)n, .monoid = IR_redop_sum}};
-    uint8_t number[IR_EIN_VARS];
-    memset(number, IR_EIN_VARS, sizeof number);
-    emit_number(out, &a.rel.out, number, &a.rel.nvar);
-    for (int k = 0; k < n; k++) emit_number(&in[k], &a.rel.in[k], number, &a.rel.nvar);
+    ir_attr_ein a = {.rel = {.nin = (uint8_t)n, .monoid = IR_redop_sum, .out = *out}};
+    memcpy(a.rel.in, in, (size_t)n * sizeof *in);
+    ir_ein_number(&a.rel);
     for (uint8_t v = out->n; v < a.rel.nvar; v++) a.rel.order[a.rel.norder++] = v;
     if (a.rel.norder) return ir_emit(b, OP_ein, &a, n, x);
     ir_dim dim[IR_EIN_VARS] = {0};

@@ -5,8 +5,12 @@
  * chain of elementwise ops costs one pass over memory.  The walk is greedy in reverse order: when
  * an op's turn comes, everything that uses it is decided.  If all its users sit in clusters that
  * can take it, it is absorbed there; else it becomes the root of a cluster of its own and its
- * result lives in memory.  A cluster has one result and its other members feed only members, so
- * the calls, in the order of their roots, never wait for each other.
+ * result lives in memory.
+ *
+ * Results.  What is read elsewhere, too, may be a further result of a cluster that uses it, or that
+ * reads the same memory: one pass instead of two.  All results of a cluster have one shape.  Its
+ * call stands at the place of its root, so a value becomes a result only where nothing before that
+ * place reads it; then the calls, in the order of their roots, never wait for each other.
  *
  * Spaces.  A use happens at an index, and what matters is how that index comes about: a space is
  * one index map inside a cluster.  The root's own index is the first; elementwise ops pass their
@@ -160,6 +164,7 @@ static void fuse_add_need(fuse_plan *p, ir_ref v, uint32_t space) {
     fuse_cluster *c = &p->clusters.data[s.cluster];
     if (fuse_is_free(p, v) && !s.operand && !c->wide) return;
     fuse_add_edge(p, c, v);
+    if (p->first[v.i] > c->root) p->first[v.i] = c->root;
     if (ir_home(p->f, v) != p->f->ops.data[c->root].parent) p->must[v.i] = true;
     if (c->wide || (s.operand && fuse_is_free(p, v))) p->must[v.i] = true;
     for (uint32_t i = p->need[v.i]; i; i = p->needs.data[i - 1].next)
@@ -277,7 +282,7 @@ static uint32_t fuse_count_operands(const fuse_plan *p, const ir_op *o) {
 static void fuse_root(fuse_plan *p, uint32_t op) {
     const ir_op *o = &p->f->ops.data[op];
     fuse_kind kind = fuse_kind_of((ir_opcode)o->code);
-    fuse_cluster c = {.root = op, .root_space = p->spaces.n};
+    fuse_cluster c = {.root = op, .root_space = p->spaces.n, .result = {op}, .nresult = 1};
     ir_rowmap at = ir_rows_begin(&c.rows, ir_val_type(p->f, ir_op_out(o, 0)));
     c.wide = kind == FUSE_JOIN && fuse_count_operands(p, o) > FUSE_OPERANDS;
     uint32_t n = p->clusters.n;
@@ -363,6 +368,8 @@ static const char *fuse_refuse(const fuse_plan *p, const ir_op *o, const fuse_us
     case FUSE_REDUCE:
     case FUSE_CONTRACT:
         if (!one) return "several kernels use it";
+        if (o->code == OP_ein && p->clusters.data[p->users.data[0]].nresult > 1)
+            return "its user has several results";
         if (u->rows) return NULL;
         if (!u->root_only) return "its user needs it at another index than that of the result";
         return p->clusters.data[p->users.data[0]].core ? "its user reduces something already"
@@ -386,7 +393,8 @@ static const char *fuse_lack(const fuse_plan *p, const fuse_cluster *c, const ir
         for (uint32_t i = 0; i < k && fresh; i++) fresh = fuse_in(p, o, i).i != v.i;
         edges += fresh;
     }
-    return edges <= FUSE_OPERANDS ? NULL : "the kernel has as many operands as it may";
+    return edges + c->nresult <= FUSE_OPERANDS + 1 ? NULL
+                                                   : "the kernel has as many operands as it may";
 }
 
 /* How often a cluster evaluates an op, and how much of that is computing again. */
@@ -426,6 +434,138 @@ static const char *fuse_absorb(fuse_plan *p, uint32_t op) {
     return NULL;
 }
 
+/* --- Further results ------------------------------------------------------------------------ */
+
+#define FUSE_LOOK 8 /* ops or uses that are looked at */
+
+/* v and the values behind it that nothing else needs, as far as elementwise ops go; how many. */
+static uint32_t fuse_behind(const fuse_plan *p, ir_ref v, ir_ref list_[FUSE_LOOK]) {
+    uint32_t n = 0;
+    list_[n++] = v;
+    for (uint32_t i = 0; i < n; i++) {
+        const ir_op *o = fuse_def(p, list_[i]);
+        if (!o || (i && (p->uses[list_[i].i] > 1 || p->must[list_[i].i]))) continue;
+        bool plain = ir_is_elementwise((ir_opcode)o->code) || ir_rows_is_unit_reshape(p->f, o);
+        for (uint32_t k = 0; plain && k < o->nin && n < FUSE_LOOK; k++) {
+            const ir_op *d = fuse_def(p, ir_op_in(p->f, o, k));
+            list_[n] = fuse_in(p, o, k);
+            n += !fuse_is_free(p, list_[n]) && !(d && ir_op_tab[d->code].effect);
+        }
+    }
+    return n;
+}
+
+/* Whether v is, or would be, an epilogue of a contraction, which only v needs. */
+static bool fuse_is_epilogue(const fuse_plan *p, ir_ref v) {
+    ir_ref list[FUSE_LOOK];
+    for (uint32_t n = fuse_behind(p, v, list), i = 0; i < n; i++) {
+        const ir_op *o = fuse_def(p, list[i]);
+        if (o && o->code == OP_ein && p->uses[list[i].i] == 1 && !p->must[list[i].i]) return true;
+    }
+    return false;
+}
+
+/* Whether a cluster uses v nowhere but at its root's own index. */
+static bool fuse_is_at_root(const fuse_plan *p, ir_ref v, const fuse_cluster *c) {
+    for (uint32_t i = p->need[v.i]; i; i = p->needs.data[i - 1].next) {
+        uint32_t space = p->needs.data[i - 1].space;
+        if (&p->clusters.data[p->spaces.data[space].cluster] == c && space != c->root_space)
+            return false;
+    }
+    return true;
+}
+
+/* Whether op o may give a further result of cluster c. */
+static bool fuse_may_join(const fuse_plan *p, const ir_op *o, const fuse_cluster *c) {
+    const ir_op *root = &p->f->ops.data[c->root];
+    ir_ref v = ir_op_out(o, 0);
+    if (c->nresult == FUSE_RESULTS || root->parent != o->parent || p->first[v.i] < c->root)
+        return false;
+    if (c->core && !c->rows.row) return false;
+    if (root->code == OP_broadcast) return false; /* a last result that is room looks like that */
+    if (!ir_same_dims(ir_val_type(p->f, ir_op_out(root, 0)), ir_val_type(p->f, v))) return false;
+    if (!fuse_is_at_root(p, v, c)) return false;
+    for (uint32_t i = 0; i < c->edge.n && c->nresult == 1; i++)
+        if (c->edge.data[i] != v.i && fuse_is_epilogue(p, (ir_ref){c->edge.data[i]})) return false;
+    return !fuse_lack(p, c, o, 1, 0);
+}
+
+/* The cluster that uses v at its root's own index, or UINT32_MAX, of those that op o may join. */
+static uint32_t fuse_find_user(const fuse_plan *p, const ir_op *o, ir_ref v) {
+    const ir_op *d = fuse_def(p, v), *of = d && d->nin ? fuse_def(p, fuse_in(p, d, 0)) : NULL;
+    uint32_t look = FUSE_LOOK;
+    bool row = of && of->code == OP_reduce;
+    bool free = d && (d->code == OP_iota || (d->code == OP_broadcast && !row));
+    if (free) return UINT32_MAX; /* no memory is read for it */
+    for (uint32_t i = p->need[v.i]; i && look; i = p->needs.data[i - 1].next, look--) {
+        uint32_t space = p->needs.data[i - 1].space, id = p->spaces.data[space].cluster;
+        const fuse_cluster *c = &p->clusters.data[id];
+        if (c->root_space == space && fuse_may_join(p, o, c)) return id;
+    }
+    return UINT32_MAX;
+}
+
+/* The same for a single element: any of the newest clusters, as a launch costs more than it does.
+ */
+static uint32_t fuse_find_single(const fuse_plan *p, const ir_op *o, ir_ref v) {
+    const ir_type *t = ir_val_type(p->f, v);
+    if (ir_type_numel(p->f->module, t) != 1) return UINT32_MAX;
+    for (uint32_t n = p->clusters.n, i = n; i > 0 && i + FUSE_LOOK > n; i--)
+        if (fuse_may_join(p, o, &p->clusters.data[i - 1])) return i - 1;
+    return UINT32_MAX;
+}
+
+/* Make an op that has to be in memory a further result of a cluster that uses it, or what it is
+ * computed from. */
+static bool fuse_join(fuse_plan *p, uint32_t op) {
+    const ir_op *o = &p->f->ops.data[op];
+    ir_ref v = ir_op_out(o, 0), list[FUSE_LOOK];
+    uint32_t id = UINT32_MAX, n = fuse_behind(p, v, list);
+    if (!ir_is_elementwise((ir_opcode)o->code) || fuse_is_epilogue(p, v)) return false;
+    for (uint32_t k = 0; k < n && id == UINT32_MAX; k++) id = fuse_find_user(p, o, list[k]);
+    if (id == UINT32_MAX) id = fuse_find_single(p, o, v);
+    if (id == UINT32_MAX) return false;
+    fuse_cluster *c = &p->clusters.data[id];
+    c->result[c->nresult++] = op;
+    fuse_add_member(p, id, op);
+    fuse_place(p, o, c->root_space);
+    return true;
+}
+
+/* --- Long reductions ------------------------------------------------------------------------ */
+
+/* Few results of many elements: threads could share nothing but the elements.  So many f32 take
+ * 6 us, and a launch below 2 us runs in one part (docs/native.md). */
+#define FUSE_SPLIT_RESULTS 7
+#define FUSE_SPLIT_COUNT   65536
+
+const ir_op *fuse_split(const fuse_plan *p, const fuse_cluster *c) {
+    const ir_module *m = p->f->module;
+    const ir_op *o = NULL, *root = &p->f->ops.data[c->root];
+    uint32_t cores = 0;
+    int64_t lo, hi, n = 1, count = 1;
+    for (uint32_t i = 0; i < c->member.n; i++) {
+        const ir_op *x = &p->f->ops.data[c->member.data[i]];
+        cores += fuse_is_core(fuse_kind_of((ir_opcode)x->code));
+        if (x->code == OP_reduce) o = x;
+    }
+    if (!o || cores != 1 || c->nresult >= FUSE_RESULTS) return NULL;
+    const ir_type *t = ir_val_type(p->f, ir_op_out(root, 0));
+    const ir_type *x = ir_val_type(p->f, fuse_in(p, o, 0));
+    const ir_attr_reduce *a = ir_attr_get(m, o->attr);
+    if (!ir_same_dims(t, ir_val_type(p->f, ir_op_out(o, 0))) || t->rank == IG_MAX_RANK) return NULL;
+    if (!a->axes.n || a->axes.a[a->axes.n - 1] != x->rank - 1) return NULL;
+    for (int i = 0; i < t->rank; i++) {
+        if (!ir_dim_is_const(t->dim[i]) || t->dim[i] > FUSE_SPLIT_RESULTS) return NULL;
+        n *= t->dim[i];
+    }
+    for (int i = 0; i < a->axes.n; i++) {
+        ir_dim_range(m, x->dim[a->axes.a[i]], &lo, &hi);
+        if (__builtin_mul_overflow(count, hi, &count)) count = INT64_MAX;
+    }
+    return n && n <= FUSE_SPLIT_RESULTS && count >= FUSE_SPLIT_COUNT ? o : NULL;
+}
+
 /* Say under IG_LOG=fusion why an op begins a kernel. */
 static void fuse_log(const fuse_plan *p, const ir_op *o, const char *why) {
     ir_loc_rec at = ir_loc_get(p->f->module, o->loc);
@@ -435,7 +575,12 @@ static void fuse_log(const fuse_plan *p, const ir_op *o, const char *why) {
 
 /* --- The walk ------------------------------------------------------------------------------- */
 
-static void fuse_must(fuse_plan *p, ir_ref v) { p->must[p->alias[v.i].i] = true; }
+/* Op number `at` reads v from memory. */
+static void fuse_must(fuse_plan *p, ir_ref v, uint32_t at) {
+    uint32_t base = p->alias[v.i].i;
+    p->must[base] = true;
+    if (p->first[base] > at) p->first[base] = at;
+}
 
 /* A reshape is another name of its operand's memory.  Where a computed value only gains or loses
  * axes of extent 1, it is an index map, and its operand need not be in memory. */
@@ -460,7 +605,7 @@ static void fuse_whole_loop(fuse_plan *p, const ir_op *o) {
     for (uint32_t k = 0; k < o->nin; k++) {
         ir_ref v = fuse_in(p, o, k);
         bool inside = !o->nregion && ir_home(p->f, v) == o->parent;
-        if (!inside && !fuse_is_free(p, v)) fuse_must(p, v);
+        if (!inside && !fuse_is_free(p, v)) fuse_must(p, v, (uint32_t)(o - p->f->ops.data));
     }
 }
 
@@ -478,21 +623,21 @@ static void fuse_decide(fuse_plan *p, uint32_t op) {
     case FUSE_WEIGHT:
     case FUSE_CONST: break;
     case FUSE_COPY:
-        if (ir_op_tab[o->code].effect) fuse_must(p, v);
+        if (ir_op_tab[o->code].effect) fuse_must(p, v, op);
         break;
     case FUSE_CALL: /* calls, ops with regions, yields and the return */
-        for (uint32_t k = 0; k < o->nin; k++) fuse_must(p, ir_op_in(p->f, o, k));
+        for (uint32_t k = 0; k < o->nin; k++) fuse_must(p, ir_op_in(p->f, o, k), op);
         break;
     case FUSE_WHOLE:
-        for (uint32_t k = 0; used && k < o->nin; k++) fuse_must(p, ir_op_in(p->f, o, k));
+        for (uint32_t k = 0; used && k < o->nin; k++) fuse_must(p, ir_op_in(p->f, o, k), op);
         break;
     case FUSE_ALIAS:
-        if (used && !fuse_reshape(p, op)) fuse_must(p, ir_op_in(p->f, o, 0));
+        if (used && !fuse_reshape(p, op)) fuse_must(p, ir_op_in(p->f, o, 0), op);
         break;
     default:
         if (used) {
             const char *why = p->must[v.i] ? "it is needed in memory" : fuse_absorb(p, op);
-            if (!why) break;
+            if (!why || fuse_join(p, op)) break;
             if (p->log) fuse_log(p, o, why);
             fuse_root(p, op);
         }
@@ -505,12 +650,14 @@ static bool fuse_begin(fuse_plan *p, const ir_func *f) {
     *p = (fuse_plan){.f = f, .alloc = a, .log = rt_log_on("fusion")};
     p->alias = rt_alloc(a, n * sizeof *p->alias);
     p->must = rt_alloc_zero(a, n * sizeof *p->must);
+    p->first = rt_alloc(a, n * sizeof *p->first);
     p->need = rt_alloc_zero(a, n * sizeof *p->need);
     p->uses = ir_count_uses(f, a);
     p->root_of = rt_alloc_zero(a, f->ops.n * sizeof *p->root_of);
     p->whole = rt_alloc_zero(a, f->ops.n);
-    if (!p->alias || !p->must || !p->need || !p->uses || !p->root_of || !p->whole) return false;
-    for (uint32_t i = 0; i < n; i++) p->alias[i] = (ir_ref){i};
+    if (!p->alias || !p->must || !p->first || !p->need) return false;
+    if (!p->uses || !p->root_of || !p->whole) return false;
+    for (uint32_t i = 0; i < n; i++) p->alias[i] = (ir_ref){i}, p->first[i] = UINT32_MAX;
     for (uint32_t o = 0; o < f->ops.n; o++) {
         const ir_op *op = &f->ops.data[o];
         if (fuse_kind_of((ir_opcode)op->code) == FUSE_COPY) p->alias[op->out0] = fuse_in(p, op, 0);
@@ -534,6 +681,7 @@ static void fuse_end(fuse_plan *p) {
     rt_vec_free(a, &p->users);
     rt_free(a, p->alias, n * sizeof *p->alias);
     rt_free(a, p->must, n * sizeof *p->must);
+    rt_free(a, p->first, n * sizeof *p->first);
     rt_free(a, p->need, n * sizeof *p->need);
     rt_free(a, p->uses, n * sizeof *p->uses);
     rt_free(a, p->root_of, p->f->ops.n * sizeof *p->root_of);
@@ -541,20 +689,22 @@ static void fuse_end(fuse_plan *p) {
 }
 
 /* Fuse one tensor function into out. */
-static ig_status fuse_func(const ir_func *f, ir_module *out, uint32_t *next_name) {
+static ig_status fuse_func(const ir_func *f, ir_module *out, fuse_made *made) {
     fuse_plan p;
     p.failed = !fuse_begin(&p, f);
     for (uint32_t o = f->ops.n; o-- > 0 && !p.failed;) fuse_decide(&p, o);
-    ig_status s = p.failed ? rt_fail_memory() : fuse_outline(&p, out, next_name);
+    ig_status s = p.failed ? rt_fail_memory() : fuse_outline(&p, out, made);
     fuse_end(&p);
     return s;
 }
 
 ig_status pass_run_fuse(const ir_module *in, ir_module *out) {
-    uint32_t next_name = 0;
-    for (uint32_t i = 0; i < in->funcs.n; i++)
-        if (in->funcs.data[i]->kind != IR_FN) RT_TRY(pass_copy_func(out, in->funcs.data[i]));
-    for (uint32_t i = 0; i < in->funcs.n; i++)
-        if (in->funcs.data[i]->kind == IR_FN) RT_TRY(fuse_func(in->funcs.data[i], out, &next_name));
-    return NULL;
+    fuse_made made = {0};
+    ig_status s = NULL;
+    for (uint32_t i = 0; i < in->funcs.n && !s; i++)
+        if (in->funcs.data[i]->kind != IR_FN) s = pass_copy_func(out, in->funcs.data[i]);
+    for (uint32_t i = 0; i < in->funcs.n && !s; i++)
+        if (in->funcs.data[i]->kind == IR_FN) s = fuse_func(in->funcs.data[i], out, &made);
+    ir_index_free(out->alloc, &made.twins);
+    return s;
 }

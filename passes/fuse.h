@@ -1,6 +1,7 @@
 /* fuse.h - the plan that fuse.c makes and outline.c carries out. */
 #ifndef PASS_FUSE_H
 #define PASS_FUSE_H
+#include "ir/intern.h"
 #include "ir/rows.h"
 #include "passes/pass.h"
 
@@ -28,11 +29,14 @@ typedef enum fuse_kind {
 fuse_kind fuse_kind_of(ir_opcode op);
 
 #define FUSE_OPERANDS 16 /* of a cluster: its kernel keeps as many base addresses */
+#define FUSE_RESULTS  IG_MAX_RANK /* of a cluster: as many as a call places */
 #define FUSE_NAME_MAX 48
 
-/* A cluster: one kernel.  Ops are numbers in the function; the root's result is the cluster's. */
+/* A cluster: one kernel.  Ops are numbers in the function; the results of some members are the
+ * cluster's, that of the root, which is the last op of all, among them. */
 typedef struct fuse_cluster {
     uint32_t root, root_space;
+    uint32_t result[FUSE_RESULTS], nresult; /* whose results are the cluster's; root first */
     uint32_t weight; /* size of the kernel: members, for every index they are evaluated at */
     uint32_t again;  /* cost of elements computed more than once */
     bool core;       /* holds a reduce, cumred or ein */
@@ -57,6 +61,7 @@ typedef struct fuse_plan {
     const ig_allocator *alloc; /* borrowed */
     ir_ref *alias;             /* value -> the value it is (copies looked through) */
     bool *must;                /* value -> has to be in memory */
+    uint32_t *first;           /* value -> the first place in the entry that reads it: an op */
     uint32_t *need;            /* value -> first need + 1 */
     uint32_t *uses;            /* value -> number of uses */
     uint32_t *root_of;         /* op -> cluster + 1 that it is the root of, or 0 */
@@ -81,7 +86,14 @@ static inline bool fuse_has_edge(const fuse_cluster *c, ir_ref v) {
 bool fuse_is_used(const fuse_plan *p, const ir_op *o);
 /* loop.c: whether a scan becomes one kernel. */
 bool fuse_is_loop_kernel(const ir_func *f, const ir_op *o);
-/* outline.c: emit the planned function and its clusters into out.  next_name numbers the kernels
- * of a module. */
-ig_status fuse_outline(fuse_plan *p, ir_module *out, uint32_t *next_name);
+/* The reduction of a cluster that is to be computed in two steps, or NULL. */
+const ir_op *fuse_split(const fuse_plan *p, const fuse_cluster *c);
+
+/* The clusters of a module so far. */
+typedef struct fuse_made {
+    uint32_t next_name; /* the number of the next one */
+    ir_index twins;     /* by what they compute; owned */
+} fuse_made;
+/* outline.c: emit the planned function and its clusters into out. */
+ig_status fuse_outline(fuse_plan *p, ir_module *out, fuse_made *made);
 #endif

@@ -1,4 +1,7 @@
-/* inline.c - calls of fn functions are replaced by their bodies.
+/* inline.c - calls of fn functions are replaced by their bodies, and so is a branch of one that
+ * stands in a loop: derivatives have been made by now, and that is whom it told something (computed
+ * again in reverse mode).  Outside of loops it stays: there what is computed again stands beside
+ * what it was computed as first, and would become one with it.
  *
  * A callee stands before its callers (I8), so its own calls are gone when it is copied: one level
  * of copying is enough, and nothing recurses.  Bodies are copied as they are; every op keeps the
@@ -50,6 +53,26 @@ static void inline_call(ir_builder *b, const ir_func *f, const ir_op *o, const i
     rt_free(b->m->alloc, args, size);
 }
 
+/* Whether op o is a branch of one in a loop. */
+static bool inline_is_plain(const ir_func *f, const ir_op *o) {
+    bool loop = false;
+    if (o->code != OP_if || o->nregion != 1) return false;
+    for (uint32_t r = o->parent; r && !loop; r = o->parent) {
+        o = &f->ops.data[f->regions.data[r].op];
+        loop = o->code == OP_scan || o->code == OP_while;
+    }
+    return loop;
+}
+
+/* Whether op o is a branch of one in a loop, or its end, whose results are entered into map. */
+static bool inline_branch(const ir_func *f, const ir_op *o, ir_ref *map) {
+    if (o->code == OP_if) return inline_is_plain(f, o);
+    const ir_op *owner = &f->ops.data[f->regions.data[o->parent].op];
+    if (o->code != OP_yield || !inline_is_plain(f, owner)) return false;
+    for (uint32_t k = 0; k < owner->nout; k++) map[owner->out0 + k] = map[ir_op_in(f, o, k).i];
+    return true;
+}
+
 static ig_status inline_func(ir_module *out, const ir_func *f) {
     ir_builder b;
     ir_ref *map = pass_begin(&b, out, f, IR_BUILD_RAW);
@@ -63,7 +86,7 @@ static ig_status inline_func(ir_module *out, const ir_func *f) {
                                        f->name, INLINE_MAX_OPS));
         else if (callee)
             inline_call(&b, f, o, callee, map);
-        else
+        else if (!inline_branch(f, o, map))
             ir_copy_op(&b, f, i, map);
     }
     return pass_end(&b, f, map);

@@ -13,8 +13,12 @@
  * depend on the step; the others, and what depends on the number of the step alone, are computed
  * again.  When there would be too many results, or in a `while`, which has no stacked results,
  * carried values are stored, and the others are computed from them.  A `while` stores those of at
- * most LIN_SLOTS trips, evenly spaced, however many there are, and computes the trips between once
- * more from the one before: k trips cost k^2 / LIN_SLOTS at most. */
+ * most LIN_SLOTS trips, evenly spaced, however many there are; the trips between are computed once
+ * more from the one before (tr_while.c).
+ *
+ * All this is `auto`; an op that says `ckpt` stores more or less (lin_how, lin_slots; what is left
+ * of a scan that keeps n states was cut by segment.c).  Whatever is stored, the same ops compute
+ * the same values. */
 #include "passes/lin.h"
 #include <string.h>
 
@@ -44,6 +48,14 @@ static bool lin_spread_begin(lin_walk *w, const ir_op *o) {
     for (uint32_t k = 0; o->code == OP_while && k < o->nin; k++)
         more |= lin_spread(w, ir_op_in(f, o, k), o->out0 + k);
     return more;
+}
+
+/* What is asked to be kept of an op with regions. */
+static ir_field_ckpt lin_ckpt(const ir_func *f, const ir_op *o) {
+    const void *a = ir_attr_get(f->module, o->attr);
+    return o->code == OP_scan    ? ((const ir_attr_scan *)a)->ckpt
+           : o->code == OP_while ? ((const ir_attr_while *)a)->ckpt
+                                 : ((const ir_attr_regions *)a)->ckpt;
 }
 
 static uint32_t lin_carries(const ir_func *f, const ir_op *o) {
@@ -155,40 +167,75 @@ static void lin_bind(lin_walk *w, uint32_t first, uint32_t n, const ir_ref **p, 
 
 /* --- States of a while ------------------------------------------------------------------------ */
 
+/* How many states a `while` stores. */
+static int64_t lin_slots(const lin_walk *w, const ir_op *o) {
+    const ir_attr_while *a = ir_attr_get(w->c.f->module, o->attr);
+    switch (a->ckpt) {
+    case IR_CKPT_AUTO: return LIN_SLOTS;
+    case IR_CKPT_ALL: return a->cap;
+    case IR_CKPT_SQRT: return pass_sqrt(a->cap);
+    default: return a->ckpt;
+    }
+}
+
+/* The length of the table of slots, which `all` does not need. */
+static int64_t lin_table(const lin_walk *w, const ir_op *o) {
+    return lin_ckpt(w->c.f, o) == IR_CKPT_ALL ? 0 : lin_slots(w, o);
+}
+
+static void lin_fail_rank(lin_walk *w, const ir_type *t) {
+    rt_str s;
+    rt_str_init(&s, lin_alloc(w));
+    ir_type_print(w->c.p->m, t, &s);
+    ir_build_error(w->c.p,
+                   rt_status_op(rt_fail(lin_alloc(w), IG_UNSUPPORTED,
+                                        "reverse mode stacks carried values: one is %s, which has "
+                                        "%d axes already",
+                                        rt_str_text(&s), IG_MAX_RANK),
+                                ir_op_tab[OP_while].name));
+    rt_str_free(&s);
+}
+
 /* P's loop carries, behind its own values: the number of the trip, the stride, for every multiple
  * of the stride the slot that has the state before that trip, and the slots, with one more for
  * states that are not kept.  When a trip comes for which there is no slot the stride doubles: the
  * slots of odd multiples are free then. */
 static void lin_put_states(lin_walk *w, const ir_op *o) {
-    ir_attr_iota slots = {.dtype = IG_i64, .dims = {.n = 1, .d = {LIN_SLOTS}}};
+    const int64_t n = lin_slots(w, o);
+    ir_attr_iota slots = {.dtype = IG_i64, .dims = {.n = 1, .d = {lin_table(w, o)}}};
     lin_push(w, &w->list[0], ir_const_i(w->c.p, IG_i64, 0));
     lin_push(w, &w->list[0], ir_const_i(w->c.p, IG_i64, 1));
     lin_push(w, &w->list[0], ir_emit0(w->c.p, OP_iota, &slots));
     for (uint32_t k = 0; k < o->nin && !w->c.p->error; k++) {
-        ir_type t = emit_longer(ir_type_of(w->c.p, w->list[0].v.data[k]), 0, LIN_SLOTS + 1);
+        ir_type t = ir_type_of(w->c.p, w->list[0].v.data[k]);
+        if (t.rank == IG_MAX_RANK) {
+            lin_fail_rank(w, &t);
+            return;
+        }
+        t = emit_longer(t, 0, n + 1);
         lin_push(w, &w->list[0], emit_fill(w->c.p, &t, 0));
     }
 }
 
 static void lin_put_state_types(lin_walk *w, const ir_op *o) {
+    const int64_t n = lin_slots(w, o);
     ir_type count = ir_scalar_type(IG_i64);
     lin_push_type(w, &w->list[0], count);
     lin_push_type(w, &w->list[0], count);
-    lin_push_type(w, &w->list[0], emit_longer(count, 0, LIN_SLOTS));
+    lin_push_type(w, &w->list[0], emit_longer(count, 0, lin_table(w, o)));
     for (uint32_t k = 0; k < o->nin && !w->c.p->error; k++)
-        lin_push_type(w, &w->list[0], emit_longer(w->list[0].type.data[k], 0, LIN_SLOTS + 1));
+        lin_push_type(w, &w->list[0], emit_longer(w->list[0].type.data[k], 0, n + 1));
 }
 
-/* Put the stride and the table of slots for a trip into the list; the slot of its state. */
-static ir_ref lin_yield_slot(lin_walk *w, ir_ref trip, ir_ref stride, ir_ref table) {
+/* Put the stride and the table of n slots for a trip into the list; the slot of its state. */
+static ir_ref lin_yield_slot(lin_walk *w, int64_t n, ir_ref trip, ir_ref stride, ir_ref table) {
     ir_builder *p = w->c.p;
-    ir_attr_slice even = {
-        .lo = {.n = 1}, .hi = {.n = 1, .d = {LIN_SLOTS}}, .step = {.n = 1, .v = {2}}};
+    ir_attr_slice even = {.lo = {.n = 1}, .hi = {.n = 1, .d = {n}}, .step = {.n = 1, .v = {2}}};
     ir_attr_slice odd = even;
-    ir_attr_bcast all = {.dims = {.n = 1, .d = {LIN_SLOTS}}};
+    ir_attr_bcast all = {.dims = {.n = 1, .d = {n}}};
     ir_attr_dims one = {.dims = {.n = 1, .d = {1}}}, none = {{0}, 0};
     odd.lo.d[0] = 1;
-    ir_ref slots = ir_const_i(p, IG_i64, LIN_SLOTS);
+    ir_ref slots = ir_const_i(p, IG_i64, n);
     ir_ref full = emit_cmp(p, IR_cmpop_eq, trip, EMIT(p, mul, stride, slots));
     stride = EMIT(p, select, full, EMIT(p, add, stride, stride), stride);
     ir_ref first = EMIT_AS(p, slice, &even, table), rest = EMIT_AS(p, slice, &odd, table);
@@ -204,9 +251,14 @@ static ir_ref lin_yield_slot(lin_walk *w, ir_ref trip, ir_ref stride, ir_ref tab
 /* Store the state that a trip began with: parameters of the body. */
 static void lin_yield_states(lin_walk *w, const ir_op *o, uint32_t param0) {
     ir_builder *p = w->c.p;
-    ir_ref trip = {param0 + o->nin}, zero = ir_const_i(p, IG_i64, 0);
+    ir_ref trip = {param0 + o->nin}, zero = ir_const_i(p, IG_i64, 0), slot = trip;
     lin_push(w, &w->list[0], EMIT(p, add, trip, ir_const_i(p, IG_i64, 1)));
-    ir_ref slot = lin_yield_slot(w, trip, ir_result(trip, 1), ir_result(trip, 2));
+    if (lin_ckpt(w->c.f, o) == IR_CKPT_ALL) { /* there is a slot for every trip */
+        lin_push(w, &w->list[0], ir_result(trip, 1));
+        lin_push(w, &w->list[0], ir_result(trip, 2));
+    } else {
+        slot = lin_yield_slot(w, lin_slots(w, o), trip, ir_result(trip, 1), ir_result(trip, 2));
+    }
     for (uint32_t k = 0; k < o->nin && !p->error; k++) {
         ir_ref in[IG_MAX_RANK + 2] = {ir_result(trip, 3 + k), {param0 + k}, slot};
         ir_type t = emit_longer(ir_type_of(p, in[1]), 0, 1);
@@ -265,9 +317,9 @@ static void lin_keep(lin_walk *w, uint32_t r, uint8_t need) {
     }
 }
 
-/* How a value of a scan's region is had when the scan is walked backwards: not at all, computed
- * from what is had, or stored.  Beside that: whether it depends on the step, and whether it is
- * stacked already. */
+/* How a value of a region is had when the region is walked backwards: not at all, computed from
+ * what is had, or stored.  Beside that: whether it depends on the step, and whether it is stacked
+ * already (an `if` is one step: all depends on it, and what it yields is stacked). */
 enum { LIN_LOST, LIN_CHEAP, LIN_KEPT, LIN_HOW = 3, LIN_VARIES = 4, LIN_STACKED = 8 };
 
 /* An op that costs less than to store its result and load it again. */
@@ -277,40 +329,46 @@ static bool lin_is_cheap(const ir_func *f, const ir_op *o) {
            (ir_is_elementwise((ir_opcode)o->code) && !ir_math_has((ir_opcode)o->code, d));
 }
 
-/* How the results of an op are had; how: by value from `base` on. */
-static uint8_t lin_how(const lin_walk *w, const ir_op *o, uint32_t base, const uint8_t *how) {
+/* How the results of an op are had under a policy, and what they depend on; how: by value from
+ * `base` on.  all: everything that is needed and varies is stored.  dots: contractions.  auto: what
+ * is needed and dear.  k(n): nothing but parameters. */
+static uint8_t lin_how(const lin_walk *w, const ir_op *o, uint32_t base, ir_field_ckpt policy,
+                       const uint8_t *how) {
     const ir_func *f = w->c.p->f;
-    bool varies = o->nregion, had = lin_is_cheap(f, o);
+    bool varies = o->nregion || !f->regions.data[o->parent].nparam, had = lin_is_cheap(f, o);
+    bool dot = policy == IR_CKPT_DOTS && o->code == OP_ein;
     for (uint32_t k = 0; k < o->nin; k++) {
         uint32_t x = ir_op_in(f, o, k).i;
         if (x < base) continue;
         varies |= how[x - base] & LIN_VARIES;
         had &= (how[x - base] & LIN_HOW) != LIN_LOST;
     }
-    return varies ? LIN_VARIES | (had ? LIN_CHEAP : LIN_LOST) : LIN_CHEAP;
+    if (policy > 0 || !varies) return LIN_CHEAP;
+    had |= policy == IR_CKPT_DOTS;
+    return LIN_VARIES | (dot ? LIN_KEPT : had && policy != IR_CKPT_ALL ? LIN_CHEAP : LIN_LOST);
 }
 
-/* Fill how; all: whatever is needed may be stored, else only parameters.  Gives how many values
- * are stored that are not stacked already. */
-static uint32_t lin_fill_how(const lin_walk *w, uint32_t r, uint32_t carries, bool all,
+/* Fill how.  Gives how many values are stored that are not stacked already. */
+static uint32_t lin_fill_how(const lin_walk *w, uint32_t r, uint32_t carries, ir_field_ckpt policy,
                              uint8_t *how) {
     const ir_func *f = w->c.p->f;
     const ir_region *region = &f->regions.data[r];
     const uint32_t base = region->param0;
     uint32_t stored = 0;
     for (uint32_t k = 0; k < region->nparam; k++) {
-        bool kept = k > carries || !all || w->need.data[base + k] & LIN_AGAIN;
+        bool all = policy > 0 || policy == IR_CKPT_DOTS || w->need.data[base + k] & LIN_AGAIN;
+        bool kept = k > carries || all;
         how[k] |= !k ? LIN_CHEAP : LIN_VARIES | (kept ? LIN_KEPT : LIN_LOST);
         stored += k && k <= carries && kept;
     }
     for (uint32_t i = region->first; i < f->ops.n; i++) {
         const ir_op *o = &f->ops.data[i];
         if (o->parent != r) continue;
-        uint8_t is = lin_how(w, o, base, how);
+        uint8_t is = lin_how(w, o, base, policy, how);
         for (uint32_t k = 0; k < o->nout; k++) {
             uint8_t *y = &how[o->out0 + k - base];
             bool needed = w->need.data[o->out0 + k] & LIN_AGAIN, lost = !(is & LIN_HOW);
-            *y |= !all ? LIN_CHEAP : lost && needed ? LIN_KEPT : is;
+            *y |= lost && needed ? LIN_KEPT : is;
             if (*y & LIN_STACKED && *y & LIN_VARIES) *y |= LIN_KEPT, *y &= (uint8_t)~LIN_CHEAP;
             stored += (*y & LIN_HOW) == LIN_KEPT && !(*y & LIN_STACKED);
         }
@@ -318,13 +376,15 @@ static uint32_t lin_fill_how(const lin_walk *w, uint32_t r, uint32_t carries, bo
     return stored;
 }
 
-/* Store a value of the scan that is open, as a stacked result; slices are stacked already. */
+/* Store a value of the op that is open, as one more result; slices are stacked already. */
 static void lin_store_value(lin_walk *w, const lin_open *open, uint32_t r, ir_ref v) {
     const ir_func *f = w->c.p->f;
     const ir_op *o = &f->ops.data[open->p];
-    uint32_t carries = lin_carries(f, o), slices = f->regions.data[r].param0 + 1 + carries;
+    const bool scan = o->code == OP_scan;
+    uint32_t carries = scan ? lin_carries(f, o) : 0;
+    uint32_t slices = f->regions.data[r].param0 + 1 + carries;
     lin_store s = {.region = r, .in = v, .at = carries};
-    if (v.i >= slices && v.i < slices + o->nin - carries) {
+    if (scan && v.i >= slices && v.i < slices + o->nin - carries) {
         s.out = ir_op_in(f, o, carries + v.i - slices);
         lin_needs(w, s.out);
     } else {
@@ -334,21 +394,25 @@ static void lin_store_value(lin_walk *w, const lin_open *open, uint32_t r, ir_re
     if (!rt_vec_push(lin_alloc(w), &w->tape->stores, s)) lin_no_memory(w);
 }
 
-/* Choose what region r, of the scan that is open, stores, and mark what is computed again. */
+/* Choose what region r, of the op that is open, stores, and mark what is computed again. */
 static void lin_choose(lin_walk *w, const lin_open *open, uint32_t r) {
     const ir_func *f = w->c.p->f;
     uint32_t base = f->regions.data[r].param0, n = f->values.n, yields = w->list[0].v.n;
-    uint32_t carries = lin_carries(f, &f->ops.data[open->p]);
-    uint8_t *how = rt_alloc_zero(lin_alloc(w), n - base);
+    uint32_t carries = open->o->code == OP_scan ? lin_carries(f, &f->ops.data[open->p]) : 0;
+    ir_field_ckpt policy = lin_ckpt(w->c.f, open->o);
+    uint8_t *how = rt_alloc_zero(lin_alloc(w), n - base + 1);
     if (!how) {
         lin_no_memory(w);
         return;
     }
-    for (int all = 1; all >= 0; all--) { /* if there are too many results: the carried values */
+    if (policy == IR_CKPT_SQRT) policy = 1; /* what is left to keep: segment.c has cut the steps */
+    for (;;) {                              /* if there are too many results: the carried values */
         memset(how, 0, n - base);
         for (uint32_t k = carries; k < yields; k++)
             if (w->list[0].v.data[k].i >= base) how[w->list[0].v.data[k].i - base] = LIN_STACKED;
-        if (lin_fill_how(w, r, carries, all, how) + yields <= IR_MAX_RESULTS) break;
+        uint32_t stored = lin_fill_how(w, r, carries, policy, how);
+        if (policy > 0 || stored + yields <= IR_MAX_RESULTS) break;
+        policy = 1;
     }
     for (uint32_t v = base; v < n; v++)
         if ((how[v - base] & LIN_HOW) == LIN_KEPT) w->need.data[v] |= LIN_STORED;
@@ -356,14 +420,15 @@ static void lin_choose(lin_walk *w, const lin_open *open, uint32_t r) {
     for (uint32_t v = base; v < n && !w->c.p->error; v++)
         if ((how[v - base] & LIN_HOW) == LIN_KEPT && w->need.data[v] & LIN_AGAIN)
             lin_store_value(w, open, r, (ir_ref){v});
-    rt_free(lin_alloc(w), how, n - base);
+    rt_free(lin_alloc(w), how, n - base + 1);
 }
 
 /* Before the region of P ends: what it has to keep for T. */
 static void lin_close(lin_walk *w, const lin_open *open) {
     uint32_t r = lin_p_region(w, open);
     if (!lin_grow(w)) return;
-    if (open->o->code == OP_scan) {
+    if (open->o->code == OP_scan ||
+        (open->o->code == OP_if && lin_ckpt(w->c.f, open->o) != IR_CKPT_AUTO)) {
         lin_choose(w, open, r);
         return;
     }
@@ -394,6 +459,8 @@ static void lin_closed(lin_walk *w, const lin_open *open, ir_ref y) {
         if (region->p != o->region0 + 1) continue;
         region->trips = ir_result(y, open->o->nin);
         region->carries = open->o->nin;
+        if (lin_ckpt(w->c.f, open->o) != IR_CKPT_AUTO)
+            region->attr = *(const ir_attr_while *)ir_attr_get(w->c.f->module, open->o->attr);
     }
     for (uint32_t k = open->o->nin; k < o->nout; k++) lin_needs(w, ir_result(y, k));
 }

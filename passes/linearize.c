@@ -266,7 +266,8 @@ static void lin_put_tangents(lin_call *c, ir_ref of_x, ir_ref of_u) {
 
 /* 1 where p holds, else 0, as elements of this type. */
 static ir_ref lin_mask(lin_call *c, ir_ref p, ir_type type) {
-    return P(select, p, emit_fill(c->p, &type, 1), emit_fill(c->p, &type, 0));
+    ir_ref one = emit_fill(c->p, &type, 1);
+    return P(select, p, one, emit_fill(c->p, &type, 0));
 }
 
 /* The number of its position in every element of the updates. */
@@ -288,7 +289,8 @@ static void lin_scatter_set(lin_call *c) {
     ir_ref last = lin_put(c, c->p, IR_putop_set, none, place);
     ir_ref free = emit_cmp(c->p, IR_cmpop_lt, last, emit_fill(c->p, &count, 0));
     ir_ref won = emit_cmp(c->p, IR_cmpop_eq, lin_get(c, last), place);
-    lin_put_tangents(c, lin_mask(c, free, xt), lin_mask(c, won, ut));
+    ir_ref of_u = lin_mask(c, won, ut);
+    lin_put_tangents(c, lin_mask(c, free, xt), of_u);
 }
 
 /* max, min: each of the k that are equal to the result has 1/k. */
@@ -298,20 +300,103 @@ static void lin_scatter_choice(lin_call *c) {
     ir_ref u = lin_mask(c, emit_cmp(c->p, IR_cmpop_eq, c->x[1], lin_get(c, c->y[0])), ut);
     ir_ref count = lin_put(c, c->p, IR_putop_add, x, u), there = lin_get(c, count);
     there = P(max, there, K(there, 1)); /* 0 out of range */
-    lin_put_tangents(c, P(div, x, count), P(div, u, there));
+    u = P(div, u, there);
+    lin_put_tangents(c, P(div, x, count), u);
 }
 
-/* mul: the product of the others, by division, where none of them is 0, else 0. */
+/* Positions [b.., n] of updates in the order of the places they name. */
+typedef struct lin_order {
+    int axis;                 /* that of n */
+    ir_ref place, from, back; /* what they name; where they stood; where each of those is now */
+} lin_order;
+
+/* x[b.., n, rest..] with its positions as `from` says. */
+static ir_ref lin_arrange(lin_call *c, int axis, ir_ref x, ir_ref from) {
+    ir_attr_gather a = {.axes = {.n = 1, .a = {(uint8_t)axis}}, .batch = axis};
+    a.oob = IR_oob_fill;
+    return PA(gather, &a, x, from);
+}
+
+/* x with its first n axes from `axis` on as one. */
+static ir_ref lin_join(lin_call *c, ir_ref x, int axis, int n) {
+    ir_type t = ir_type_of(c->p, x);
+    ir_attr_dims a = {.dims = {.n = (uint8_t)(t.rank - n + 1)}};
+    a.dims.d[axis] = 1;
+    for (int i = 0; i < t.rank; i++) {
+        ir_dim *d = &a.dims.d[i < axis ? i : i < axis + n ? axis : i - n + 1];
+        *d = i < axis || i >= axis + n ? t.dim[i] : ir_dim_mul(c->p->m, *d, t.dim[i]);
+    }
+    return PA(reshape, &a, x);
+}
+
+/* Sort the positions: those out of range, which read 0, are together in front. */
+static lin_order lin_by_place(lin_call *c) {
+    const ir_attr_scatter *a = c->attr;
+    const int batch = (int)a->batch;
+    ir_type xt = lin_type(c, 0), at = lin_type(c, 2), table = {.dtype = IG_i64};
+    ir_attr_gather get = {.batch = batch};
+    ir_ref in[IG_MAX_RANK + 1];
+    get.oob = a->oob == IR_oob_drop ? IR_oob_fill : IR_oob_clamp;
+    for (int i = 0; i < batch; i++) table.dim[table.rank++] = xt.dim[i];
+    for (int i = 0; i < a->axes.n; i++) {
+        get.axes.a[get.axes.n++] = table.rank;
+        table.dim[table.rank++] = xt.dim[a->axes.a[i]];
+    }
+    ir_attr_iota count = {.dtype = IG_i64, .dims = {.n = 1, .d = {ir_type_numel(c->p->m, &table)}}};
+    ir_ref numbers = ir_emit0(c->p, OP_iota, &count);
+    numbers = P(add, numbers, K(numbers, 1));
+    in[0] = ir_emit1(c->p, OP_reshape, &(ir_attr_dims){.dims = emit_dims(&table)}, numbers);
+    memcpy(in + 1, c->x + 2, (size_t)(c->nin - 2) * sizeof *in);
+    ir_ref named = ir_emit(c->p, OP_gather, &get, c->nin - 1, in);
+    named = lin_join(c, named, batch, at.rank - batch);
+    ir_type flat = ir_type_of(c->p, named);
+    ir_attr_iota along = {.dtype = IG_i64, .dims = emit_dims(&flat), .axis = batch};
+    ir_attr_sort sort = {.axis = batch, .keys = 1};
+    ir_ref here = ir_emit0(c->p, OP_iota, &along), place = PA(sort, &sort, named, here);
+    ir_ref from = ir_result(place, 1), again = PA(sort, &sort, from, here);
+    return (lin_order){batch, place, from, ir_result(again, 1)};
+}
+
+/* For every update, in order of places, the product of those before it (back: behind it) at its
+ * place: after the step of s, of 2 s of them. */
+static ir_ref lin_segment_product(lin_call *c, const lin_order *o, ir_ref u, bool back) {
+    ir_type type = ir_type_of(c->p, u), at = ir_type_of(c->p, o->place);
+    ir_attr_bcast over = {.dims = emit_dims(&type), .axes = {.n = at.rank}};
+    ir_ref one = emit_scalar(c->p, &type, 1), ones = emit_fill(c->p, &type, 1), r = {0};
+    ir_ref none = emit_scalar(c->p, &at, -1);
+    int64_t lo, hi, s = 1;
+    for (int i = 0; i < at.rank; i++) over.axes.a[i] = (uint8_t)i;
+    ir_dim_range(c->p->m, at.dim[o->axis], &lo, &hi);
+    do {
+        ir_ref other = emit_shift(c->p, o->place, o->axis, s, back, none);
+        ir_ref same = PA(broadcast, &over, emit_cmp(c->p, IR_cmpop_eq, o->place, other));
+        ir_ref more = emit_shift(c->p, r.i ? r : u, o->axis, s, back, one);
+        more = P(select, same, more, ones);
+        s = r.i ? 2 * s : s;
+        r = r.i ? P(mul, r, more) : more;
+    } while (s < hi - 1 && !c->p->error);
+    return r;
+}
+
+/* mul: the product of the others at the place.  It is made of products only, so that updates of 0,
+ * and x of 0, have the right derivatives of every order. */
 static void lin_scatter_product(lin_call *c) {
-    ir_type xt = lin_type(c, 0), ut = lin_type(c, 1);
-    ir_ref u = c->x[1], no = emit_fill(c->p, &ut, 0), one = emit_fill(c->p, &ut, 1);
-    ir_ref is_0 = emit_cmp(c->p, IR_cmpop_eq, u, no), here = P(select, is_0, one, no);
-    ir_ref factor = P(select, is_0, one, u);
-    ir_ref zeros = lin_put(c, c->p, IR_putop_add, emit_fill(c->p, &xt, 0), here);
-    ir_ref more = emit_cmp(c->p, IR_cmpop_ne, lin_get(c, zeros), here);
-    ir_ref others = P(div, lin_get(c, lin_put(c, c->p, IR_putop_mul, c->x[0], factor)), factor);
-    ir_ref of_x = lin_put(c, c->p, IR_putop_mul, emit_fill(c->p, &xt, 1), u);
-    lin_put_tangents(c, of_x, P(select, more, no, others));
+    ir_type xt = lin_type(c, 0), ut = lin_type(c, 1), at = lin_type(c, 2);
+    ir_ref of_x = lin_none, of_u = lin_none;
+    if (c->dx[0].i) of_x = lin_put(c, c->p, IR_putop_mul, emit_fill(c->p, &xt, 1), c->x[1]);
+    if (c->dx[1].i) of_u = lin_get(c, c->x[0]);
+    const int batch = (int)((const ir_attr_scatter *)c->attr)->batch;
+    if (c->dx[1].i && at.rank > batch) {
+        lin_order o = lin_by_place(c);
+        ir_ref u = lin_join(c, c->x[1], batch, at.rank - batch);
+        u = lin_arrange(c, batch, u, o.from);
+        ir_ref before = lin_segment_product(c, &o, u, false);
+        ir_ref others = P(mul, before, lin_segment_product(c, &o, u, true));
+        others = lin_arrange(c, batch, others, o.back);
+        others = ir_emit1(c->p, OP_reshape, &(ir_attr_dims){.dims = emit_dims(&ut)}, others);
+        of_u = P(mul, of_u, others);
+    }
+    lin_put_tangents(c, of_x, of_u);
 }
 
 static void lin_scatter(lin_call *c) {
@@ -410,38 +495,67 @@ static void lin_cumred(lin_call *c) {
 
 /* --- Contractions --------------------------------------------------------------------------- */
 
-/* Sums are linear in every operand. */
-static void lin_ein_sum(lin_call *c) {
-    ir_ref in[IR_EIN_OPERANDS];
+/* Sums are linear in every factor. */
+static ir_ref lin_ein_sum(lin_call *c, const ir_attr_ein *a) {
+    ir_ref in[IR_EIN_OPERANDS], sum = {0};
     for (int k = 0; k < c->nin; k++) {
         if (!c->dx[k].i) continue;
         for (int i = 0; i < c->nin; i++) in[i] = i == k ? c->dx[k] : RES(c->x[i]);
-        c->dy[0] = lin_sum(c, c->dy[0], ir_emit(c->t, OP_ein, c->attr, c->nin, in));
+        sum = lin_sum(c, sum, ir_emit(c->t, OP_ein, a, c->nin, in));
     }
+    return sum;
+}
+
+/* The axes of a result that has the reduced variables behind its own. */
+static bool lin_ein_wide(lin_call *c, const ir_rel *r, ir_axes *vars_, ir_axes *lost_) {
+    int n = r->out.n + r->norder;
+    *vars_ = r->out, *lost_ = (ir_axes){0};
+    if (n > IG_MAX_RANK) {
+        ir_build_error(c->p, rt_status_op(rt_fail(c->p->m->alloc, IG_UNSUPPORTED,
+                                                  "the derivative of this relation has %d axes; "
+                                                  "the limit is %d",
+                                                  n, IG_MAX_RANK),
+                                          ir_op_tab[OP_ein].name));
+        return false;
+    }
+    for (int i = 0; i < r->norder; i++) {
+        lost_->a[lost_->n++] = vars_->n;
+        vars_->a[vars_->n++] = r->order[i];
+    }
+    return true;
+}
+
+/* With constraints: the relation that reduces nothing, then a reduction.  What a constraint
+ * excludes is neutral, and its tangent zero. */
+static void lin_ein_constrained(lin_call *c, const ir_rel *r) {
+    ir_attr_ein wide = {.rel = *r}, sum;
+    ir_axes lost;
+    if (!lin_ein_wide(c, r, &wide.rel.out, &lost)) return;
+    wide.rel.norder = 0;
+    ir_ein_number(&wide.rel);
+    sum = wide;
+    sum.rel.monoid = IR_redop_sum;
+    ir_ref w = lin_weights(c, (ir_redop)r->monoid, ir_emit(c->p, OP_ein, &wide, c->nin, c->x),
+                           c->y[0], &lost);
+    c->dy[0] = TA(reduce, (&(ir_attr_reduce){.op = IR_redop_sum, .axes = lost}),
+                  T(mul, lin_ein_sum(c, &sum), RES(w)));
 }
 
 /* Others are a product of all operands on all variables, then a reduction. */
 static void lin_ein(lin_call *c) {
     const ir_rel *r = &((const ir_attr_ein *)c->attr)->rel;
     ir_dim dim[IR_EIN_VARS] = {0};
-    ir_axes vars = r->out, lost = {0};
+    ir_axes vars, lost;
     ir_ref wide[IR_EIN_OPERANDS], product = {0}, sum = {0};
     if (r->monoid == IR_redop_sum) {
-        lin_ein_sum(c);
+        c->dy[0] = lin_ein_sum(c, c->attr);
         return;
     }
-    if (r->nvar > IG_MAX_RANK) {
-        ir_build_error(c->p, rt_status_op(rt_fail(c->p->m->alloc, IG_UNSUPPORTED,
-                                                  "the derivative of this relation has %d axes; "
-                                                  "the limit is %d",
-                                                  r->nvar, IG_MAX_RANK),
-                                          ir_op_tab[OP_ein].name));
+    if (!ir_ein_is_plain(r)) {
+        lin_ein_constrained(c, r);
         return;
     }
-    for (int i = 0; i < r->norder; i++) {
-        lost.a[lost.n++] = vars.n;
-        vars.a[vars.n++] = r->order[i];
-    }
+    if (!lin_ein_wide(c, r, &vars, &lost)) return;
     for (int k = 0; k < c->nin; k++)
         for (int i = 0; i < r->in[k].n; i++) dim[r->in[k].a[i]] = lin_type(c, k).dim[i];
     for (int k = 0; k < c->nin; k++) {

@@ -6,9 +6,11 @@
  *
  * A block is memory with one lifetime: from the call that writes it to the last call that reads
  * it.  Reshapes are the same block.  A result takes over the block of an operand that dies at this
- * very call when the cluster has no core, reads the operand at the index it writes and nowhere
- * else, and the sizes match: each element is read before it is overwritten, in whatever order and
- * split the kernel runs.
+ * very call when the cluster has no contraction, reads the operand at the index it writes and
+ * nowhere else, and the sizes match: each element is read before it is overwritten, in whatever
+ * order and split the kernel runs.  A kernel with several results reads all it needs for an index
+ * before it writes there.  Or when the cluster is an update (dupdate, scatter) of the operand, and
+ * reads it for nothing else: then the kernel writes what is updated, and nothing is copied.
  *
  * Blocks of constant size are packed together: the largest first, each at the lowest offset where
  * nothing that lives at the same time is in the way (within a few percent of optimal on real
@@ -18,9 +20,11 @@
  *
  * Regions.  A value that is used inside of an op with regions, and made outside, lives until that
  * op ends.  The elements that a scan stacks are written where they belong in the result, and what
- * an `if` yields is written to its result.  A loop has two blocks for every value that it carries:
- * that of the operand, which nobody else reads (passes/outline.c), and that of the call that makes
- * the next one; the host program lets them change places with every trip (codegen/flow.c).
+ * an `if` yields is written to its result.  A loop has one block for a value that it carries where
+ * the call that makes the next one may take over that of the one before.  Else it has two: that of
+ * the operand, which nobody else reads (passes/outline.c), and that of the call; the host program
+ * lets them change places with every trip (codegen/flow.c).  A carried value that goes through a
+ * loop in the body is carried there in the same blocks.
  *
  * Parameters, weights and constants are never written.  Cost: quadratic in the number of blocks at
  * worst. */
@@ -53,6 +57,7 @@ typedef struct plan {
     uint32_t *block;           /* base value -> block + 1, or 0: not ours to write */
     uint32_t *last;            /* base value -> last op that reads it */
     uint32_t *role;            /* base value -> the result of a region op that it becomes, or 0 */
+    uint8_t *in;               /* value -> operand + 1 that it lies in, or 0 */
     RT_VEC(plan_block) blocks;
     RT_VEC(plan_slot) slots;
     RT_VEC(uint32_t) slot_of; /* block -> slot + 1, or 0 */
@@ -91,8 +96,8 @@ static ir_dim plan_bytes(ir_module *m, const ir_type *t) { return plan_stacked(m
 
 /* --- In place ------------------------------------------------------------------------------- */
 
-/* Whether parameter k of a cluster is only read at the index that is written: the cluster has no
- * core, and everything computed from the parameter is elementwise. */
+/* Whether parameter k of a cluster is only read at the index that is written: everything computed
+ * from it is elementwise, and the kernel takes no element twice. */
 static ig_status plan_fill_pointwise(const ig_allocator *a, const ir_func *c, uint32_t k,
                                      bool *plain_) {
     bool *from = rt_alloc_zero(a, c->values.n * sizeof *from), plain = true;
@@ -103,7 +108,7 @@ static ig_status plan_fill_pointwise(const ig_allocator *a, const ir_func *c, ui
         bool reads = false, ew = ir_is_elementwise((ir_opcode)o->code);
         for (uint32_t j = 0; j < o->nin; j++) reads |= from[ir_op_in(c, o, j).i];
         if (reads && !ew && o->code != OP_detach && o->code != OP_return) plain = false;
-        if (o->code == OP_reduce || o->code == OP_cumred || o->code == OP_ein) plain = false;
+        if (o->code == OP_cumred || o->code == OP_ein) plain = false; /* tiles overlap */
         if (o->nout) from[o->out0] = reads;
     }
     rt_free(a, from, c->values.n * sizeof *from);
@@ -117,19 +122,87 @@ static bool plan_is_pointwise(plan *p, const ir_func *c, uint32_t k) {
     return s ? plan_fail(p, s) : plain;
 }
 
-/* The block of an operand that the call may write its result into; 0 when there is none. */
-static uint32_t plan_reuse(plan *p, uint32_t op, const ir_func *callee, const ir_type *result) {
+const ir_op *pass_update_of(const ir_func *c, uint32_t k) {
+    const ir_op *ret = ir_return_op(c), *o = ret->nin ? ir_def_op(c, ir_op_in(c, ret, 0)) : NULL;
+    uint32_t reads = 0, param = ir_param_ref(c, k).i;
+    if (ret->nin != 1 || !o || (o->code != OP_dupdate && o->code != OP_scatter)) return NULL;
+    for (uint32_t i = 0; i < c->operands.n; i++) reads += c->operands.data[i].i == param;
+    return reads == 1 && ir_op_in(c, o, 0).i == param ? o : NULL;
+}
+
+/* Whether nothing reads the memory of operand k after this call, which reads it as this operand
+ * alone, and it could hold the result. */
+static bool plan_dies(const plan *p, uint32_t op, uint32_t k, const ir_type *result) {
     const ir_op *o = &p->f->ops.data[op];
-    for (uint32_t k = 0; k < o->nin; k++) {
-        ir_ref base = p->base[ir_op_in(p->f, o, k).i];
-        uint32_t id = p->block[base.i], times = 0;
-        const ir_type *t = ir_val_type(p->f, ir_op_in(p->f, o, k));
-        if (!id || p->blocks.data[id - 1].out != PLAN_NO_OUT || p->last[base.i] != op) continue;
-        for (uint32_t j = 0; j < o->nin; j++) times += p->base[ir_op_in(p->f, o, j).i].i == base.i;
-        if (times != 1 || !ir_same_dims(t, result)) continue;
-        if (rt_dtype_bytes((ig_dtype)t->dtype) != rt_dtype_bytes((ig_dtype)result->dtype)) continue;
-        if (plan_is_pointwise(p, callee, k)) return id;
+    ir_ref base = p->base[ir_op_in(p->f, o, k).i];
+    const ir_type *t = ir_val_type(p->f, ir_op_in(p->f, o, k));
+    uint32_t times = 0;
+    for (uint32_t j = 0; j < o->nin; j++) times += p->base[ir_op_in(p->f, o, j).i].i == base.i;
+    return p->last[base.i] == op && times == 1 && ir_same_dims(t, result) &&
+           rt_dtype_bytes((ig_dtype)t->dtype) == rt_dtype_bytes((ig_dtype)result->dtype);
+}
+
+/* Whether one of the results of a call before number r has the block. */
+static bool plan_is_taken(const plan *p, const ir_op *o, uint32_t r, uint32_t id) {
+    bool taken = false;
+    for (uint32_t j = 0; j < r; j++) taken |= p->block[ir_op_out(o, j).i] == id;
+    return taken;
+}
+
+/* The block of an operand that the call may write its result number r into; 0: there is none. */
+static uint32_t plan_reuse(plan *p, uint32_t op, const ir_func *callee, uint32_t r) {
+    const ir_op *o = &p->f->ops.data[op];
+    ir_ref v = ir_op_out(o, r);
+    for (uint32_t k = 0; k < o->nin && k < UINT8_MAX; k++) {
+        uint32_t id = p->block[p->base[ir_op_in(p->f, o, k).i].i];
+        if (!id || plan_is_taken(p, o, r, id)) continue;
+        if (p->blocks.data[id - 1].out != PLAN_NO_OUT) continue;
+        if (!plan_dies(p, op, k, ir_val_type(p->f, v))) continue;
+        bool update = pass_update_of(callee, k);
+        if (update) p->in[v.i] = (uint8_t)(k + 1);
+        if (update || plan_is_pointwise(p, callee, k)) return id;
         if (p->error) return 0;
+    }
+    return 0;
+}
+
+/* How many of the results of a region op are carried values. */
+static uint32_t plan_carries(const plan *p, const ir_op *o) {
+    if (o->code == OP_scan)
+        return (uint32_t)((const ir_attr_scan *)ir_attr_get(p->f->module, o->attr))->carries;
+    return o->code == OP_while ? o->nin : 0;
+}
+
+/* The block that carried value k of a loop begins in: that of the operand, or of what the loop
+ * around it, or one before it, carries there. */
+static uint32_t plan_carried(const plan *p, const ir_op *o, uint32_t k) {
+    const ir_func *f = p->f;
+    for (;;) {
+        ir_ref v = p->base[ir_op_in(f, o, k).i];
+        const ir_region *r = &f->regions.data[ir_home(f, v)];
+        const ir_op *made = ir_def_op(f, v);
+        if (made ? !plan_carries(p, made) : r == f->regions.data) return p->block[v.i];
+        o = made ? made : &f->ops.data[r->op];
+        k = made ? v.i - o->out0 : v.i - r->param0 - (o->code == OP_scan);
+        if (k >= plan_carries(p, o)) return made ? p->block[v.i] : 0;
+    }
+}
+
+/* The same where it is the next one of a carried value of loop `loop`: only into that value. */
+static uint32_t plan_reuse_carried(plan *p, uint32_t op, const ir_func *callee, uint32_t r,
+                                   const ir_op *loop) {
+    const ir_op *o = &p->f->ops.data[op];
+    ir_ref v = ir_op_out(o, r);
+    uint32_t carry = p->role[v.i] - 1, first = p->f->regions.data[o->parent].param0;
+    ir_ref was = {first + (loop->code == OP_scan) + carry};
+    for (uint32_t k = 0; k < o->nin && k < UINT8_MAX; k++) {
+        if (p->base[ir_op_in(p->f, o, k).i].i != was.i) continue;
+        if (!plan_dies(p, op, k, ir_val_type(p->f, v))) return 0;
+        if (!pass_update_of(callee, k) && !plan_is_pointwise(p, callee, k)) return 0;
+        uint32_t id = plan_carried(p, loop, carry);
+        if (plan_is_taken(p, o, r, id)) return 0;
+        p->in[v.i] = (uint8_t)(k + 1);
+        return id;
     }
     return 0;
 }
@@ -146,19 +219,24 @@ static void plan_use(plan *p, ir_ref v, uint32_t i) {
     if (until > p->last[v.i]) p->last[v.i] = until;
 }
 
-/* How many of the results of a region op are carried values. */
-static uint32_t plan_carries(const plan *p, const ir_op *o) {
-    if (o->code == OP_scan)
-        return (uint32_t)((const ir_attr_scan *)ir_attr_get(p->f->module, o->attr))->carries;
-    return o->code == OP_while ? o->nin : 0;
-}
-
 /* What a yield gives becomes results of the op; not the condition of a while. */
 static void plan_fill_roles(plan *p, const ir_op *yield) {
     const ir_op *o = &p->f->ops.data[p->f->regions.data[yield->parent].op];
     if (o->code == OP_while && yield->parent == o->region0) return;
     for (uint32_t k = 0; k < yield->nin; k++)
         p->role[p->base[ir_op_in(p->f, yield, k).i].i] = k + 1;
+}
+
+/* What one loop carried and the next one goes on with lives as long as that. */
+static void plan_extend_lives(plan *p) {
+    const ir_func *f = p->f;
+    for (uint32_t i = f->ops.n; i-- > 0;) {
+        const ir_op *o = &f->ops.data[i];
+        for (uint32_t k = 0; k < plan_carries(p, o); k++) {
+            uint32_t v = p->base[ir_op_in(f, o, k).i].i, last = p->last[o->out0 + k];
+            if (ir_def_op(f, (ir_ref){v}) && last > p->last[v]) p->last[v] = last;
+        }
+    }
 }
 
 /* Find the memory behind every value, and the last op that reads it. */
@@ -171,6 +249,7 @@ static void plan_fill_lives(plan *p) {
         if (o->code == OP_yield) plan_fill_roles(p, o);
         if (o->code == OP_reshape) p->base[o->out0] = p->base[ir_op_in(f, o, 0).i];
     }
+    plan_extend_lives(p);
 }
 
 static bool plan_add_block(plan *p, plan_block b) {
@@ -188,7 +267,7 @@ static void plan_flow(plan *p, uint32_t op, const uint32_t *out_of) {
         ir_ref v = ir_op_out(o, k);
         if (p->last[v.i] < end) p->last[v.i] = end;
         if (k < carries) {
-            uint32_t id = p->block[p->base[ir_op_in(p->f, o, k).i].i];
+            uint32_t id = plan_carried(p, o, k);
             if (!id)
                 plan_fail(p, rt_fail(p->alloc, IG_INVALID,
                                      "@%s: a loop carries what no call made for it: run the pass "
@@ -206,15 +285,22 @@ static void plan_flow(plan *p, uint32_t op, const uint32_t *out_of) {
 }
 
 /* The block of a call's result that becomes a result of the op around it; 0: its own. */
-static uint32_t plan_role(plan *p, const ir_op *call, ir_ref v, uint32_t *first_, uint32_t *last_) {
+static uint32_t plan_role(plan *p, uint32_t call, const ir_func *callee, uint32_t r,
+                          uint32_t *first_, uint32_t *last_) {
     const ir_func *f = p->f;
+    ir_ref v = ir_op_out(&f->ops.data[call], r);
     if (!p->role[v.i]) return 0;
-    uint32_t op = f->regions.data[call->parent].op, k = p->role[v.i] - 1;
+    uint32_t op = f->regions.data[f->ops.data[call].parent].op, k = p->role[v.i] - 1;
     const ir_op *o = &f->ops.data[op];
     if (k >= plan_carries(p, o)) return p->block[ir_op_out(o, k).i];
-    *first_ = op;
-    *last_ = p->last[ir_op_out(o, k).i];
-    return 0;
+    uint32_t through = op, at = k;
+    while (p->role[f->ops.data[through].out0 + at]) { /* what the loop around it carries */
+        at = p->role[f->ops.data[through].out0 + at] - 1;
+        through = f->regions.data[f->ops.data[through].parent].op;
+    }
+    *first_ = through;
+    *last_ = p->last[f->ops.data[through].out0 + at];
+    return plan_reuse_carried(p, call, callee, r, o);
 }
 
 /* Give every result of a call a block. */
@@ -233,12 +319,12 @@ static void plan_call(plan *p, uint32_t op, const uint32_t *out_of) {
         ir_ref v = ir_op_out(o, k);
         const ir_type *t = ir_val_type(p->f, v);
         uint32_t last = p->last[v.i] > op ? p->last[v.i] : op, out = out_of[v.i], first = op;
-        uint32_t id = plan_role(p, o, v, &first, &last);
-        if (id) {
+        uint32_t id = plan_role(p, op, callee, k, &first, &last);
+        if (id || p->error) {
             p->block[v.i] = id;
             continue;
         }
-        if (out == PLAN_NO_OUT && o->nout == 1 && !p->role[v.i]) id = plan_reuse(p, op, callee, t);
+        if (out == PLAN_NO_OUT && !p->role[v.i]) id = plan_reuse(p, op, callee, k);
         if (id) {
             p->blocks.data[id - 1].last = last;
         } else {
@@ -400,11 +486,15 @@ static void plan_emit_call(plan *p, ir_builder *b, const ir_op *o, ir_ref *map) 
     memset(&a.at, 0, sizeof a.at);
     a.at.n = (uint8_t)o->nout;
     for (uint32_t k = 0; k < o->nout; k++) {
-        const plan_block *block = &p->blocks.data[p->block[ir_op_out(o, k).i] - 1];
+        ir_ref v = ir_op_out(o, k);
+        const plan_block *block = &p->blocks.data[p->block[v.i] - 1];
         bool is_out = block->out != PLAN_NO_OUT;
         a.at.p[k].kind = is_out ? IR_PLACE_OUT : IR_PLACE_WS;
-        if (plan_is_row(p, o, ir_op_out(o, k))) a.at.p[k].kind += IR_PLACE_WS_ROW - IR_PLACE_WS;
+        if (plan_is_row(p, o, v)) a.at.p[k].kind += IR_PLACE_WS_ROW - IR_PLACE_WS;
         a.at.p[k].at = is_out ? (ir_dim)block->out : block->at;
+        if (!p->in[v.i]) continue;
+        a.at.p[k].kind = IR_PLACE_IN;
+        a.at.p[k].at = p->in[v.i] - 1;
     }
     for (uint32_t k = 0; k < o->nin; k++) in[k] = map[ir_op_in(f, o, k).i];
     ir_loc_rec at = ir_loc_get(f->module, o->loc);
@@ -435,7 +525,8 @@ static ig_status plan_func(const ir_func *f, ir_module *out) {
     p.block = rt_alloc_zero(a, n * sizeof *p.block);
     p.last = rt_alloc_zero(a, n * sizeof *p.last);
     p.role = rt_alloc_zero(a, n * sizeof *p.role);
-    if (!p.base || !p.block || !p.last || !p.role) plan_fail(&p, rt_fail_memory());
+    p.in = rt_alloc_zero(a, n);
+    if (!p.base || !p.block || !p.last || !p.role || !p.in) plan_fail(&p, rt_fail_memory());
     if (!p.error) plan_fill_lives(&p);
     if (!p.error) plan_fill_blocks(&p);
     ir_dim end = p.error ? 0 : plan_place_static(&p);
@@ -449,6 +540,7 @@ static ig_status plan_func(const ir_func *f, ir_module *out) {
     rt_free(a, p.block, n * sizeof *p.block);
     rt_free(a, p.last, n * sizeof *p.last);
     rt_free(a, p.role, n * sizeof *p.role);
+    rt_free(a, p.in, n);
     return s;
 }
 
@@ -467,21 +559,58 @@ static ir_dim plan_steps(const ir_func *f, const ir_op *call) {
     return scan ? ((const ir_attr_scan *)ir_attr_get(f->module, o->attr))->n : 1;
 }
 
-ir_dim pass_workspace(const ir_func *f) {
-    ir_dim total = 0;
-    for (uint32_t i = 0; i < f->ops.n; i++) {
-        const ir_op *o = &f->ops.data[i];
+/* A place in the workspace, by op and result; begin with op 0, result 0. */
+typedef struct plan_seat {
+    uint32_t op, k;
+    ir_dim at, bytes;
+} plan_seat;
+
+static bool plan_next_seat(const ir_func *f, plan_seat *s) {
+    for (; s->op < f->ops.n; s->op++, s->k = 0) {
+        const ir_op *o = &f->ops.data[s->op];
         if (o->code != OP_call) continue;
         const ir_attr_call *a = ir_attr_get(f->module, o->attr);
-        for (uint32_t k = 0; k < a->at.n && k < o->nout; k++) {
+        while (s->k < a->at.n && s->k < o->nout) {
+            uint32_t k = s->k++;
             bool row = a->at.p[k].kind == IR_PLACE_WS_ROW;
             if (a->at.p[k].kind != IR_PLACE_WS && !row) continue;
-            ir_dim steps = row ? plan_steps(f, o) : 1;
-            ir_dim bytes = plan_stacked(f->module, ir_val_type(f, ir_op_out(o, k)), steps);
-            total = ir_dim_max(f->module, total, ir_dim_add(f->module, a->at.p[k].at, bytes));
+            s->at = a->at.p[k].at;
+            s->bytes = plan_stacked(f->module, ir_val_type(f, ir_op_out(o, k)),
+                                    row ? plan_steps(f, o) : 1);
+            return true;
         }
     }
-    return total;
+    return false;
+}
+
+/* The end of the blocks of constant size, from which on slots follow each other without a gap: so
+ * the end of the last one is known without any order among sizes.  Another plan ends where the
+ * farthest block does. */
+ir_dim pass_workspace(const ir_func *f) {
+    ir_module *m = f->module;
+    ir_dim end = 0, far = 0;
+    uint32_t left = 0;
+    for (plan_seat s = {0}; plan_next_seat(f, &s);) {
+        bool fixed = ir_dim_is_const(s.at) && ir_dim_is_const(s.bytes);
+        if (fixed) end = ir_dim_max(m, end, ir_dim_add(m, s.at, s.bytes));
+        left += !fixed;
+    }
+    for (bool more = left > 0; more;) {
+        ir_dim size = 0;
+        more = false;
+        for (plan_seat s = {0}; plan_next_seat(f, &s);) {
+            if (s.at != end || (ir_dim_is_const(s.at) && ir_dim_is_const(s.bytes))) continue;
+            size = more ? ir_dim_max(m, size, s.bytes) : s.bytes;
+            more = true;
+            left--;
+        }
+        if (size == 0) break;
+        end = ir_dim_add(m, end, size);
+    }
+    if (!left) return end;
+    for (plan_seat s = {0}; plan_next_seat(f, &s);)
+        far = ir_dim_max(m, far, ir_dim_add(m, s.at, s.bytes));
+    return far;
 }
 
 /* --- State in place ------------------------------------------------------------------------- */
@@ -495,7 +624,7 @@ static ir_ref state_base(const ir_func *f, ir_ref v) {
 /* Whether an argument may be overwritten by the call that op `writer` is. */
 static ig_status state_fill(const ir_func *f, ir_ref argument, uint32_t writer, bool *fits_) {
     const ir_op *w = &f->ops.data[writer];
-    *fits_ = w->code == OP_call && w->nout == 1 && !w->parent;
+    *fits_ = w->code == OP_call && !w->parent;
     if (!*fits_) return NULL;
     const ir_attr_call *a = ir_attr_get(f->module, w->attr);
     const ir_func *cluster = ir_find_func(f->module, a->callee);

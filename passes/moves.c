@@ -56,8 +56,7 @@ static bool move_fill_spread(const simplify_move_call *c, move_spread *s) {
         const ir_attr_bcast *a = move_attr(c, o);
         s->in[k] = move_in(c, o);
         const ir_type *t = move_type(c, s->in[k]);
-        if (s->how &&
-            (!move_same_axes(&s->how->axes, &a->axes) || !ir_same_dims(&s->small, t)))
+        if (s->how && (!move_same_axes(&s->how->axes, &a->axes) || !ir_same_dims(&s->small, t)))
             return false;
         s->how = a;
         s->small = *t;
@@ -119,21 +118,6 @@ static ir_ref move_transpose_units(const simplify_move_call *c) {
     return move_emit(c, OP_reshape, &dims, 1, c->in);
 }
 
-/* Number the variables of a relation by first appearance again. */
-static void move_renumber(ir_rel *r) {
-    uint8_t to[IR_EIN_VARS], n = 0;
-    bool seen[IR_EIN_VARS] = {false};
-    for (int k = -1; k < r->nin; k++) {
-        ir_axes *a = k < 0 ? &r->out : &r->in[k];
-        for (int i = 0; i < a->n; i++) {
-            if (!seen[a->a[i]]) to[a->a[i]] = n++;
-            seen[a->a[i]] = true;
-            a->a[i] = to[a->a[i]];
-        }
-    }
-    for (int i = 0; i < r->norder; i++) r->order[i] = to[r->order[i]];
-}
-
 /* transpose(ein) is the ein with its result's subscripts permuted, when nothing else uses it. */
 static ir_ref move_transpose_of_ein(const simplify_move_call *c) {
     const ir_attr_perm *a = c->attr;
@@ -143,7 +127,7 @@ static ir_ref move_transpose_of_ein(const simplify_move_call *c) {
     ir_attr_ein e = *(const ir_attr_ein *)move_attr(c, o);
     ir_axes out = e.rel.out;
     for (int i = 0; i < out.n; i++) e.rel.out.a[i] = out.a[a->perm.a[i]];
-    move_renumber(&e.rel);
+    ir_ein_number(&e.rel);
     for (uint32_t k = 0; k < o->nin; k++) in[k] = ir_op_in(c->b->f, o, k);
     return move_emit(c, OP_ein, &e, o->nin, in);
 }
@@ -193,7 +177,7 @@ static ir_ref move_ein_operands(const simplify_move_call *c) {
     memcpy(in, c->in, (size_t)c->nin * sizeof *in);
     for (int k = 0; k < c->nin; k++) moved |= move_ein_operand(c, &e.rel, in, k);
     if (!moved) return move_none;
-    move_renumber(&e.rel);
+    ir_ein_number(&e.rel);
     return move_emit(c, OP_ein, &e, c->nin, in);
 }
 

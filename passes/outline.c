@@ -5,6 +5,7 @@
  * parameter, weight, constant, a second return of one value, or a reshape of such, is returned
  * through a copying cluster. */
 #include "passes/fuse.h"
+#include "runtime/base/hash.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -20,7 +21,7 @@ typedef struct outline {
     uint32_t *stamp; /* value -> cluster + 1 that `inner` is about */
     bool *claimed;   /* value -> its memory is an output already, or a loop's */
     uint32_t region; /* open */
-    uint32_t *next_name;
+    fuse_made *made;
     uint32_t name_before; /* the number to go back to when a cluster is dropped */
 } outline;
 
@@ -29,7 +30,7 @@ typedef struct outline {
 /* k<number>_<words>, unlike any function of either module. */
 static void outline_name(outline *l, const char *words, char name[FUSE_NAME_MAX + 1]) {
     do {
-        snprintf(name, FUSE_NAME_MAX + 1, "k%u_%s", (*l->next_name)++, words);
+        snprintf(name, FUSE_NAME_MAX + 1, "k%u_%s", l->made->next_name++, words);
     } while (ir_find_func(l->out, name) || ir_find_func(l->p->f->module, name));
 }
 
@@ -78,20 +79,21 @@ static void outline_words(const outline *l, const fuse_cluster *c, char words[OU
 static void outline_begin(outline *l, ir_builder *b, const char *words, uint32_t n,
                           const ir_type *type, ir_ref *param_) {
     char name[FUSE_NAME_MAX + 1];
-    l->name_before = *l->next_name;
+    l->name_before = l->made->next_name;
     outline_name(l, words, name);
     ir_build_begin(b, l->out, name, IR_CLUSTER, IR_BUILD_RAW);
     b->loc = l->top.loc;
     for (uint32_t k = 0; k < n; k++) param_[k] = ir_param(b, type[k], NULL);
 }
 
-/* Whether cluster `f` computes what is being built; b lacks the return yet. */
-static bool outline_is_same(const ir_func *f, const ir_func *b, ir_ref result) {
+/* Whether cluster `f` computes what is being built, with nres results; b lacks the return yet. */
+static bool outline_is_same(const ir_func *f, const ir_func *b, uint32_t nres, const ir_ref *res) {
     const ir_op *ret = ir_return_op(f);
     if (f->kind != IR_CLUSTER || f->ops.n != b->ops.n + 1 || f->values.n != b->values.n)
         return false;
-    if (ir_nparam(f) != ir_nparam(b) || ret->nin != 1 || ir_op_in(f, ret, 0).i != result.i)
-        return false;
+    if (ir_nparam(f) != ir_nparam(b) || ret->nin != nres) return false;
+    for (uint32_t k = 0; k < nres; k++)
+        if (ir_op_in(f, ret, k).i != res[k].i) return false;
     for (uint32_t k = 0; k < ir_nparam(f); k++)
         if (!ir_type_eq(ir_val_type(f, ir_param_ref(f, k)), ir_val_type(b, ir_param_ref(b, k))))
             return false;
@@ -104,29 +106,56 @@ static bool outline_is_same(const ir_func *f, const ir_func *b, ir_ref result) {
     return true;
 }
 
+/* Equal for clusters that compute the same. */
+static uint64_t outline_hash(const ir_func *f, uint32_t nres, const ir_ref *res) {
+    uint64_t h = nres;
+    for (uint32_t k = 0; k < nres; k++) h = rt_hash_mix(h, res[k].i);
+    for (uint32_t k = 0; k < ir_nparam(f); k++)
+        h = rt_hash_mix(h, f->values.data[ir_param_ref(f, k).i].type);
+    for (uint32_t i = 0; i < f->ops.n; i++) {
+        const ir_op *o = &f->ops.data[i];
+        h = rt_hash_mix(h, (uint64_t)o->code << 32 | o->attr.i);
+        for (uint32_t k = 0; k < o->nin; k++) h = rt_hash_mix(h, ir_op_in(f, o, k).i);
+    }
+    return h;
+}
+
 /* A cluster of the module that computes the same: repeated layers share their kernels. */
-static const ir_func *outline_twin(const outline *l, const ir_builder *b, ir_ref result) {
-    for (uint32_t i = 0; i < l->out->funcs.n && !b->error; i++)
-        if (outline_is_same(l->out->funcs.data[i], b->f, result)) return l->out->funcs.data[i];
+static const ir_func *outline_twin(const outline *l, const ir_builder *b, uint64_t hash,
+                                   uint32_t nres, const ir_ref *res) {
+    const ir_index *ix = &l->made->twins;
+    uint32_t at = ir_index_start(ix, hash), id;
+    while (!b->error && ir_index_next(ix, hash, &at, &id))
+        if (outline_is_same(l->out->funcs.data[id], b->f, nres, res)) return l->out->funcs.data[id];
     return NULL;
 }
 
-/* End a cluster, or drop it where there is one like it, and call it; the call's result. */
-static ir_ref outline_call(outline *l, ir_builder *b, ir_ref result, uint32_t n, const ir_ref *in) {
+/* End a cluster, or drop it where there is one like it, and call it; the call's first result. */
+static ir_ref outline_call_all(outline *l, ir_builder *b, uint32_t nres, const ir_ref *res,
+                               uint32_t n, const ir_ref *in) {
     ir_attr_call call;
     memset(&call, 0, sizeof call);
-    const ir_func *twin = outline_twin(l, b, result);
+    uint64_t hash = b->error ? 0 : outline_hash(b->f, nres, res);
+    const ir_func *twin = outline_twin(l, b, hash, nres, res);
     if (twin) {
         call.callee = twin->name;
         ir_build_abort(b);
-        *l->next_name = l->name_before;
+        l->made->next_name = l->name_before;
     } else {
         ir_func *f = NULL;
-        ir_build_error(&l->top, ir_build_end(b, 1, &result, &f));
+        ir_build_error(&l->top, ir_build_end(b, (int)nres, res, &f));
+        if (!l->top.error && !ir_index_reserve(l->out->alloc, &l->made->twins))
+            ir_build_error(&l->top, rt_fail_memory());
         if (l->top.error) return (ir_ref){0};
+        ir_index_add(&l->made->twins, hash, l->out->funcs.n - 1);
         call.callee = f->name;
     }
     return ir_emit(&l->top, OP_call, &call, (int)n, in);
+}
+
+/* The same with one result. */
+static ir_ref outline_call(outline *l, ir_builder *b, ir_ref result, uint32_t n, const ir_ref *in) {
+    return outline_call_all(l, b, 1, &result, n, in);
 }
 
 /* A uniform constant inside a cluster: a scalar, broadcast. */
@@ -181,6 +210,27 @@ static void outline_members(outline *l, ir_builder *b, const fuse_cluster *c, ui
     }
 }
 
+/* Room for the totals of the blocks of a reduction (ir_rows_has_room). */
+static ir_ref outline_room(outline *l, ir_builder *b, const ir_op *o) {
+    static const uint64_t zero = 0;
+    const ir_func *f = l->p->f;
+    const ir_attr_reduce *a = ir_attr_get(f->module, o->attr);
+    ir_type x = ir_import_type(l->out, f->module, *ir_val_type(f, ir_op_in(f, o, 0)));
+    ir_type t = ir_import_type(l->out, f->module, *ir_val_type(f, ir_op_out(o, 0)));
+    ir_dim n = 1;
+    for (int i = 0; i < a->axes.n; i++) n = ir_dim_mul(l->out, n, x.dim[a->axes.a[i]]);
+    n = ir_dim_floordiv(l->out, ir_dim_add(l->out, n, IR_REDUCE_BLOCK - 1), IR_REDUCE_BLOCK);
+    ir_attr_bcast to;
+    memset(&to, 0, sizeof to);
+    to.dims.n = (uint8_t)(t.rank + 1);
+    for (int i = 0; i < t.rank; i++) to.dims.d[i] = t.dim[i];
+    to.dims.d[t.rank] = ir_dim_max(l->out, n, 1);
+    bool half = x.dtype == IG_f16 || x.dtype == IG_bf16; /* summed up in f32 */
+    ig_dtype d = half ? IG_f32 : (ig_dtype)x.dtype;
+    return ir_emit1(b, OP_broadcast, &to,
+                    ir_const(b, ir_scalar_type(d), &zero, rt_dtype_bytes(d)));
+}
+
 static void outline_set_loc(outline *l, const ir_op *o) {
     ir_loc_rec at = ir_loc_get(l->p->f->module, o->loc);
     l->top.loc = ir_intern_loc(l->out, at.file, at.line);
@@ -190,7 +240,7 @@ static void outline_cluster(outline *l, const fuse_cluster *c, uint32_t id) {
     const ir_func *f = l->p->f;
     const ir_op *root = &f->ops.data[c->root];
     char words[OUTLINE_WORDS];
-    ir_ref value[FUSE_OPERANDS], in[FUSE_OPERANDS], param[FUSE_OPERANDS];
+    ir_ref value[FUSE_OPERANDS], in[FUSE_OPERANDS], param[FUSE_OPERANDS], result[FUSE_RESULTS];
     ir_type type[FUSE_OPERANDS];
     ir_builder b;
     uint32_t n = outline_params(l, c, id, value);
@@ -203,7 +253,13 @@ static void outline_cluster(outline *l, const fuse_cluster *c, uint32_t id) {
     outline_begin(l, &b, words, n, type, param);
     for (uint32_t k = 0; k < n; k++) l->inner[value[k].i] = param[k];
     outline_members(l, &b, c, id);
-    l->map[root->out0] = outline_call(l, &b, l->inner[root->out0], n, in);
+    for (uint32_t k = 0; k < c->nresult; k++) /* in the order of the program */
+        result[c->nresult - 1 - k] = l->inner[f->ops.data[c->result[k]].out0];
+    const ir_op *split = fuse_split(l->p, c);
+    if (split) result[c->nresult] = outline_room(l, &b, split);
+    ir_ref r = outline_call_all(l, &b, c->nresult + (split != NULL), result, n, in);
+    for (uint32_t k = 0; k < c->nresult; k++)
+        l->map[f->ops.data[c->result[k]].out0] = ir_result(r, c->nresult - 1 - k);
 }
 
 /* One call that concatenates values of the entry. */
@@ -330,24 +386,83 @@ static ir_ref outline_result(outline *l, ir_ref v, bool kernel) {
     return l->map[v.i];
 }
 
-/* A value to be carried into a loop, which writes to its memory: one that nobody else reads. */
-static ir_ref outline_entering(outline *l, ir_ref in) {
-    ir_ref v = l->p->alias[in.i];
-    const ir_op *o = ir_def_op(l->p->f, v);
+static uint32_t outline_carries(const ir_func *f, const ir_op *o) {
+    const ir_attr_scan *a = ir_attr_get(f->module, o->attr);
+    return o->code == OP_scan ? (uint32_t)a->carries : o->code == OP_while ? o->nin : 0;
+}
+
+/* Whether a loop is the last to read a value, and does so once: kernels that read it are called
+ * before. */
+static bool outline_reads_last(const outline *l, const ir_op *loop, ir_ref v) {
+    const fuse_plan *p = l->p;
+    const ir_func *f = p->f;
+    const uint32_t at = (uint32_t)(loop - f->ops.data);
+    uint32_t times = 0;
+    for (uint32_t i = 0; i < f->ops.n; i++)
+        for (uint32_t k = 0; k < f->ops.data[i].nin; k++) {
+            const ir_op *o = &f->ops.data[i];
+            if (ir_op_in(f, o, k).i != v.i) continue;
+            fuse_kind kind = fuse_kind_of((ir_opcode)o->code);
+            times += i == at;
+            if (i != at && (kind == FUSE_CALL || kind == FUSE_ALIAS || kind == FUSE_COPY ||
+                            kind == FUSE_WHOLE || p->whole[i]))
+                return false;
+        }
+    for (uint32_t i = 0; i < p->clusters.n; i++)
+        if (p->clusters.data[i].root > at && fuse_has_edge(&p->clusters.data[i], v)) return false;
+    return times == 1;
+}
+
+/* Whether carried value j of a loop is one of the loop around it, on its way through its body: then
+ * both have the same memory. */
+static bool outline_passes(const outline *l, const ir_op *o, uint32_t j) {
+    const ir_func *f = l->p->f;
+    const ir_region *r = &f->regions.data[o->parent];
+    const ir_op *owner = &f->ops.data[r->op], *yield = &f->ops.data[r->end - 1];
+    if (!o->parent || !o->nregion || l->p->whole[o - f->ops.data]) return false;
+    ir_ref v = ir_op_in(f, o, j), result = ir_op_out(o, j);
+    uint32_t first = r->param0 + (owner->code == OP_scan);
+    return v.i >= first && v.i < first + outline_carries(f, owner) &&
+           ir_op_in(f, yield, v.i - first).i == result.i && l->p->uses[result.i] == 1 &&
+           outline_reads_last(l, o, v);
+}
+
+/* Whether a value is what another loop carried, for this one alone: it stays where it lies. */
+static bool outline_follows(const outline *l, const ir_op *loop, ir_ref v) {
+    const ir_func *f = l->p->f;
+    const ir_op *o = ir_def_op(f, v);
+    return o && (o->code == OP_scan || o->code == OP_while) && o->parent == loop->parent &&
+           !l->p->whole[o - f->ops.data] && v.i - o->out0 < outline_carries(f, o) &&
+           l->p->uses[v.i] == 1;
+}
+
+/* The k-th value to be carried into a loop, which writes to its memory: one that nobody else reads.
+ */
+static ir_ref outline_entering(outline *l, const ir_op *loop, uint32_t k) {
+    const ir_func *f = l->p->f;
+    ir_ref in = ir_op_in(f, loop, k), v = l->p->alias[in.i], base = v;
+    if (outline_passes(l, loop, k) || outline_follows(l, loop, in)) return l->map[in.i];
+    const ir_op *o = ir_def_op(f, base);
     bool alone = v.i == in.i && l->p->uses[v.i] == 1;
-    if (!o || fuse_kind_of((ir_opcode)o->code) == FUSE_ALIAS || !alone) return outline_copy(l, v);
-    return outline_result(l, v, true);
+    while (o && fuse_kind_of((ir_opcode)o->code) == FUSE_ALIAS) {
+        ir_ref of = ir_op_in(f, o, 0);
+        base = l->p->alias[of.i];
+        o = ir_def_op(f, base);
+        alone &= base.i == of.i && l->p->uses[base.i] == 1;
+    }
+    return o && alone ? outline_result(l, v, true) : outline_copy(l, v);
 }
 
 /* The k-th operand of a yield.  What the condition of a while gives is only read, and a carried
  * value that is handed on as it is stays where it is. */
 static ir_ref outline_yielded(outline *l, const ir_op *owner, const ir_op *yield, uint32_t k) {
     const ir_func *f = l->p->f;
-    const ir_attr_scan *a = ir_attr_get(f->module, owner->attr);
     bool scan = owner->code == OP_scan, cond = yield->parent == owner->region0;
-    uint32_t carries = scan ? (uint32_t)a->carries : owner->code == OP_while ? owner->nin : 0;
     ir_ref v = l->p->alias[ir_op_in(f, yield, k).i];
-    bool kept = k < carries && v.i == f->regions.data[yield->parent].param0 + scan + k;
+    const ir_op *o = ir_def_op(f, v);
+    bool kept = k < outline_carries(f, owner) &&
+                (v.i == f->regions.data[yield->parent].param0 + scan + k ||
+                 (o && outline_passes(l, o, v.i - o->out0)));
     if (kept || (owner->code == OP_while && cond)) return l->map[v.i];
     return outline_result(l, v, true);
 }
@@ -357,8 +472,7 @@ static ir_ref outline_yielded(outline *l, const ir_op *owner, const ir_op *yield
 static void outline_flow(outline *l, const ir_op *o) {
     const ir_func *f = l->p->f;
     const ir_op *owner = o->nregion ? o : &f->ops.data[f->regions.data[o->parent].op];
-    const ir_attr_scan *a = ir_attr_get(f->module, o->attr);
-    uint32_t carries = o->code == OP_scan ? (uint32_t)a->carries : o->code == OP_while ? o->nin : 0;
+    uint32_t carries = outline_carries(f, o);
     ir_ref *in = rt_alloc(l->out->alloc, ((size_t)o->nin + 1) * sizeof *in);
     if (!in) ir_build_error(&l->top, rt_fail_memory());
     outline_set_loc(l, o);
@@ -366,7 +480,7 @@ static void outline_flow(outline *l, const ir_op *o) {
         if (!o->nregion)
             in[k] = outline_yielded(l, owner, o, k);
         else if (k < carries)
-            in[k] = outline_entering(l, ir_op_in(f, o, k));
+            in[k] = outline_entering(l, o, k);
         else
             in[k] = l->map[l->p->alias[ir_op_in(f, o, k).i].i];
     }
@@ -476,11 +590,11 @@ static ig_status outline_return(outline *l) {
     return s;
 }
 
-ig_status fuse_outline(fuse_plan *p, ir_module *out, uint32_t *next_name) {
+ig_status fuse_outline(fuse_plan *p, ir_module *out, fuse_made *made) {
     const ir_func *f = p->f;
     const ig_allocator *a = out->alloc;
     size_t n = f->values.n;
-    outline l = {.p = p, .out = out, .next_name = next_name};
+    outline l = {.p = p, .out = out, .made = made};
     l.map = pass_begin(&l.top, out, f, IR_BUILD_RAW);
     l.inner = rt_alloc_zero(a, n * sizeof *l.inner);
     l.stamp = rt_alloc_zero(a, n * sizeof *l.stamp);

@@ -31,6 +31,10 @@ ig_status pass_pipeline(const ir_module *in, ir_module **out_);
 /* After memplan: bytes of workspace of a function, as a dim (0 when none). */
 ir_dim pass_workspace(const ir_func *f);
 
+/* The op that a cluster's only result is, when it updates (dupdate, scatter) parameter k, which is
+ * read for nothing else; NULL.  In the memory of that operand only what is updated is written. */
+const ir_op *pass_update_of(const ir_func *cluster, uint32_t k);
+
 /* After memplan: which state of the entry function may come out in the memory where it went in, one
  * flag a state: every other call that reads it runs before the one that writes it, which reads it
  * only at the index that it writes. */

@@ -4,7 +4,8 @@
  *   discharge  memory that changes becomes values
  *   expand    so do composites, which matter to derivatives only
  *   simplify  algebra that keeps every bit, folding and value numbering, to a fixpoint
- *   dce       what simplify left unused
+ *   flow      what loops and branches are known to do before they begin
+ *   dce       what these left unused
  *   fuse      the program becomes calls of clusters, one kernel each
  *   memplan   every call result gets its place: an output, or an offset in the one workspace
  *
@@ -13,5 +14,5 @@
 #include "passes/pass.h"
 
 ig_status pass_pipeline(const ir_module *in, ir_module **out_) {
-    return pass_run_list("inline,discharge,expand,simplify,dce,fuse,memplan", in, out_);
+    return pass_run_list("inline,discharge,expand,simplify,flow,dce,fuse,memplan", in, out_);
 }

@@ -35,8 +35,7 @@ static ig_status pullback_copy(ir_module *out, const ir_func *f, pass_numbers *g
         given->data[n++] = given->data[k];
     }
     given->n = n;
-    for (uint32_t i = 0; i + 1 < f->ops.n && !b.error; i++)
-        ir_copy_op(&b, f, i, map);
+    for (uint32_t i = 0; i + 1 < f->ops.n && !b.error; i++) ir_copy_op(&b, f, i, map);
     rt_free(a, uses, f->values.n * sizeof *uses);
     return pass_end(&b, f, map);
 }

@@ -8,6 +8,12 @@ typedef struct tr_outer {
     ir_ref v, ct;
 } tr_outer;
 
+/* What the walk back through a while knows of stored states: how many there are, the numbers of
+ * their trips, and the slots, one stack for every value of a state. */
+typedef struct tr_states {
+    ir_ref count, numbers, slots; /* of the slots the first; the others follow */
+} tr_states;
+
 /* An op with regions that is being walked. */
 typedef struct tr_open {
     const ir_op *o;          /* of T */
@@ -15,6 +21,7 @@ typedef struct tr_open {
     uint32_t b;              /* the op in b */
     const lin_region *made;  /* where the region comes from */
     uint32_t outer0, nouter; /* in w->outer */
+    tr_states states;        /* of a while: what goes on to the next trip */
 } tr_open;
 
 struct tr_walk {
@@ -32,6 +39,20 @@ struct tr_walk {
     RT_VEC(tr_open) open;
     RT_VEC(ir_ref) list;
 };
+
+void pass_tr_push(tr_walk *w, ir_ref v);
+/* A value of P, where it is now. */
+static inline ir_ref pass_tr_again(const tr_walk *w, ir_ref p) { return w->again[p.i]; }
+/* Emit the ops that the tape keeps for `need` of a region of P. */
+void pass_tr_compute(tr_walk *w, uint32_t region, uint8_t need);
+
+/* tr_while.c: what the loop backwards carries beside its trip and cotangents goes to w->list:
+ * when it begins, and when a trip ends. */
+void pass_tr_put_states(tr_walk *w, const lin_region *made);
+void pass_tr_push_states(tr_walk *w, const lin_region *made, tr_states s);
+/* In a trip: the state that it begins with, where values of P are looked up.  count: the first of
+ * what the loop carries of states. */
+tr_states pass_tr_rewind(tr_walk *w, const lin_region *made, ir_ref count, ir_ref trip);
 
 /* Fill w->reached: results have their cotangents. */
 void pass_tr_reach(tr_walk *w);

@@ -10,7 +10,7 @@
 
 static const ig_allocator *tr_alloc(const tr_walk *w) { return w->b->m->alloc; }
 
-static void tr_push(tr_walk *w, ir_ref v) {
+void pass_tr_push(tr_walk *w, ir_ref v) {
     if (!rt_vec_push(tr_alloc(w), &w->list, v)) ir_build_error(w->b, rt_fail_memory());
 }
 
@@ -102,10 +102,7 @@ static ir_ref tr_outside(const tr_walk *w, const tr_open *open, uint32_t k) {
 /* --- Values of P --------------------------------------------------------------------------------
  */
 
-static ir_ref tr_again(const tr_walk *w, ir_ref p) { return w->again[p.i]; }
-
-/* Emit the ops that the tape keeps for `need` of a region of P. */
-static void tr_compute(tr_walk *w, uint32_t region, uint8_t need) {
+void pass_tr_compute(tr_walk *w, uint32_t region, uint8_t need) {
     const ir_func *p = &w->primal;
     const ir_region *r = &p->regions.data[region];
     for (uint32_t i = r->first; i + 1 < r->end && !w->b->error; i++) {
@@ -113,56 +110,6 @@ static void tr_compute(tr_walk *w, uint32_t region, uint8_t need) {
         while (p->ops.data[at].parent != region) at = p->regions.data[p->ops.data[at].parent].op;
         if (w->tape->keep.data[at] & need) ir_copy_op(w->b, p, i, w->again);
     }
-}
-
-/* The state before the trip that is stored and is nearest to `trip`, from below; behind it the
- * number of that trip. */
-static void tr_state(tr_walk *w, const lin_region *made, ir_ref trip) {
-    ir_builder *b = w->b;
-    ir_attr_dims one = {.dims = {.n = 1, .d = {1}}}, none = {{0}, 0};
-    ir_ref stride = tr_again(w, ir_result(made->trips, 1)), zero = ir_const_i(b, IG_i64, 0);
-    ir_ref at = EMIT(b, div, trip, stride);
-    ir_ref slot = EMIT_AS(b, dslice, &one, tr_again(w, ir_result(made->trips, 2)), at);
-    slot = EMIT_AS(b, reshape, &none, slot);
-    w->list.n = 0;
-    for (uint32_t k = 0; k < made->carries && !b->error; k++) {
-        ir_ref in[IG_MAX_RANK + 1] = {tr_again(w, ir_result(made->trips, 3 + k)), slot};
-        ir_type t = ir_type_of(b, in[0]), row = t;
-        row.dim[0] = 1;
-        ir_attr_dims window = {.dims = emit_dims(&row)},
-                     whole = {.dims = {.n = (uint8_t)(t.rank - 1)}};
-        memcpy(whole.dims.d, t.dim + 1, whole.dims.n * sizeof *t.dim);
-        for (int i = 1; i < t.rank; i++) in[1 + i] = zero;
-        ir_ref v = ir_emit(b, OP_dslice, &window, 1 + t.rank, in);
-        tr_push(w, EMIT_AS(b, reshape, &whole, v));
-    }
-    tr_push(w, EMIT(b, mul, at, stride));
-}
-
-/* Carry the state in w->list, with its number behind it, on to number `at`. */
-static void tr_advance(tr_walk *w, const lin_region *made, ir_ref at) {
-    const ir_func *p = &w->primal;
-    const ir_region *r = &p->regions.data[made->p];
-    const ir_op *yield = &p->ops.data[r->end - 1];
-    ir_builder *b = w->b;
-    int n = (int)made->carries + 1;
-    if (b->error) return;
-    ir_ref *v = w->list.data;
-    ir_type types[IR_MAX_RESULTS];
-    for (int k = 0; k < n && k < IR_MAX_RESULTS; k++) types[k] = ir_type_of(b, v[k]);
-    uint32_t op = ir_op_begin(b, OP_while, NULL, n, v, 2);
-    ir_region_begin(b, op, 0, n, types, v);
-    ir_ref more = emit_cmp(b, IR_cmpop_lt, v[n - 1], at);
-    ir_region_end(b, 1, &more);
-    ir_region_begin(b, op, 1, n, types, v);
-    for (int k = 0; k + 1 < n; k++) w->again[r->param0 + (uint32_t)k] = v[k];
-    w->again[r->param0 + made->carries] = v[n - 1];
-    tr_compute(w, made->p, LIN_ADVANCE);
-    for (int k = 0; k + 1 < n; k++) v[k] = tr_again(w, ir_op_in(p, yield, (uint32_t)k));
-    v[n - 1] = EMIT(b, add, v[n - 1], ir_const_i(b, IG_i64, 1));
-    ir_region_end(b, n, v);
-    ir_ref y = ir_op_end(b, op);
-    for (int k = 0; k < n; k++) v[k] = ir_result(y, (uint32_t)k);
 }
 
 /* --- Regions ------------------------------------------------------------------------------------
@@ -180,10 +127,10 @@ static void tr_push_carried(tr_walk *w, const tr_open *open, bool inside) {
     for (uint32_t k = 0; k < tr_carries(w->f, open->o); k++) {
         ir_ref param = {r->param0 + 1 + k};
         if (w->reached[param.i])
-            tr_push(w, tr_or_zeros(w, inside ? param : ir_op_out(open->o, k), param));
+            pass_tr_push(w, tr_or_zeros(w, inside ? param : ir_op_out(open->o, k), param));
     }
     for (uint32_t k = 0; k < open->nouter; k++)
-        tr_push(w, tr_or_zeros(w, tr_outside(w, open, k), tr_outside(w, open, k)));
+        pass_tr_push(w, tr_or_zeros(w, tr_outside(w, open, k), tr_outside(w, open, k)));
 }
 
 /* The carried cotangents are `from..` now; what the yield y names has got them. */
@@ -220,22 +167,19 @@ static bool tr_params(tr_walk *w, uint32_t op, uint32_t k, const ir_type *step, 
 
 static void tr_begin_while(tr_walk *w, tr_open *open, const ir_op *y) {
     ir_builder *b = w->b;
-    tr_push(w, tr_again(w, open->made->trips));
+    pass_tr_push(w, pass_tr_again(w, open->made->trips));
     tr_push_carried(w, open, false);
+    uint32_t kept = w->list.n;
+    pass_tr_put_states(w, open->made);
     uint32_t n = w->list.n;
-    open->b = ir_op_begin(b, OP_while, NULL, (int)n, w->list.data, 2);
+    open->b = ir_op_begin(b, OP_while, &open->made->attr, (int)n, w->list.data, 2);
     if (!tr_params(w, open->b, 0, NULL, n)) return;
     ir_ref more = emit_cmp(b, IR_cmpop_lt, ir_const_i(b, IG_i64, 0), w->list.data[0]);
     ir_region_end(b, 1, &more);
     if (!tr_params(w, open->b, 1, NULL, n)) return;
     ir_ref trip = EMIT(b, sub, w->list.data[0], ir_const_i(b, IG_i64, 1));
     tr_take_carried(w, open, y, w->list.data + 1);
-    tr_state(w, open->made, trip);
-    tr_advance(w, open->made, trip);
-    if (b->error) return;
-    uint32_t param0 = w->primal.regions.data[open->made->p].param0;
-    for (uint32_t k = 0; k < open->made->carries; k++) w->again[param0 + k] = w->list.data[k];
-    w->again[param0 + open->made->carries] = trip;
+    open->states = pass_tr_rewind(w, open->made, kept < n ? w->list.data[kept] : trip, trip);
 }
 
 static void tr_begin_scan(tr_walk *w, tr_open *open, const ir_op *y) {
@@ -247,10 +191,10 @@ static void tr_begin_scan(tr_walk *w, tr_open *open, const ir_op *y) {
     a.carries = w->list.n;
     a.reverse = !a.reverse;
     for (uint32_t k = carries; k < o->nout; k++)
-        if (w->ct[o->out0 + k].i) tr_push(w, w->ct[o->out0 + k]);
+        if (w->ct[o->out0 + k].i) pass_tr_push(w, w->ct[o->out0 + k]);
     for (uint32_t i = 0; i < w->tape->stores.n; i++)
         if (w->tape->stores.data[i].region == p)
-            tr_push(w, tr_again(w, w->tape->stores.data[i].out));
+            pass_tr_push(w, pass_tr_again(w, w->tape->stores.data[i].out));
     open->b = ir_op_begin(w->b, OP_scan, &a, (int)w->list.n, w->list.data, 1);
     if (!tr_params(w, open->b, 0, &step, (uint32_t)a.carries)) return;
     const ir_ref *at = tr_take_carried(w, open, y, w->list.data + 1);
@@ -266,10 +210,14 @@ static void tr_begin_branch(tr_walk *w, tr_open *open, const ir_op *y, uint32_t 
     const ir_op *o = open->o;
     if (!k) {
         ir_attr_regions a = {.n = o->nregion};
-        ir_ref index = tr_again(w, w->of[ir_op_in(w->f, o, 0).i]);
+        ir_ref index = pass_tr_again(w, w->of[ir_op_in(w->f, o, 0).i]);
         open->b = ir_op_begin(w->b, OP_if, &a, 1, &index, o->nregion);
     }
     ir_region_begin(w->b, open->b, (int)k, 0, NULL, NULL);
+    for (uint32_t i = 0; i < w->tape->stores.n; i++) {
+        const lin_store *s = &w->tape->stores.data[i];
+        if (s->region == open->made->p) w->again[s->in.i] = pass_tr_again(w, s->out);
+    }
     for (uint32_t i = 0; i < o->nout; i++) pass_tr_add(w, ir_op_in(w->f, y, i), w->ct[o->out0 + i]);
 }
 
@@ -284,7 +232,7 @@ static void tr_begin_region(tr_walk *w, tr_open *open) {
         tr_begin_while(w, open, y);
     else
         tr_begin_scan(w, open, y);
-    tr_compute(w, open->made->p, LIN_AGAIN);
+    pass_tr_compute(w, open->made->p, LIN_AGAIN);
 }
 
 void pass_tr_begin(tr_walk *w, const ir_op *o) {
@@ -318,13 +266,14 @@ static void tr_end_region(tr_walk *w, const tr_open *open) {
     uint32_t carries = tr_carries(w->f, o);
     w->list.n = 0;
     if (open->made->trips.i)
-        tr_push(w, tr_again(w, (ir_ref){w->primal.regions.data[open->made->p].param0 +
+        pass_tr_push(w, pass_tr_again(w, (ir_ref){w->primal.regions.data[open->made->p].param0 +
                                         open->made->carries}));
     tr_push_carried(w, open, true);
     for (uint32_t k = carries; o->code == OP_scan && k < o->nin; k++)
-        if (w->ct[r->param0 + 1 + k].i) tr_push(w, w->ct[r->param0 + 1 + k]);
+        if (w->ct[r->param0 + 1 + k].i) pass_tr_push(w, w->ct[r->param0 + 1 + k]);
     for (uint32_t k = open->made->trips.i != 0; PASS_PLANTED(tr, o->code) && k < w->list.n; k++)
         w->list.data[k] = EMIT(w->b, neg, w->list.data[k]);
+    if (open->made->trips.i) pass_tr_push_states(w, open->made, open->states);
     ir_region_end(w->b, (int)w->list.n, w->list.data);
 }
 

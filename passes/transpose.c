@@ -199,6 +199,15 @@ static void tr_cumred(tr_call *c) {
     c->dx[0] = BA(cumred, &a, c->ct[0]);
 }
 
+/* Constraints stay as they are: the same tuples, summed by other variables. */
+static void tr_relation(tr_call *c, int k) {
+    ir_attr_ein a = *(const ir_attr_ein *)c->attr;
+    ir_ref x[IR_EIN_OPERANDS];
+    for (int i = 0; i < c->nin; i++) x[i] = i == k ? c->ct[0] : c->x[i];
+    ir_ein_swap(&a.rel, k, &c->type[k]);
+    c->dx[k] = ir_emit(c->b, OP_ein, &a, c->nin, x);
+}
+
 /* The cotangent takes the operand's place and the operand that of the result.  What only the
  * operand had is repeated. */
 static void tr_ein(tr_call *c) {
@@ -208,6 +217,10 @@ static void tr_ein(tr_call *c) {
     unsigned have = 0;
     int k = 0;
     while (!tr_is_linear(c, k)) k++;
+    if (!ir_ein_is_plain(r)) {
+        tr_relation(c, k);
+        return;
+    }
     for (int i = 0; i < c->nin; i++) {
         x[i] = i == k ? c->ct[0] : c->x[i];
         in[i] = i == k ? r->out : r->in[i];
@@ -295,8 +308,8 @@ static uint32_t tr_step(tr_walk *w, uint32_t i) {
     if (o->code == OP_yield) {
         uint32_t owner = w->f->regions.data[o->parent].op, open = w->open.n;
         tr_op(w, &w->f->ops.data[owner]);
-        if (w->open.n == open) return owner; /* nothing reaches it */
-        i = w->f->regions.data[w->open.data[open].region].end - 1;
+        bool reached = w->open.n > open; /* else all of it is behind us */
+        i = reached ? w->f->regions.data[w->open.data[open].region].end - 1 : owner;
     } else {
         tr_op(w, o);
     }

@@ -279,7 +279,13 @@ static void batch_cumred(batch_call *c) {
     batch_as(c, &a);
 }
 
-/* One more variable, number 0, of the result and of the batched operands. */
+static void batch_prepend(ir_axes *a, uint8_t var) {
+    memmove(a->a + 1, a->a, sizeof a->a - 1);
+    a->a[0] = var;
+    a->n++;
+}
+
+/* One more variable, the first of the result and of the batched operands. */
 static void batch_ein(batch_call *c) {
     ir_attr_ein a = *(const ir_attr_ein *)c->attr;
     ir_rel *r = &a.rel;
@@ -288,11 +294,11 @@ static void batch_ein(batch_call *c) {
                       IR_EIN_VARS);
         return;
     }
-    r->nvar++;
-    r->out = batch_axes_first(&r->out);
+    uint8_t lane = r->nvar++;
+    batch_prepend(&r->out, lane);
     for (int k = 0; k < r->nin; k++)
-        r->in[k] = c->lanes[k] ? batch_axes_first(&r->in[k]) : batch_axes(&r->in[k]);
-    for (int i = 0; i < r->norder && i < IR_EIN_VARS; i++) r->order[i]++;
+        if (c->lanes[k]) batch_prepend(&r->in[k], lane);
+    ir_ein_number(r);
     c->y[0] = ir_emit(c->b, OP_ein, &a, c->nin, c->x);
 }
 

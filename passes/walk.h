@@ -70,10 +70,11 @@ typedef struct lin_store {
 } lin_store;
 typedef struct lin_region {
     uint32_t t, p;
-    ir_ref trips;     /* of a while: how many, in P; stride, slots and states follow */
-    uint32_t carries; /* of a while: values of a state */
+    ir_ref trips;       /* of a while: how many, in P; stride, slots and states follow */
+    uint32_t carries;   /* of a while: values of a state */
+    ir_attr_while attr; /* of a while: what the loop backwards is like */
 } lin_region;
-enum { LIN_SLOTS = 16 }; /* states of a while that are stored: every trip copies them all */
+enum { LIN_SLOTS = 16 }; /* states of a while that `auto` stores */
 enum { LIN_AGAIN = 1, LIN_STORED = 2, LIN_ADVANCE = 4 };
 typedef struct lin_tape {
     const ir_func *source; /* the function that was walked */
@@ -83,6 +84,8 @@ typedef struct lin_tape {
     RT_VEC(uint8_t)
     keep; /* by op of P: LIN_AGAIN, for residuals; LIN_ADVANCE, for the next state */
 } lin_tape;
+/* The least whole number whose square is n or more. */
+int64_t pass_sqrt(int64_t n);
 void pass_free_tape(const ig_allocator *a, lin_tape *tape);
 
 /* Walk f.  primal maps values of f to values of P, tangent to values of T: parameters are entered

@@ -95,6 +95,7 @@ typedef struct closure {
     char *what;    /* description of the failure */
     char path[64]; /* transformations so far */
     bool tie;      /* a point near a tie: all of the instance is given up */
+    bool zeros;    /* some elements of the points are 0 */
 } closure;
 
 /* A type with the sizes of the dim symbols. */
@@ -472,8 +473,8 @@ static bool closure_op_program(closure *c, const gen_op *o, ir_module **out_) {
     return closure_status(c, ir_build_end(&b, n + 1, out, NULL));
 }
 
-/* Points for the parameters of f, any two of them apart by 1/count: a shuffled grid, in both signs.
- */
+/* Points for the parameters of f, any two of them apart by 1/count: a shuffled grid, in both signs;
+ * a third of them 0 where the program asks for zeros. */
 static void closure_points(closure *c, const ir_func *f, bool positive, values *x) {
     int64_t count = 0, place[GEN_OPERANDS * CLOSURE_NUMEL + 1] = {0}, used = 0;
     x->n = 0;
@@ -495,6 +496,7 @@ static void closure_points(closure *c, const ir_func *f, bool positive, values *
             double at = ((double)place[used++] + 0.25 + 0.5 * closure_uniform(&c->g));
             double v = 0.3 + 2 * at / (double)count;
             ((double *)t->data)[i] = !positive && gen_one_in(&c->g, 2) ? -v : v;
+            if (c->zeros && gen_one_in(&c->g, 3)) ((double *)t->data)[i] = 0;
         }
     }
 }
@@ -550,8 +552,9 @@ bool closure_check(ir_opcode op, uint64_t seed, int depth, closure_count *count,
     return closure_until(&c, op, NULL);
 }
 
-bool closure_check_text(const char *text, uint64_t seed, int depth, closure_count *count,
-                        char what[1024]) {
-    closure c = {.g = {seed}, .depth = depth, .count = count, .what = what, .name = "a program"};
-    return closure_until(&c, OP_END, text);
+bool closure_check_program(const closure_program *p, uint64_t seed, int depth, closure_count *count,
+                           char what[1024]) {
+    closure c = {.g = {seed}, .depth = depth, .count = count, .what = what, .name = p->name};
+    c.zeros = p->zeros;
+    return closure_until(&c, OP_END, p->text);
 }

@@ -56,8 +56,8 @@ static plant plants[] = {
 static bool plant_check(ir_opcode op, uint64_t seed, int programs, closure_count *count) {
     char what[1024];
     if (gen_has(op)) return closure_check(op, seed, 2, count, what);
-    return closure_check_text(closure_programs[seed % (uint64_t)programs].text, seed, 2, count,
-                              what);
+    return closure_check_program(&closure_programs[seed % (uint64_t)programs], seed, 2, count,
+                                 what);
 }
 
 /* Whether the plant is found; where derivatives are not compared there is none to find. */

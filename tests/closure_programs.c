@@ -6,21 +6,61 @@
  * values used many times, loops and branches. */
 const closure_program closure_programs[] = {
 #define PROGRAM(name, body) \
-    { name, "module m {\n" body "\n}\n" }
+    { name, "module m {\n" body "\n}\n", false }
+#define PRODUCT(name, body) \
+    { name, "module m {\n" body "\n}\n", true }
     PROGRAM("three", "fn @f(%a: f64[2,3], %b: f64[3,2], %c: f64[2]) -> (f64[2]) {\n"
                      "%0 = ein %a, %b, %c rel=\"y[i] += a[i,j]*b[j,k]*c[k] over (k,j)\"\n"
                      "return %0\n}"),
     PROGRAM("four", "fn @f(%a: f64[2], %b: f64[3], %c: f64[2,3]) -> (f64[]) {\n"
                     "%0 = ein %a, %b, %c, %a rel=\"y[] += a[i]*b[j]*c[k,j]*d[k]\"\n"
                     "return %0\n}"),
-    PROGRAM("product", "fn @f(%a: f64[2,3], %b: f64[3]) -> (f64[2], f64[3]) {\n"
+    PRODUCT("product", "fn @f(%a: f64[2,3], %b: f64[3]) -> (f64[2], f64[3]) {\n"
                        "%0 = ein %a, %b rel=\"y[i] *= a[i,j]*b[j]\"\n"
                        "%1 = ein %a rel=\"y[j] *= a[i,j]\"\n"
                        "return %0, %1\n}"),
+    PRODUCT("factors", "fn @f(%a: f64[3,2], %b: f64[]) -> (f64[2], f64[], f64[3,2], f64[3,2]) {\n"
+                       "%0 = reduce %a op=prod axes=[0]\n"
+                       "%1 = reduce %a op=prod axes=[0,1]\n"
+                       "%2 = cumred %a op=prod axis=0\n"
+                       "%3 = broadcast %b dims=[3,2] axes=[]\n"
+                       "%4 = fma %a, %3, %a\n"
+                       "%5 = mul %a, %4\n"
+                       "return %0, %1, %2, %5\n}"),
+    PRODUCT("updates", "dim N in 3..5\n"
+                       "fn @f(%x: f64[3], %u: f64[N], %i: i64[N]) -> (f64[3]) {\n"
+                       "%0 = scatter %x, %u, %i op=mul axes=[0] oob=clamp\n"
+                       "return %0\n}"),
+    PRODUCT("dropped", "fn @f(%x: f64[9,1], %u: f64[3,1], %i: i32[3]) -> (f64[9,1]) {\n"
+                       "%0 = scatter %x, %u, %i op=mul axes=[0] oob=drop\n"
+                       "return %0\n}"),
+    PRODUCT("places", "fn @f(%x: f64[2,2,3,1], %u: f64[2,2,2,1], %i: i64[2,2,2], %j: i64[2,2,2])"
+                      " -> (f64[2,2,3,1]) {\n"
+                      "%0 = scatter %x, %u, %i, %j op=mul axes=[1,2] batch=1 oob=clamp\n"
+                      "return %0\n}"),
     PROGRAM("largest", "fn @f(%a: f64[2,3]) -> (f64[3,2], f64[]) {\n"
                        "%0 = ein %a, %a, %a rel=\"y[j,i] max= a[i,j]*b[k,j]*c[i,l]\"\n"
                        "%1 = ein %a rel=\"y[] min= a[i,j] over (j,i)\"\n"
                        "return %0, %1\n}"),
+    PROGRAM("convolve", "dim N in 2..6\n"
+                        "fn @f(%x: f64[1,N,2], %w: f64[3,2,2]) -> (f64[1,floordiv(N+1,2),2]) {\n"
+                        "%0 = ein %x, %w rel=\"y[n,i,o] += x[n,2*i+r-1,c]*w[r,c,o] over (r,c) "
+                        "where i in 0..(N+1)/2\"\n"
+                        "return %0\n}"),
+    PROGRAM("pool", "dim N in 3..6\n"
+                    "fn @f(%x: f64[N,2]) -> (f64[2,floordiv(N,2)], f64[floordiv(N,2)], f64[N]) {\n"
+                    "%0 = ein %x rel=\"y[c,i] max= x[2*i+r-1,c] over (r) where r in 0..3, "
+                    "i in 0..N/2\"\n"
+                    "%1 = ein %0, %0 rel=\"y[j] += x[c,j]*z[c,i] over (c,i) where j <= i\"\n"
+                    "%2 = ein %x rel=\"y[n] *= x[n,c] over (c) where 2*c < n\"\n"
+                    "return %0, %1, %2\n}"),
+    PROGRAM("lookup",
+            "fn @f(%x: f64[3,2], %w: f64[5], %i: i64[5]) -> (f64[5,2], f64[3], f64[3,2]) "
+            "{\n"
+            "%0 = ein %x, %w, %i rel=\"y[n,d] += x[i[n],d]*w[n]\"\n"
+            "%1 = ein %w, %i rel=\"y[v] += w[n] over (n) where v in 0..3, v = i[n]\"\n"
+            "%2 = ein %x, %i rel=\"y[v,d] max= x[i[n],d] over (n) where v in 0..3, n >= v\"\n"
+            "return %0, %1, %2\n}"),
     PROGRAM("symbols", "dim N in 2..6\ndim M in 1..5\n"
                        "fn @f(%x: f64[N,M], %s: f64[]) -> (f64[N], f64[N+1,2*M]) {\n"
                        "%0 = cumred %x op=prod axis=1 reverse=true\n"
@@ -120,6 +160,29 @@ const closure_program closure_programs[] = {
             "%13 = mul %3, %s\n%14 = reduce %13 op=sum axes=[0]\n"
             "yield %3, %14\n}\n"
             "return %1, %2\n}"),
+    PROGRAM("segments",
+            "fn @f(%x: f64[7,2], %w: f64[2,2], %h: f64[2], %p: bool[7]) -> (f64[2], f64[7,2], "
+            "bool[7]) {\n"
+            "%1, %2, %q = scan %h, %x, %p n=7 carries=1 reverse=true ckpt=k(3) (%t: i64[], %c: "
+            "f64[2], %s: f64[2], %b: bool[]) {\n"
+            "%3 = ein %c, %w rel=\"y[i] += a[j]*b[j,i]\"\n%4 = add %3, %s\n%5 = sin %4\n"
+            "%6 = convert %t dtype=f64\n%7 = broadcast %6 dims=[2] axes=[]\n"
+            "%8 = mul %5, %7\n%9 = mul %s, %c\n"
+            "%10 = if %b n=2 {\nyield %9\n} {\nyield %8\n}\n%11 = lnot %b\n"
+            "yield %5, %10, %11\n}\n"
+            "return %1, %2, %q\n}"),
+    PROGRAM("remat",
+            "dim N in 1..5\n"
+            "fn @f(%x: f64[N,2], %w: f64[2,2], %h: f64[2]) -> (f64[2], f64[]) {\n"
+            "%i = const type=i32[] data=[0]\n"
+            "%1 = scan %h, %x n=N carries=1 reverse=false (%t: i64[], %c: f64[2], %s: f64[2]) {\n"
+            "%2, %3 = if %i n=1 {\n"
+            "%4 = ein %c, %w rel=\"y[i] += a[j]*b[j,i]\"\n%5 = tanh %4\n%6 = mul %5, %s\n"
+            "yield %6, %c\n}\n"
+            "%7 = add %2, %3\nyield %7\n}\n"
+            "%8 = if %i n=1 {\n%9 = ein %1, %1, %w rel=\"y[] += a[i]*b[j]*c[i,j]\"\n"
+            "%10 = sin %9\n%11 = mul %10, %9\nyield %11\n}\n"
+            "return %1, %8\n}"),
     PROGRAM("powers", "fn @f(%x: f64[3], %y: f64[3]) -> (f64[3], f64[3]) {\n"
                       "%0 = abs %x\n%1 = pow %0, %y\n%2 = pow %1, %y\n%3 = atan2 %2, %x\n"
                       "%4 = rem %3, %y\n%5 = fma %1, %3, %4\nreturn %5, %2\n}"),
@@ -171,7 +234,13 @@ const closure_program closure_programs[] = {
             "%9 = mul %a, %a\n%10 = const type=f64[3] data=splat 3.0\n%11 = mul %9, %10\n"
             "%12 = mul %c, %11\nyield %12\n}\n"
             "%13 = mul %1, %7\nreturn %13, %7\n}"),
-    {NULL, NULL},
+    PROGRAM("idle", "fn @f(%x: f64[2]) -> (f64[2]) {\n"
+                    "%1 = scan %x n=2 carries=1 reverse=false (%t: i64[], %c: f64[2]) {\n"
+                    "%2 = scan %c n=2 carries=1 reverse=false (%u: i64[], %d: f64[2]) {\n"
+                    "%3 = sin %d\nyield %3\n}\n"
+                    "%4 = cmp %2, %2 op=eq\n%5 = select %4, %c, %x\nyield %5\n}\n"
+                    "return %1\n}"),
+    {NULL, NULL, false},
 };
 
 /* The C function of the program `custom`. */

@@ -362,63 +362,6 @@ static bool gen_in_cumred(gen *g, gen_op *o) {
     return true;
 }
 
-/* Random plain-subscript relations: the first operand's axes get variables, the second shares some
- * of them. */
-static bool gen_in_ein(gen *g, gen_op *o) {
-    ir_rel *r = &((ir_attr_ein *)&o->attr)->rel;
-    int64_t extent[IR_EIN_VARS];
-    int owner[IR_EIN_VARS], nvar = 0;
-    ir_axes in[2] = {{0}, {0}};
-    if (!o->in[0].rank) return false;
-    for (int i = 0; i < o->in[0].rank; i++) {
-        extent[nvar] = o->in[0].dim[i];
-        owner[nvar] = 0;
-        in[0].a[in[0].n++] = (uint8_t)nvar++;
-    }
-    o->in[1] = (ir_type){.dtype = o->in[0].dtype};
-    for (int i = 0, n = 1 + (int)gen_below(g, 3); i < n; i++) {
-        int v = gen_below(g, 3) ? (int)gen_below(g, (uint64_t)nvar) : nvar;
-        bool used = false;
-        for (int k = 0; k < in[1].n; k++) used |= in[1].a[k] == v;
-        if (used) v = nvar; /* diagonals come from elsewhere */
-        if (v == nvar) {
-            extent[nvar] = 1 + (int64_t)gen_below(g, 40);
-            owner[nvar++] = 1;
-        }
-        in[1].a[in[1].n++] = (uint8_t)v;
-        o->in[1].dim[o->in[1].rank++] = extent[v];
-    }
-    (void)owner;
-    ir_axes out = {0};
-    bool in_out[IR_EIN_VARS] = {false};
-    for (int v = 0; v < nvar; v++)
-        if (out.n < 5 && gen_below(g, 2)) in_out[v] = true, out.a[out.n++] = (uint8_t)v;
-    /* renumber by first appearance: output, then the operands from left to right */
-    uint8_t number[IR_EIN_VARS], n = 0;
-    memset(number, 255, sizeof number);
-    const ir_axes *lists[3] = {&out, &in[0], &in[1]};
-    ir_axes *to[3] = {&r->out, &r->in[0], &r->in[1]};
-    for (int l = 0; l < 3; l++)
-        for (int i = 0; i < lists[l]->n; i++) {
-            uint8_t v = lists[l]->a[i];
-            if (number[v] == 255) {
-                number[v] = n++;
-                if (!in_out[v]) r->order[r->norder++] = number[v];
-            }
-            to[l]->a[to[l]->n++] = number[v];
-        }
-    r->nvar = n;
-    r->nin = 2;
-    r->monoid = gen_below(g, 3) ? IR_redop_sum : (uint8_t)gen_below(g, 4);
-    if (r->norder > 1 && gen_below(g, 2)) { /* another canonical order */
-        uint8_t t = r->order[0];
-        r->order[0] = r->order[r->norder - 1];
-        r->order[r->norder - 1] = t;
-    }
-    o->nin = 2;
-    return true;
-}
-
 /* --- Instances
  * ---------------------------------------------------------------------------------------- */
 

@@ -29,6 +29,9 @@ typedef struct gen_op {
     uint64_t store[64]; /* bytes of a constant */
 } gen_op;
 
+/* gen_ein.c: the generator of the domain `ein`. */
+bool gen_in_ein(gen *g, gen_op *o);
+
 /* Whether the table gives the op a generator (its domain is not `none`). */
 bool gen_has(ir_opcode op);
 /* A random instance that the type rule accepts.  like: the type wished for the first operand, or

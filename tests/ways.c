@@ -122,16 +122,23 @@ static ig_dims ways_dims(int rank, const int64_t *dim) {
     return d;
 }
 
+/* The attribute of an op with the sizes of the symbols. */
+static void ways_attr(const way_case *c, const ir_op *op, ir_attr_any *out_) {
+    const void *attr = ir_attr_get(c->module, op->attr);
+    fe_eval_attr(c->module, c->symbols, (ir_attr_kind)ir_op_tab[op->code].attr, attr, out_);
+}
+
 static void ways_eager_op(const way_case *c, const ir_op *op, ig_tensor **value) {
     ig_tensor *in[64], *out[FE_RESULTS] = {NULL};
-    const void *attr = ir_attr_get(c->module, op->attr);
+    ir_attr_any attr;
     fe_call call;
     for (uint32_t k = 0; k < op->nin; k++) in[k] = value[ir_op_in(c->f, op, k).i];
     if (!fe_enter(&call, NULL, ir_op_tab[op->code].name)) return;
+    ways_attr(c, op, &attr);
     if (op->nout == 1)
-        out[0] = fe_op(&call, op->code, attr, op->nin, in);
+        out[0] = fe_op(&call, op->code, &attr, op->nin, in);
     else
-        fe_ops(&call, op->code, attr, op->nin, in, op->nout, out);
+        fe_ops(&call, op->code, &attr, op->nin, in, op->nout, out);
     for (uint32_t k = 0; k < op->nout; k++) value[op->out0 + k] = fe_hand_out(&call, out[k]);
     fe_exit(&call);
 }
@@ -167,15 +174,17 @@ WAYS_REGION(3)
 
 static void ways_flow_op(const way_case *c, const ir_op *op, ig_tensor **value) {
     static const ig_body_fn region[4] = {ways_region0, ways_region1, ways_region2, ways_region3};
-    const void *attr = ir_attr_get(c->module, op->attr);
-    const ir_attr_scan *scan = attr;
+    ir_attr_any attr;
+    const ir_attr_scan *scan = (const ir_attr_scan *)(const void *)&attr;
+    const ir_attr_while *loop = (const ir_attr_while *)(const void *)&attr;
+    ways_attr(c, op, &attr);
     ways_flow w = {c, op, value};
     ig_tensor *in[IR_MAX_RESULTS], **out = value + op->out0;
     for (uint32_t k = 0; k < op->nin; k++) in[k] = value[ir_op_in(c->f, op, k).i];
     if (op->code == OP_composite) {
         ways_region0(&w, in, out);
     } else if (op->code == OP_while) {
-        ig_while(region[0], region[1], &w, op->nin, in, ((const ir_attr_while *)attr)->cap, out);
+        ig_while(region[0], region[1], &w, op->nin, in, loop->cap, out);
     } else if (op->code == OP_scan) {
         int n = (int)scan->carries, ny = op->nout - n;
         ig_scan_options opt = {.steps = scan->n, .reverse = scan->reverse};

@@ -17,7 +17,7 @@
 typedef struct draft {
     ir_opcode op;
     int variant, form;
-    ig_dtype key;   /* element type of the last operand */
+    ig_dtype key;   /* the element type it is found by */
     ig_dtype dtype; /* of the result */
     const void *attr;
     int nin;
@@ -82,8 +82,11 @@ static ig_status maker_add(maker *k, const draft *wanted) {
             ir_attr_bcast rows = {.dims = maker_dims(2, k->d), .axes = {.n = 1}};
             v[i] = ir_emit1(&b, OP_broadcast, &rows, v[i]);
         }
-    ir_ref r = ir_emit(&b, w.op, w.attr, w.nin, v);
-    RT_TRY(ir_build_end(&b, 1, &r, &f));
+    ir_ref r[2 * IG_MAX_RANK] = {ir_emit(&b, w.op, w.attr, w.nin, v)};
+    int n = 1;
+    if (w.op == OP_sort) /* results, and the room it works in (codegen/sort.c) */
+        for (; n < 2 * w.nin; n++) r[n] = ir_result(r[0], (uint32_t)(n % w.nin));
+    RT_TRY(ir_build_end(&b, n, r, &f));
     w.f = f;
     w.attr = NULL;
     return rt_vec_push(k->m->alloc, &k->drafts, w) ? NULL : rt_fail_memory();
@@ -221,6 +224,31 @@ static ig_status make_ein(maker *k, draft *w) {
     return NULL;
 }
 
+/* Updates that are combined, element by element at their places. */
+static ig_status make_scatter(maker *k, draft *w) {
+    ir_attr_scatter a = {.axes = {.n = 1}};
+    cg_eager_set_variant(w->op, w->variant, &a);
+    if (a.op == IR_putop_set || a.oob != IR_oob_drop) return NULL;
+    w->attr = &a;
+    w->nin = 3;
+    w->in[0] = ir_tensor_type(w->key, 1, k->d);
+    w->in[1] = ir_tensor_type(w->key, 1, k->d + 1);
+    w->in[2] = ir_tensor_type(IG_i64, 1, k->d + 1);
+    return maker_add(k, w);
+}
+
+/* Keys of the widest type of their kind, with positions. */
+static ig_status make_sort(maker *k, draft *w) {
+    ir_attr_sort a = {.axis = 1, .keys = 1};
+    cg_eager_set_variant(w->op, w->variant, &a);
+    if (cg_eager_sorted_as(w->key) != w->key) return NULL;
+    w->attr = &a;
+    w->nin = 2;
+    w->in[0] = ir_tensor_type(w->key, 2, k->d);
+    w->in[1] = ir_tensor_type(IG_i64, 2, k->d);
+    return maker_add(k, w);
+}
+
 /* --- All ------------------------------------------------------------------------------------ */
 
 static ig_status make_family(maker *k, draft *w) {
@@ -233,6 +261,8 @@ static ig_status make_family(maker *k, draft *w) {
     case OP_cumred: return make_cumred(k, w);
     case OP_rng_bits: return make_rng(k, w);
     case OP_ein: return make_ein(k, w);
+    case OP_scatter: return make_scatter(k, w);
+    case OP_sort: return make_sort(k, w);
     default:
         if (!ir_is_elementwise(w->op)) return NULL;
         cg_eager_set_variant(w->op, w->variant, &attr);

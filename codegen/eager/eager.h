@@ -17,9 +17,12 @@
  *   ein           [batch, m, k] x [batch, k, n] -> [batch, m, n], a sum of products.  Form: bit 0:
  *                 the first operand is [batch, k, m], bit 1: the second one is [batch, n, k].
  *                 dims: batch, m, n, k.
+ *   scatter       add, mul, min, max: x[n], updates and their places (i64) [m], out of range
+ * nothing. dims: n, m. sort          one key [outer, n] of the type cg_eager_sorted_as gives, with
+ * positions (i64).  The results are followed by as much room for each.  dims: outer, n.
  *
- * In the last four families the kernel at form + CG_EAGER_SIZE writes two int64_t into buffer 0:
- * how many rows there are, and how many picoseconds they are estimated to take. */
+ * In all families but the first the kernel at form + CG_EAGER_SIZE writes two int64_t into buffer
+ * 0: how many rows there are, and how many picoseconds they are estimated to take. */
 #ifndef CG_EAGER_H
 #define CG_EAGER_H
 #include "codegen/target.h"
@@ -41,6 +44,7 @@ enum {
     CG_EAGER_OF_data = 1,
     CG_EAGER_OF_rel = 1,
     CG_EAGER_OF_places = 1,
+    CG_EAGER_OF_ckpt = 1,
 #define ENUM(kind, ...) CG_EAGER_OF_##kind = IR_NARG(__VA_ARGS__),
 #include "ir/attrs.def"
 };
@@ -69,7 +73,7 @@ void cg_eager_set_variant(ir_opcode op, int variant, void *attr);
 typedef struct cg_eager_level {
     const char *name;     /* in cpus.def */
     const uint16_t *row;  /* by (number of the variant) * IG_DTYPE_END + element type of the last
-                             operand: 1 + row, 0: none */
+                             operand (scatter: of x; sort: of the key): 1 + row, 0: none */
     const uint8_t *dtype; /* by row: element type of the result */
     const uint16_t *ps;   /* by row: estimated picoseconds an element, elementwise ops only */
     const int32_t *code;  /* by row * CG_EAGER_FORMS + form: where the kernel is, from here on in
@@ -87,6 +91,12 @@ static inline int cg_eager_row(const cg_eager_level *l, ir_opcode op, const void
 static inline ig_kernel cg_eager_kernel(const cg_eager_level *l, int row, int form) {
     int32_t at = l->code[row * CG_EAGER_FORMS + form];
     return at ? (ig_kernel)((uintptr_t)l->code + (uintptr_t)(intptr_t)at) : NULL;
+}
+
+/* The element type in which keys of type d are sorted: all its values, in the same order. */
+static inline ig_dtype cg_eager_sorted_as(ig_dtype d) {
+    if (d == IG_f64 || d == IG_u64) return d;
+    return rt_is_float(d) ? IG_f32 : IG_i64;
 }
 
 /* The element type of operand k of an elementwise op whose last operand has type d. */

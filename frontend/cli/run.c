@@ -34,7 +34,25 @@ static ig_status run_outputs(ig_tensor *const *out, int n, const char *pattern) 
     return ig_error_take();
 }
 
-/* Load, run and write; everything made belongs to the open scope. */
+/* An error that names the inputs and their types. */
+static ig_status run_fail_inputs(const ir_module *ir, int want, int given) {
+    const ir_func *f = ir_entry(ir);
+    const ig_allocator *a = ig_allocator_default();
+    rt_str types;
+    rt_str_init(&types, a);
+    for (uint32_t k = 0; k < ir_nparam(f); k++) {
+        rt_str_puts(&types, k ? ", " : "");
+        ir_type_print(ir, ir_val_type(f, ir_param_ref(f, k)), &types);
+    }
+    ig_status s = rt_fail(a, IG_INVALID, "@%s takes %d input%s (%s); %d .npy file%s given", f->name,
+                          want, want == 1 ? "" : "s", rt_str_text(&types), given,
+                          given == 1 ? " was" : "s were");
+    rt_str_free(&types);
+    return s;
+}
+
+/* Load, run and write; everything made belongs to the open scope.  Errors name files and arguments,
+ * not lines in here. */
 static ig_status run_all(const char *path, int nin, char **files, const char *pattern,
                          bool reference) {
     ir_module *ir;
@@ -46,17 +64,16 @@ static ig_status run_all(const char *path, int nin, char **files, const char *pa
     int want = info.nin + info.nstate, give = info.nout + info.nstate;
     ig_status s = NULL;
     if (want != nin)
-        s = rt_fail(ig_allocator_default(), IG_INVALID,
-                    "@%s takes %d inputs; %d .npy files were given", info.entry, want, nin);
+        s = run_fail_inputs(fe_module_ir(m), want, nin);
     else if (want > RUN_MAX || give > RUN_MAX)
         s = rt_fail(ig_allocator_default(), IG_UNSUPPORTED, "at most %d inputs and outputs",
                     RUN_MAX);
     for (int k = 0; !s && k < nin; k++) {
-        in[k] = ig_npy_load(files[k]);
+        in[k] = ig_npy_load_at(NULL, files[k]);
         s = ig_error_take();
     }
     if (!s && !reference) s = ig_module_compile(m, NULL);
-    if (!s) s = ig_module_run(m, nin, in, give, out);
+    if (!s) s = ig_module_run_at(NULL, m, nin, in, give, out);
     if (!s) s = run_outputs(out, give, pattern);
     ig_module_free(m);
     return s;

@@ -1,13 +1,7 @@
 /* layers.c - layers, losses and initial values: composites of public ops, as a user would write
  * them. */
-#include "frontend/fe.h"
-#include "ingot/nn.h"
+#include "frontend/nn/nn.h"
 #include <math.h>
-
-/* Ops under the site of the composite. */
-#define OP1(name, x)    ig_##name##_at(c->site, ig_arg_t(x))
-#define OP2(name, x, y) ig_##name##_at(c->site, ig_arg_t(x), ig_arg_t(y))
-#define NUM(name, x, n) ig_##name##_at(c->site, ig_arg_t(x), ig_arg_f(n))
 
 static const ig_axes layers_last = {.n = 1, .keep = true, .a = {-1}};
 
@@ -23,16 +17,16 @@ static ig_tensor *layers_float(fe_call *c, ig_arg x) {
 ig_tensor *ig_linear_at(const ig_site *site, ig_arg x, ig_arg w, ig_tensor *b) {
     FE_ENTER(site, "linear");
     ig_tensor *y = ig_matmul_at(site, x, w);
-    return fe_leave(c, b ? OP2(add, y, b) : y);
+    return fe_leave(c, b ? NN_OP2(add, y, b) : y);
 }
 
 /* x / sqrt(mean(x x) + eps), times gain, plus bias. */
 static ig_tensor *layers_scale(fe_call *c, ig_tensor *x, ig_tensor *gain, ig_tensor *bias,
                                double eps) {
-    ig_tensor *power = ig_mean_at(c->site, ig_arg_t(OP2(mul, x, x)), layers_last);
-    ig_tensor *y = OP2(div, x, OP1(sqrt, NUM(add, power, eps)));
-    if (gain) y = OP2(mul, y, gain);
-    return bias ? OP2(add, y, bias) : y;
+    ig_tensor *power = ig_mean_at(c->site, ig_arg_t(NN_OP2(mul, x, x)), layers_last);
+    ig_tensor *y = NN_OP2(div, x, NN_OP1(sqrt, NN_NUM(add, power, eps)));
+    if (gain) y = NN_OP2(mul, y, gain);
+    return bias ? NN_OP2(add, y, bias) : y;
 }
 
 ig_tensor *ig_layer_norm_at(const ig_site *site, ig_arg x, ig_tensor *gain, ig_tensor *bias,
@@ -40,7 +34,7 @@ ig_tensor *ig_layer_norm_at(const ig_site *site, ig_arg x, ig_tensor *gain, ig_t
     FE_ENTER(site, "layer_norm");
     ig_tensor *t = layers_float(c, x);
     if (fe_is_poison(t)) return fe_leave(c, t);
-    ig_tensor *off = OP2(sub, t, ig_mean_at(site, ig_arg_t(t), layers_last));
+    ig_tensor *off = NN_OP2(sub, t, ig_mean_at(site, ig_arg_t(t), layers_last));
     return fe_leave(c, layers_scale(c, off, gain, bias, eps));
 }
 
@@ -59,40 +53,8 @@ ig_tensor *ig_dropout_at(const ig_site *site, ig_arg x, ig_tensor *rng, double p
     ig_dims dims = {.n = t->rank};
     for (int i = 0; i < t->rank; i++) dims.d[i] = ig_extent(t, i);
     ig_tensor *kept = ig_bernoulli_at(site, rng, dims, 1 - p);
-    return fe_leave(c,
-                    ig_where_at(site, ig_arg_t(kept), ig_arg_t(NUM(div, t, 1 - p)), ig_arg_f(0)));
-}
-
-/* --- Attention ------------------------------------------------------------------------------- */
-
-/* Whether position t may see s: bool [t,s]. */
-static ig_tensor *layers_causal(fe_call *c, ig_tensor *logits) {
-    ir_dims all = fe_dims(c, logits), square = {.n = 2};
-    square.d[0] = all.d[all.n - 2];
-    square.d[1] = all.d[all.n - 1];
-    return OP2(ge, fe_iota(c, IG_i64, &square, 0), fe_iota(c, IG_i64, &square, 1));
-}
-
-ig_tensor *ig_attention_at(const ig_site *site, ig_tensor *q, ig_tensor *k, ig_tensor *v,
-                           ig_tensor *mask, bool causal, double scale) {
-    FE_ENTER(site, "attention");
-    if (!fe_is_usable(c, q, 0) || !fe_is_usable(c, k, 1)) return fe_leave(c, NULL);
-    if (q->rank < 2 || k->rank < 2)
-        return fe_leave(c,
-                        fe_error(c, IG_SHAPE, "%s and %s: queries and keys have two axes or more",
-                                 FE_TYPE(q), FE_TYPE(k)));
-    if (scale == 0) scale = 1 / sqrt((double)ig_dim(q, -1));
-    ig_tensor *turned = ig_swap_axes_at(site, ig_arg_t(k), -1, -2);
-    ig_tensor *logits = NUM(mul, OP2(matmul, q, turned), scale);
-    if (fe_is_poison(logits)) return fe_leave(c, logits);
-    if (causal) {
-        ig_tensor *seen = layers_causal(c, logits);
-        mask = mask ? OP2(and, mask, seen) : seen;
-    }
-    if (mask)
-        logits = ig_where_at(site, ig_arg_t(mask), ig_arg_t(logits), ig_arg_f((double)-INFINITY));
-    ig_tensor *share = ig_softmax_at(site, ig_arg_t(logits), -1);
-    return fe_leave(c, OP2(matmul, share, v));
+    return fe_leave(
+        c, ig_where_at(site, ig_arg_t(kept), ig_arg_t(NN_NUM(div, t, 1 - p)), ig_arg_f(0)));
 }
 
 /* --- Losses ---------------------------------------------------------------------------------- */
@@ -109,13 +71,13 @@ ig_tensor *ig_cross_entropy_at(const ig_site *site, ig_arg logits, ig_arg labels
     ig_tensor *hot = ig_one_hot_at(site, ig_arg_t(y), ig_dim(t, -1), IG_bool);
     ig_tensor *picked = ig_where_at(site, ig_arg_t(hot), ig_arg_t(z), ig_arg_f(0));
     ig_tensor *rows = ig_sum_at(site, ig_arg_t(picked), ig_axes_of_int(-1));
-    return fe_leave(c, OP1(neg, ig_mean_at(site, ig_arg_t(rows), IG_ALL_AXES)));
+    return fe_leave(c, NN_OP1(neg, ig_mean_at(site, ig_arg_t(rows), IG_ALL_AXES)));
 }
 
 ig_tensor *ig_mse_at(const ig_site *site, ig_arg x, ig_arg y) {
     FE_ENTER(site, "mse");
     ig_tensor *off = ig_sub_at(site, x, y);
-    return fe_leave(c, ig_mean_at(site, ig_arg_t(OP2(mul, off, off)), IG_ALL_AXES));
+    return fe_leave(c, ig_mean_at(site, ig_arg_t(NN_OP2(mul, off, off)), IG_ALL_AXES));
 }
 
 /* --- Initial values -------------------------------------------------------------------------- */

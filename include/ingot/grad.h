@@ -13,8 +13,10 @@
  * sequence of ops comes again its gradient function is found, and compiled at its second use; where
  * nothing can be compiled it runs op by op, with the same bits.
  *
- * The scope holds the values of its ops until it ends.  Reading values (ig_item, ig_data, ig_print)
- * is allowed; what the program does with them is not differentiated.
+ * The scope holds until it ends what derivatives will read: both operands of ig_mul, the result of
+ * ig_exp, nothing of ig_add; other values go when their handles do.  Reading values (ig_item,
+ * ig_data, ig_print) is allowed outside of the bodies of loops; what the program does with them is
+ * not differentiated.
  *
  * In a function that is traced the same calls record the gradient's ops into the trace, so that a
  * training step is written once, runs eagerly, and becomes one module by ig_trace. */

@@ -44,6 +44,11 @@ IG_API IG_MUST_USE ig_status ig_module_compile(ig_module *m, const char *level);
 /* Run compiled kernels by an executor (borrowed); NULL: serially.  A module begins with the
  * process's threads (ingot/threads.h), as many as there are CPUs. */
 IG_API void ig_module_set_exec(ig_module *m, const ig_exec *exec);
+/* A run may take so many bytes besides arguments, results and weights (0, as at first: no limit);
+ * one that takes more is an IG_MEMORY error which names the loop, or else the op, that gives most,
+ * its file:line and its bytes.  Derivatives, batches and shares of a module begin with its limit.
+ */
+IG_API void ig_module_set_limit(ig_module *m, size_t bytes);
 /* A second module object on the same code and weights, for another thread. */
 IG_API IG_MUST_USE ig_status ig_module_share(ig_module *m, ig_module **out_);
 /* A file with the module and, when it is compiled, its native code. */

@@ -29,11 +29,39 @@ IG_API ig_tensor *ig_rms_norm_at(const ig_site *site, ig_arg x, ig_tensor *gain,
 /* Each element is 0 with probability p, else x / (1 - p).  rng: ig_rng, or NULL for the session's;
  * a key that is used again drops the same elements. */
 IG_API ig_tensor *ig_dropout_at(const ig_site *site, ig_arg x, ig_tensor *rng, double p);
-/* softmax(q k^T * scale) v for q[..,t,d] k[..,s,d] v[..,s,e]; scale 0: 1 / sqrt(d).  mask: bool,
- * broadcast to [..,t,s], or NULL; causal: position t sees s <= t only.  What is masked has the
- * logit -infinity; a row that sees nothing is NaN. */
-IG_API ig_tensor *ig_attention_at(const ig_site *site, ig_tensor *q, ig_tensor *k, ig_tensor *v,
-                                  ig_tensor *mask, bool causal, double scale);
+/* --- Windows: convolutions and pooling ------------------------------------------------------- */
+
+/* How windows lie over the axes between the first and the last one of x[n,s..,c] (channels last).
+ * Zeros stand for stride 1, dilation 1, no padding and 1 group.  Window t along an axis begins at
+ * t*stride - before, and its taps are `dilation` apart; what is outside of x is left out of the
+ * window. */
+#define IG_WINDOW_AXES 3
+typedef struct ig_window {
+    int stride[IG_WINDOW_AXES], dilation[IG_WINDOW_AXES];
+    int before[IG_WINDOW_AXES], after[IG_WINDOW_AXES]; /* padding */
+    int groups; /* channels in this many groups that do not mix; of convolutions */
+} ig_window;
+
+/* Cross-correlation of x[n,s..,c] with filters f[r..,c/groups,o], 1 to 3 axes s: y[n,t..,o] with
+ * t = (s + before + after - dilation*(r-1) - 1) / stride + 1; summed over taps, then channels.
+ * bias[o] or NULL.  Errors: SHAPE, DTYPE, RANGE. */
+IG_API ig_tensor *ig_conv_at(const ig_site *site, ig_arg x, ig_tensor *f, ig_tensor *bias,
+                             ig_window window);
+/* Its transpose along the window's axes: y[n,s..,o] of x[n,t..,c] with f[r..,c/groups,o] and
+ * s = (t-1)*stride + dilation*(r-1) + 1 - before - after; summed over taps, then channels. */
+IG_API ig_tensor *ig_conv_transposed_at(const ig_site *site, ig_arg x, ig_tensor *f,
+                                        ig_tensor *bias, ig_window window);
+/* The largest element of every window of size[..] taps; the gradient of a tie is shared evenly. */
+IG_API ig_tensor *ig_max_pool_at(const ig_site *site, ig_arg x, ig_dims size, ig_window window);
+/* The sum of every window over the number of its taps, those outside of x included. */
+IG_API ig_tensor *ig_mean_pool_at(const ig_site *site, ig_arg x, ig_dims size, ig_window window);
+
+/* ig_conv(x, f, NULL, (ig_window){.stride = {2, 2}, .before = {1, 1}, .after = {1, 1}}) */
+#define ig_conv(x, f, bias, ...) ig_conv_at(IG_SITE, IG_ARG(x), f, bias, __VA_ARGS__)
+#define ig_conv_transposed(x, f, bias, ...) \
+    ig_conv_transposed_at(IG_SITE, IG_ARG(x), f, bias, __VA_ARGS__)
+#define ig_max_pool(x, size, ...)  ig_max_pool_at(IG_SITE, IG_ARG(x), size, __VA_ARGS__)
+#define ig_mean_pool(x, size, ...) ig_mean_pool_at(IG_SITE, IG_ARG(x), size, __VA_ARGS__)
 
 /* --- Losses: scalars ------------------------------------------------------------------------- */
 
@@ -47,11 +75,57 @@ IG_API ig_tensor *ig_mse_at(const ig_site *site, ig_arg x, ig_arg y);
 #define ig_layer_norm(x, gain, bias, eps) ig_layer_norm_at(IG_SITE, IG_ARG(x), gain, bias, eps)
 #define ig_rms_norm(x, gain, eps)         ig_rms_norm_at(IG_SITE, IG_ARG(x), gain, eps)
 #define ig_dropout(x, rng, p)             ig_dropout_at(IG_SITE, IG_ARG(x), rng, p)
-#define ig_attention(q, k, v, mask, causal, scale) \
-    ig_attention_at(IG_SITE, q, k, v, mask, causal, scale)
 #define ig_cross_entropy(logits, labels) \
     ig_cross_entropy_at(IG_SITE, IG_ARG(logits), IG_ARG(labels))
 #define ig_mse(x, y) ig_mse_at(IG_SITE, IG_ARG(x), IG_ARG(y))
+
+/* --- Attention ------------------------------------------------------------------------------- */
+
+/* softmax((q * scale) k^T + mask) v for q[..,t,d] k[..,s,d] v[..,s,e], by the blocked online
+ * algorithm that docs/numerics.md defines (rule 9): memory grows with t + s.  Batch axes broadcast,
+ * so that k[b,h,1,s,d] serves the groups of heads q[b,h,g,t,d].  f16 and bf16 are computed in f32.
+ * causal: query i sees the keys j <= i + s - t, the last query all of them (s > t: keys of earlier
+ * calls).  A row that sees nothing is NaN. */
+typedef struct ig_attention_options {
+    double scale; /* 0: 1 / sqrt(d) */
+    bool causal;
+    ig_tensor *mask; /* NULL; or broadcasts to [..,t,s]: bool, true where seen, or floats to add */
+} ig_attention_options;
+IG_API ig_tensor *ig_attention_at(const ig_site *site, ig_tensor *q, ig_tensor *k, ig_tensor *v,
+                                  const ig_attention_options *opt /* may be NULL */);
+#define ig_attention(q, k, v, ...) ig_attention_at(IG_SITE, q, k, v, __VA_ARGS__)
+
+/* --- Recurrent layers ------------------------------------------------------------------------- */
+
+/* Layers over x[t,..,i], time first, any batch axes between; the result is true, or all of out_ are
+ * poison after an error (IG_SHAPE, IG_DTYPE).  h (and c): the state [..,n] before the first step,
+ * NULL is zeros.  reverse: from the last step to the first; each result stands at its step.  The
+ * inputs' share x w + b is one product for all steps; a step adds h u.  b may be NULL.
+ *
+ * LSTM (Hochreiter and Schmidhuber 1997, with the forget gate of Gers, Schmidhuber and Cummins
+ * 2000), w[i,4n] u[n,4n] b[4n], gates in the order input, forget, cell, output (that of PyTorch and
+ * cuDNN): (zi, zf, zg, zo) = (x w + b) + h u c = sigmoid(zf) * c + sigmoid(zi) * tanh(zg);  h =
+ * sigmoid(zo) * tanh(c) out_: h of all steps [t,..,n], the last h, the last c. */
+IG_API bool ig_lstm_at(const ig_site *site, ig_tensor *x, ig_tensor *w, ig_tensor *u, ig_tensor *b,
+                       ig_tensor *h, ig_tensor *c, bool reverse, ig_tensor **out_);
+/* GRU (Cho et al. 2014, arXiv:1406.1078, its reset gate applied behind the product, as in PyTorch
+ * and cuDNN), w[i,3n] u[n,3n] b[3n] and bu[3n] (may be NULL), gates in the order reset, update,
+ * new: (ar, az, an) = x w + b;  (vr, vz, vn) = h u + bu r = sigmoid(ar + vr);  z = sigmoid(az +
+ * vz);  m = tanh(an + r * vn);  h = (1 - z) * m + z * h out_: h of all steps [t,..,n], the last h.
+ */
+IG_API bool ig_gru_at(const ig_site *site, ig_tensor *x, ig_tensor *w, ig_tensor *u, ig_tensor *b,
+                      ig_tensor *bu, ig_tensor *h, bool reverse, ig_tensor **out_);
+/* Their weights for i inputs and n units: w and u uniform in +-1 / sqrt(n); biases 0, but 1 for the
+ * forget gate (Jozefowicz, Zaremba and Sutskever 2015).  out_: w, u, b (of a GRU also bu). */
+IG_API bool ig_lstm_weights_at(const ig_site *site, ig_tensor *rng, ig_dtype dtype, int64_t i,
+                               int64_t n, ig_tensor **out_);
+IG_API bool ig_gru_weights_at(const ig_site *site, ig_tensor *rng, ig_dtype dtype, int64_t i,
+                              int64_t n, ig_tensor **out_);
+
+#define ig_lstm(...)         ig_lstm_at(IG_SITE, __VA_ARGS__)
+#define ig_gru(...)          ig_gru_at(IG_SITE, __VA_ARGS__)
+#define ig_lstm_weights(...) ig_lstm_weights_at(IG_SITE, __VA_ARGS__)
+#define ig_gru_weights(...)  ig_gru_weights_at(IG_SITE, __VA_ARGS__)
 
 /* --- Initial values -------------------------------------------------------------------------- */
 

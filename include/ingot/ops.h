@@ -334,7 +334,13 @@ IG_OP2(matmul);
 /* numpy's dot: the last axis of x with the last but one of y (the last when y is a vector). */
 IG_OP2(dot);
 IG_OP2(outer); /* of two vectors */
-/* "y[b,o] += x[b,i]*w[i,o] over (i)": an index relation; operands in order of their appearance. */
+/* An operator in index notation (docs/relations.md): "y[b,o] += x[b,i]*w[i,o] over (i)", with
+ * strides, padding, windows, masks and indices: "e[n,d] = t[k[n],d]",
+ * "y[n,i,o] += x[n,2*i+r-1,c]*w[r,c,o] over (r,c) where i in 0..16".  Factors in the order of their
+ * appearance, then indices; 1 to 4 in all.  Factors are promoted to one type, which is the
+ * result's; indices are integers, and what they say out of range is left out.  Extents that are not
+ * given are those that keep all subscripts in range.  Errors: FORMAT with a caret into the text
+ * (also for extents that do not fit), DTYPE. */
 IG_API ig_tensor *ig_ein_at(const ig_site *site, const char *relation, ig_list list);
 
 #define ig_matmul(x, y)       ig_matmul_at(IG_SITE, IG_ARG(x), IG_ARG(y))

@@ -13,7 +13,9 @@
     X(negated_by_sub, "neg becomes 0 - x")                                            \
     X(wrong_division_by_zero, "integer division by zero is not guarded")              \
     X(reused_live_slot, "the memory plan frees a slot one call too early")            \
-    X(bf16_truncates, "f32 to bf16 truncates instead of rounding")
+    X(bf16_truncates, "f32 to bf16 truncates instead of rounding")                    \
+    X(carried_in_place, "a loop writes what it carries where it is still read")       \
+    X(reverse_step_late, "a reverse scan counts its steps from n instead of n - 1")
 
 enum rt_plant_id {
     RT_PLANT_NONE,

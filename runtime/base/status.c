@@ -63,6 +63,11 @@ ig_status rt_status_at(ig_status s, const char *file, int line) {
     return s;
 }
 
+ig_status rt_status_use_alloc(ig_status s, const ig_allocator *a) {
+    if (s && s->alloc) s->alloc = s->message.alloc = s->text.alloc = a;
+    return s;
+}
+
 ig_status rt_status_op(ig_status s, const char *op) {
     if (s && s->alloc && !s->op && op) s->op = status_strdup(s->alloc, op);
     return s;

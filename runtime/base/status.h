@@ -9,6 +9,8 @@ ig_status rt_fail_memory(void);
 /* Fill in where it happened (strings are copied; only empty fields are filled).  Return s. */
 ig_status rt_status_at(ig_status s, const char *file, int line);
 ig_status rt_status_op(ig_status s, const char *op);
+/* The record is freed by `a` from now on, an allocator of the same blocks.  Return s. */
+ig_status rt_status_use_alloc(ig_status s, const ig_allocator *a);
 /* Add a context line.  Return s. */
 ig_status rt_status_note(ig_status s, const char *fmt, ...) IG_PRINTF(2, 3);
 

@@ -43,6 +43,16 @@ static void main_report(fuzz_case *c, const way *w, uint64_t seed, int output, i
     fflush(stdout);
 }
 
+/* A transformation failed. */
+static void main_report_broken(const fuzz_case *c, uint64_t seed) {
+    rt_str text;
+    rt_str_init(&text, ig_allocator_default());
+    ir_print(c->m, &text, 0);
+    printf("program %llu: %s\n%s\n", (unsigned long long)seed, c->broken, rt_str_text(&text));
+    rt_str_free(&text);
+    fflush(stdout);
+}
+
 static bool main_has(const char *list, const char *name) {
     size_t n = strlen(name);
     for (const char *p = list; (p = strstr(p, name)); p += n)
@@ -58,6 +68,7 @@ static int main_run(uint64_t seed, uint64_t n, uint64_t step, const char *ways, 
         fuzz_case c;
         if (!fuzz_generate(&g, &c)) continue;
         if (main_transform && !fuzz_transform(&g, &c)) continue;
+        if (c.broken[0]) main_report_broken(&c, seed + k), bad++;
         ++*made_;
         for (const way *w = way_tab + 1; w->name; w++) {
             int64_t element;

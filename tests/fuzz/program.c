@@ -1,24 +1,46 @@
 /* program.c - random tensor programs: every op of the table that has a generator, operands adapted
- * to fit. */
+ * to fit; branches and loops around them, nested.
+ *
+ * Some programs have dims that are symbols.  An op is drawn for the sizes that the symbols have;
+ * then every extent that a symbol has, of its operands and of its attribute, is that symbol.  Where
+ * the type rule cannot see that the op is right for other sizes, too, it is left out. */
 #include "tests/fuzz/fuzz.h"
 #include "passes/transform.h"
 #include "runtime/base/log.h"
+#include <stdio.h>
 #include <string.h>
 
 static const ig_allocator *A(void) { return ig_allocator_default(); }
-enum { PROGRAM_VALUES = 400, PROGRAM_STEPS = 14 };
+enum { PROGRAM_VALUES = 400, PROGRAM_STEPS = 14, PROGRAM_NEST = 3 };
 
 typedef struct program {
     gen *g;
     ir_builder b;
     int n;
     ir_ref value[PROGRAM_VALUES];
-    bool positive[FUZZ_PARAMS];
+    int depth; /* of regions */
+    int64_t symbols[FUZZ_SYMBOLS];
 } program;
 
 static int64_t program_numel(const ir_type *t) {
     int64_t n = 1;
     return rt_numel_checked(t->dim, t->rank, &n) ? n : 0;
+}
+
+/* The type with the sizes that the symbols have. */
+static ir_type program_plain(const program *p, ir_type t) {
+    for (int i = 0; i < t.rank; i++) ir_dim_eval(p->b.m, t.dim[i], p->symbols, &t.dim[i]);
+    return t;
+}
+
+static ir_type program_type(const program *p, ir_ref v) {
+    return program_plain(p, ir_type_of(&p->b, v));
+}
+
+static bool program_is_symbolic(const ir_type *t) {
+    bool any = false;
+    for (int i = 0; i < t->rank; i++) any |= !ir_dim_is_const(t->dim[i]);
+    return any;
 }
 
 static ir_ref program_add(program *p, ir_ref r) {
@@ -75,6 +97,26 @@ static ir_ref program_adapt(program *p, ir_ref v, const ir_type *to) {
     return v;
 }
 
+/* A value without symbols; there is a parameter without. */
+static ir_ref program_any_plain(program *p) {
+    for (int tries = 0; tries < 20; tries++) {
+        ir_ref v = p->value[gen_below(p->g, (uint64_t)p->n)];
+        ir_type t = ir_type_of(&p->b, v);
+        if (!program_is_symbolic(&t)) return v;
+    }
+    return p->value[0];
+}
+
+/* A scalar everywhere in a shape with symbols. */
+static ir_ref program_fill(program *p, const ir_type *to) {
+    ir_type one = ir_scalar_type((ig_dtype)to->dtype);
+    ir_attr_bcast a;
+    memset(&a, 0, sizeof a);
+    a.dims.n = to->rank;
+    memcpy(a.dims.d, to->dim, sizeof a.dims.d);
+    return ir_emit1(&p->b, OP_broadcast, &a, program_adapt(p, program_any_plain(p), &one));
+}
+
 /* An operand: a value of the very type when there is one (mostly), else one that is adapted. */
 static ir_ref program_operand(program *p, const ir_type *to) {
     ir_ref same[PROGRAM_VALUES];
@@ -84,18 +126,40 @@ static ir_ref program_operand(program *p, const ir_type *to) {
         if (ir_type_eq(&t, to)) same[n++] = p->value[k];
     }
     if (n && gen_below(p->g, 8)) return same[gen_below(p->g, 2) ? n - 1 : gen_below(p->g, n)];
-    return program_adapt(p, p->value[gen_below(p->g, (uint64_t)p->n)], to);
+    return program_is_symbolic(to) ? program_fill(p, to)
+                                   : program_adapt(p, program_any_plain(p), to);
 }
 
-static void program_scan(program *p);
-static void program_if(program *p);
+/* A dim of `like` with symbols that has this size, or the size. */
+static ir_dim program_named(const program *p, const ir_type *like, ir_dim size) {
+    ir_type plain = program_plain(p, *like);
+    for (int i = 0; i < like->rank; i++)
+        if (!ir_dim_is_const(like->dim[i]) && plain.dim[i] == size) return like->dim[i];
+    return size;
+}
+
+/* Dims of `like` take the place of the sizes of an instance; whether its type rule accepts it. */
+static bool program_name_sizes(const program *p, const ir_type *like, gen_op *o) {
+    const ir_attr_info *info = &ir_attr_tab[ir_op_tab[o->op].attr];
+    ir_type out[IR_MAX_RESULTS];
+    for (int k = 0; k < o->nin; k++)
+        for (int i = 0; i < o->in[k].rank; i++)
+            o->in[k].dim[i] = program_named(p, like, o->in[k].dim[i]);
+    for (uint32_t i = 0; i < info->nfield; i++) {
+        ir_dims *d = (ir_dims *)(void *)(o->attr.bytes + info->field[i].offset);
+        for (int k = 0; info->field[i].kind == FIELD_dims && k < d->n; k++)
+            d->d[k] = program_named(p, like, d->d[k]);
+    }
+    ir_infer rule = {
+        .m = p->b.m, .op = o->op, .nin = o->nin, .in = o->in, .attr = &o->attr, .out = out};
+    return ir_infer_types(&rule);
+}
+
+static void program_flow(program *p);
 
 static void program_step(program *p) {
-    if (gen_one_in(p->g, 12) && !p->b.region) {
-        if (gen_one_in(p->g, 3))
-            program_if(p);
-        else
-            program_scan(p);
+    if (gen_one_in(p->g, 12) && p->depth < PROGRAM_NEST) {
+        program_flow(p);
         return;
     }
     ir_opcode op = (ir_opcode)gen_below(p->g, OP_END);
@@ -107,7 +171,9 @@ static void program_step(program *p) {
     if (!gen_has(op)) return;
     uint64_t near = gen_below(p->g, 2) ? (uint64_t)p->n - 1 : gen_below(p->g, (uint64_t)p->n);
     ir_type like = ir_type_of(&p->b, p->value[near]);
-    if (!gen_instance(p->g, op, &like, &o)) return;
+    ir_type plain = program_plain(p, like);
+    if (!gen_instance(p->g, op, &plain, &o)) return;
+    if (program_is_symbolic(&like) && !program_name_sizes(p, &like, &o)) return;
     ir_ref in[GEN_OPERANDS];
     for (int k = 0; k < o.nin; k++) in[k] = program_operand(p, &o.in[k]);
     program_add_all(p, ir_emit(&p->b, op, &o.attr, o.nin, in));
@@ -119,7 +185,9 @@ static ir_ref program_any(program *p) { return p->value[gen_below(p->g, (uint64_
 
 /* A few steps inside of a region; its last value. */
 static ir_ref program_inside(program *p) {
+    p->depth++;
     for (int k = 0, n = 1 + (int)gen_below(p->g, 4); k < n; k++) program_step(p);
+    p->depth--;
     return p->value[p->n - 1];
 }
 
@@ -133,7 +201,7 @@ static void program_scan(program *p) {
     a.n = (ir_dim)gen_below(p->g, 5);
     ir_ref last = program_any(p);
     x = ir_type_of(&p->b, last);
-    if (x.rank && x.dim[0] < 9) {
+    if (x.rank && program_plain(p, x).dim[0] < 9) {
         a.n = x.dim[0];
         type[1 + nin] = ir_tensor_type((ig_dtype)x.dtype, x.rank - 1, x.dim + 1);
         in[nin++] = last;
@@ -143,7 +211,7 @@ static void program_scan(program *p) {
     for (int k = 1; k <= nin; k++) program_add(p, param[k]);
     if (gen_one_in(p->g, 3)) program_add(p, param[0]);
     last = program_inside(p);
-    ir_type t = ir_type_of(&p->b, last);
+    ir_type t = program_type(p, last);
     for (int k = 0; k < carries; k++) yield[k] = program_operand(p, &type[1 + k]);
     yield[carries] = last;
     bool stacks = t.rank < 6 && program_numel(&t) < 4000 && !gen_one_in(p->g, 3);
@@ -152,14 +220,17 @@ static void program_scan(program *p) {
     program_add_all(p, ir_op_end(&p->b, op));
 }
 
-/* Two branches that give something like a value that is there. */
+/* Branches that give something like a value that is there: by a bool, or by a number that may be
+ * out of range. */
 static void program_if(program *p) {
-    ir_type type = ir_type_of(&p->b, program_any(p)), truth = ir_scalar_type(IG_bool);
-    ir_attr_regions a = {.n = 2};
-    ir_ref cond = program_operand(p, &truth);
+    ir_type type = ir_type_of(&p->b, program_any(p));
+    bool two = gen_below(p->g, 2);
+    ir_attr_regions a = {.n = two ? 2 : 1 + (int)gen_below(p->g, 4)};
+    ir_type chooser = ir_scalar_type(two ? IG_bool : IG_i32);
+    ir_ref cond = program_operand(p, &chooser);
     int before = p->n;
-    uint32_t op = ir_op_begin(&p->b, OP_if, &a, 1, &cond, 2);
-    for (int k = 0; k < 2; k++) {
+    uint32_t op = ir_op_begin(&p->b, OP_if, &a, 1, &cond, (int)a.n);
+    for (int k = 0; k < a.n; k++) {
         ir_region_begin(&p->b, op, k, 0, NULL, NULL);
         program_inside(p);
         ir_ref yield = program_operand(p, &type);
@@ -169,19 +240,81 @@ static void program_if(program *p) {
     program_add_all(p, ir_op_end(&p->b, op));
 }
 
-static bool program_inputs(gen *g, fuzz_case *c) {
+/* Whether a while goes on: as long as its counter says, perhaps only if its values say so, too. */
+static ir_ref program_goes_on(program *p, ir_ref counter, int64_t trips) {
+    ir_type truth = ir_scalar_type(IG_bool);
+    ir_attr_cmpop lt = {.op = IR_cmpop_lt};
+    ir_attr_bitop both = {.op = IR_bitop_band};
+    ir_ref more = ir_emit2(&p->b, OP_cmp, &lt, counter, ir_const_i(&p->b, IG_i64, trips));
+    if (gen_below(p->g, 2)) return more;
+    program_inside(p);
+    return ir_emit2(&p->b, OP_bit, &both, more, program_operand(p, &truth));
+}
+
+/* A while of a few trips over one or two values behind its counter. */
+static void program_while(program *p) {
+    int carries = 1 + (int)gen_below(p->g, 2), before = p->n;
+    int64_t trips = (int64_t)gen_below(p->g, 5);
+    ir_attr_while a = {.cap = gen_below(p->g, 2) ? 0 : trips + (int64_t)gen_below(p->g, 3)};
+    ir_ref in[3] = {ir_const_i(&p->b, IG_i64, 0)}, param[3], yield[3];
+    ir_type type[3] = {ir_scalar_type(IG_i64)};
+    for (int k = 1; k <= carries; k++) type[k] = ir_type_of(&p->b, in[k] = program_any(p));
+    uint32_t op = ir_op_begin(&p->b, OP_while, &a, carries + 1, in, 2);
+    ir_region_begin(&p->b, op, 0, carries + 1, type, param);
+    for (int k = 0; k <= carries; k++) program_add(p, param[k]);
+    ir_ref more = program_goes_on(p, param[0], trips);
+    p->n = before;
+    ir_region_end(&p->b, 1, &more);
+    ir_region_begin(&p->b, op, 1, carries + 1, type, param);
+    for (int k = 0; k <= carries; k++) program_add(p, param[k]);
+    program_inside(p);
+    for (int k = 1; k <= carries; k++) yield[k] = program_operand(p, &type[k]);
+    yield[0] = ir_emit2(&p->b, OP_add, NULL, param[0], ir_const_i(&p->b, IG_i64, 1));
+    p->n = before;
+    ir_region_end(&p->b, carries + 1, yield);
+    program_add_all(p, ir_op_end(&p->b, op));
+}
+
+static void program_flow(program *p) {
+    static void (*const flow[])(program *) = {program_scan, program_scan, program_while,
+                                              program_if};
+    flow[gen_below(p->g, sizeof flow / sizeof *flow)](p);
+}
+
+/* --- Programs --------------------------------------------------------------------------------- */
+
+bool fuzz_inputs(gen *g, fuzz_case *c) {
     c->nin = (int)ir_nparam(c->f);
     for (int k = 0; k < c->nin; k++) {
         const ir_type *t = ir_val_type(c->f, ir_param_ref(c->f, (uint32_t)k));
         ir_tensor *x = &c->in[k];
         *x = (ir_tensor){.dtype = t->dtype, .rank = t->rank};
-        for (int i = 0; i < t->rank; i++) x->dim[i] = t->dim[i];
+        for (int i = 0; i < t->rank; i++) ir_dim_eval(c->m, t->dim[i], c->symbols, &x->dim[i]);
         size_t bytes = way_bytes(x);
         x->data = rt_alloc_buffer(A(), bytes + 64);
         if (!x->data) return false;
-        if (g) gen_data(g, t->dtype, program_numel(t), gen_one_in(g, 4), x->data);
+        int64_t n = (int64_t)(bytes / rt_dtype_bytes(t->dtype));
+        if (g) gen_data(g, t->dtype, n, gen_one_in(g, 4), x->data);
     }
     return true;
+}
+
+/* Parameters; one extent of some of them, where the program has symbols, is a symbol. */
+static void program_params(program *p) {
+    int symbols = gen_one_in(p->g, 4) ? 1 + (int)gen_below(p->g, FUZZ_SYMBOLS) : 0;
+    ir_dim dim[FUZZ_SYMBOLS];
+    for (int k = 0; k < symbols; k++) {
+        char name[2] = {(char)('N' + k), 0};
+        p->symbols[k] = gen_below(p->g, 3) ? (int64_t)gen_below(p->g, 9)
+                                           : (int64_t)gen_below(p->g, 70);
+        dim[k] = ir_add_symbol(p->b.m, name, 0, p->symbols[k] + (int64_t)gen_below(p->g, 40));
+    }
+    for (int k = 0, n = 1 + (int)gen_below(p->g, 4); k < n + symbols; k++) {
+        ir_type t = gen_type(p->g, gen_dtype(p->g), 3000);
+        if (k >= n && !t.rank) t.dim[t.rank++] = 1;
+        if (k >= n) t.dim[gen_below(p->g, t.rank)] = dim[k - n];
+        program_add(p, ir_param(&p->b, t, NULL));
+    }
 }
 
 bool fuzz_generate(gen *g, fuzz_case *out_) {
@@ -193,8 +326,7 @@ bool fuzz_generate(gen *g, fuzz_case *out_) {
     if (s) return ig_status_free(s), false;
     if (gen_one_in(g, 5)) out_->m->class = IR_CLASS_NOFMA;
     ir_build_begin(&p.b, out_->m, "f", IR_FN, IR_BUILD_RAW);
-    for (int k = 0, n = 1 + (int)gen_below(g, 4); k < n; k++)
-        program_add(&p, ir_param(&p.b, gen_type(g, gen_dtype(g), 3000), NULL));
+    program_params(&p);
     int first = p.n;
     uint64_t most = 1 + gen_below(g, PROGRAM_STEPS); /* many short programs and some long ones */
     for (int k = 0, n = 2 + (int)gen_below(g, most); k < n; k++) program_step(&p);
@@ -212,12 +344,12 @@ bool fuzz_generate(gen *g, fuzz_case *out_) {
         return false;
     }
     out_->f = ir_find_func(out_->m, "f");
-    return program_inputs(g, out_);
+    memcpy(out_->symbols, p.symbols, sizeof p.symbols);
+    return fuzz_inputs(g, out_);
 }
 
 static void program_free_inputs(fuzz_case *c) {
-    for (int k = 0; k < c->nin; k++)
-        if (c->in[k].data) rt_free_buffer(A(), c->in[k].data, way_bytes(&c->in[k]) + 64);
+    way_free_outputs(c->nin, c->in);
     c->nin = 0;
 }
 
@@ -225,15 +357,21 @@ bool fuzz_transform(gen *g, fuzz_case *c) {
     static const char *const words[] = {"jvp",         "vjp",      "vmap 3",      "vjp; vmap 2",
                                         "vmap 2; vjp", "jvp; jvp", "jvp; vmap 3", "vjp; jvp"};
     ir_module *m;
-    ig_status s = pass_transform(words[gen_below(g, sizeof words / sizeof *words)], c->m, &m);
-    if (s) return ig_status_free(s), true;
+    const char *word = words[gen_below(g, sizeof words / sizeof *words)];
+    ig_status s = pass_transform(word, c->m, &m);
+    if (s) {
+        bool refused = ig_status_code(s) == IG_UNSUPPORTED || ig_status_code(s) == IG_SHAPE ||
+                       ig_status_code(s) == IG_INVALID;
+        if (!refused) snprintf(c->broken, sizeof c->broken, "%s: %s", word, ig_status_text(s));
+        return ig_status_free(s), true;
+    }
     if (ir_nparam(ir_entry(m)) > FUZZ_PARAMS || ir_entry(m)->results.n > FUZZ_RESULTS)
         return ir_module_free(m), true;
     program_free_inputs(c);
     ir_module_free(c->m);
     c->m = m;
     c->f = ir_entry(m);
-    return program_inputs(g, c);
+    return fuzz_inputs(g, c);
 }
 
 void fuzz_free(fuzz_case *c) {
@@ -243,93 +381,5 @@ void fuzz_free(fuzz_case *c) {
 }
 
 way_case fuzz_way_case(const fuzz_case *c) {
-    return (way_case){c->m, c->f, c->nin, (int)c->f->results.n, c->in, NULL, NULL};
-}
-
-uint32_t fuzz_ops(const fuzz_case *c) {
-    uint32_t n = 0;
-    for (uint32_t o = 0; o < c->f->ops.n; o++)
-        n += c->f->ops.data[o].code != OP_const && c->f->ops.data[o].code != OP_return;
-    return n;
-}
-
-/* Whether all results of an op that are needed are inputs. */
-static bool program_is_cut(const ir_op *op, ir_ref target, const bool *cut, const bool *need) {
-    bool cuts = true;
-    for (uint32_t k = 0; k < op->nout; k++)
-        cuts &= !need[op->out0 + k] || (cut && cut[op->out0 + k] && op->out0 + k != target.i);
-    return cuts;
-}
-
-/* Mark what the target needs, stopping at cuts and parameters.  Ops with regions are wholes. */
-static void program_mark(const ir_func *f, ir_ref target, const bool *cut, bool *need) {
-    need[target.i] = true;
-    for (uint32_t o = f->ops.n; o-- > 0;) {
-        const ir_op *op = &f->ops.data[o];
-        if (op->parent || program_is_cut(op, target, cut, need)) continue;
-        for (uint32_t i = o; i < ir_op_after(f, o); i++)
-            for (uint32_t k = 0; k < f->ops.data[i].nin; k++) {
-                ir_ref v = ir_op_in(f, &f->ops.data[i], k);
-                if (!ir_home(f, v)) need[v.i] = true;
-            }
-    }
-}
-
-static bool program_is_input(const ir_func *f, uint32_t v, ir_ref target, const bool *cut) {
-    return f->values.data[v].is_param || (cut && cut[v] && v != target.i);
-}
-
-/* Fill a parameter that stands for value v of c: an old input, or what the reference computes. */
-static bool program_fill(const fuzz_case *c, uint32_t v, ir_tensor *out) {
-    const ir_value *value = &c->f->values.data[v];
-    if (value->is_param) return memcpy(out->data, c->in[value->index].data, way_bytes(out)), true;
-    fuzz_case part;
-    if (!fuzz_extract(c, (ir_ref){v}, NULL, &part)) return false;
-    ig_status s = ir_ref_run(part.f, A(), NULL, part.nin, part.in, 1, out);
-    fuzz_free(&part);
-    return s ? (ig_status_free(s), false) : true;
-}
-
-bool fuzz_extract(const fuzz_case *c, ir_ref target, const bool *cut, fuzz_case *out_) {
-    const ir_func *f = c->f;
-    uint32_t n = f->values.n, source[FUZZ_PARAMS], nsource = 0;
-    bool *need = rt_alloc_zero(A(), n);
-    ir_ref *map = rt_alloc_zero(A(), n * sizeof *map);
-    ir_builder b;
-    memset(out_, 0, sizeof *out_);
-    if (ir_home(f, target)) { /* of a region: it has no value outside of it */
-        rt_free(A(), need, n);
-        rt_free(A(), map, n * sizeof *map);
-        return false;
-    }
-    ig_status s = need && map ? ir_module_new(A(), "fuzz", &out_->m) : rt_fail_memory();
-    if (!s) {
-        out_->m->class = c->m->class;
-        program_mark(f, target, cut, need);
-        ir_build_begin(&b, out_->m, "f", IR_FN, IR_BUILD_RAW);
-        for (uint32_t v = 1; v < n; v++)
-            if (need[v] && program_is_input(f, v, target, cut) && nsource < FUZZ_PARAMS) {
-                map[v] = ir_param(&b, *ir_val_type(f, (ir_ref){v}), NULL);
-                source[nsource++] = v;
-            }
-        for (uint32_t o = 0; o < f->ops.n; o = ir_op_after(f, o)) {
-            const ir_op *op = &f->ops.data[o];
-            bool made = true;
-            for (uint32_t k = 0; k < op->nout; k++)
-                made &= !need[op->out0 + k] || map[op->out0 + k].i;
-            for (uint32_t i = o; !made && i < ir_op_after(f, o); i++) ir_copy_op(&b, f, i, map);
-        }
-        s = ir_build_end(&b, 1, &map[target.i], NULL);
-    }
-    bool ok = !s;
-    if (ok) {
-        out_->f = ir_find_func(out_->m, "f");
-        ok = program_inputs(NULL, out_);
-        for (uint32_t k = 0; ok && k < nsource; k++) ok = program_fill(c, source[k], &out_->in[k]);
-    }
-    ig_status_free(s);
-    rt_free(A(), need, n);
-    rt_free(A(), map, n * sizeof *map);
-    if (!ok) fuzz_free(out_);
-    return ok;
+    return (way_case){c->m, c->f, c->nin, (int)c->f->results.n, c->in, c->symbols, NULL};
 }

@@ -129,9 +129,28 @@ static bool shrink_cut(fuzz_case *c, const way *w) {
     return false;
 }
 
+/* Change single ops, those in regions too, while the program still differs and gets shorter. */
+static bool shrink_edit(fuzz_case *c, const way *w) {
+    for (uint32_t o = 0; o + 1 < c->f->ops.n; o++) {
+        const ir_op *op = &c->f->ops.data[o];
+        const uint32_t ways[] = {op->nin + 1u, op->nregion, op->nregion ? op->nout : 0u};
+        for (int kind = FUZZ_DROP; op->nout && op->code != OP_const && kind >= 0; kind--)
+            for (uint32_t k = 0; k < ways[kind]; k++) {
+                fuzz_case part;
+                if (!fuzz_edited(c, o, (fuzz_edit)kind, k, &part)) continue;
+                if (fuzz_ops(&part) < fuzz_ops(c) && shrink_differs(&part, w)) {
+                    shrink_replace(c, &part);
+                    return true;
+                }
+                fuzz_free(&part);
+            }
+    }
+    return false;
+}
+
 void fuzz_shrink(fuzz_case *c, const way *w, const char **op_) {
     *op_ = c->f->results.n ? shrink_to_first(c, w) : "?";
     if (c->f->results.n == 1)
-        while (shrink_cut(c, w)) {
+        while (shrink_cut(c, w) || shrink_edit(c, w)) {
         }
 }

@@ -65,7 +65,7 @@ expect "run prints" 0 '0\.0996' "$ingot" run "$dir/m.ig" "$dir/x.npy" "$dir/w.np
 expect "run by the reference" 0 '0\.0996' "$ingot" run "$dir/m.ig" "$dir/x.npy" "$dir/w.npy" --reference
 expect "run writes" 0 'y.npy' "$ingot" run "$dir/m.ig" "$dir/x.npy" "$dir/w.npy" -o "$dir/y.npy"
 [ -s "$dir/y.npy" ] && passed=$((passed + 1)) || { failed=$((failed + 1)); echo "FAILED: y.npy was not written"; }
-expect "too few inputs" 1 'takes 2 inputs; 1' "$ingot" run "$dir/m.ig" "$dir/x.npy"
+expect "too few inputs" 1 'takes 2 inputs .f32.B,3., f32.3,2..; 1' "$ingot" run "$dir/m.ig" "$dir/x.npy"
 expect "a wrong shape names both" 1 'f32\[2,4\]|\[2,4\]|4' "$ingot" run "$dir/m.ig" "$dir/bad.npy" "$dir/w.npy"
 expect "build needs -o" 2 'where to write' "$ingot" build "$dir/m.ig"
 expect "build writes object and header" 0 'm.h' "$ingot" build "$dir/m.ig" -o "$dir/out"

@@ -88,6 +88,36 @@ static inline void eager_want_status(int line, ig_status s, ig_code code, const 
         ck_assert_msg(!ok_, "line %d: %s", __LINE__, ig_status_text(ok_)); \
     } while (0)
 
+/* Gradients of a number by the arguments in the set `which`, taken in a gradient scope, are within
+ * tol of central differences of step h, at every stride-th element.  f64. */
+static inline void eager_differences(ig_trace_fn fn, void *user, int n, ig_tensor *const *in,
+                                     unsigned which, int64_t stride, double h, double tol) {
+    ig_tensor *y;
+    IG_GRAD_SCOPE {
+        for (int k = 0; k < n; k++)
+            if (which >> k & 1) ig_watch(in[k]);
+        fn(user, in, &y);
+        ig_backward(y);
+    }
+    for (int k = 0; k < n; k++)
+        for (int64_t i = 0; which >> k & 1 && i < ig_numel(in[k]); i += stride) {
+            ig_tensor *moved[16];
+            double f[2];
+            for (int s = 0; s < 2; s++) {
+                ig_tensor *at = ig_cast(ig_eq(ig_arange(IG_i64, 0, ig_numel(in[k]), 1), i), IG_f64);
+                memcpy(moved, in, (size_t)n * sizeof *in);
+                moved[k] = ig_add(in[k], ig_reshape(ig_mul(at, s ? h : -h), ig_shape(in[k])));
+                fn(user, moved, &y);
+                f[s] = ig_item_f64(y);
+            }
+            double want = (f[1] - f[0]) / (2 * h);
+            ig_tensor *grad = ig_grad_of(in[k]);
+            double got = ((const double *)ig_data(grad))[i];
+            ck_assert_msg(fabs(got - want) < tol, "argument %d, element %lld: %g, not %g", k,
+                          (long long)i, got, want);
+        }
+}
+
 /* An allocator whose n-th request fails, and which counts what is alive. */
 typedef struct eager_oom {
     long at, fail;

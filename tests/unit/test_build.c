@@ -294,7 +294,7 @@ START_TEST(reductions) {
     SAME(ir_emit1(&b, OP_reduce, A(reduce, IR_redop_sum), n), n);
     ck_assert_double_eq(splat(ir_emit1(&b, OP_reduce, A(reduce, IR_redop_argmax, AXES(0)), t)), 0);
     ir_attr_ein e = {0};
-    ck_assert(ir_ein_parse("y[j,i] max= a[i,j]", 18, &e.rel, (char[64]){0}, 64));
+    ck_assert(ir_ein_parse(NULL, "y[j,i] max= a[i,j]", 18, &e.rel, (char[64]){0}, 64));
     IS(transpose, ir_emit1(&b, OP_ein, &e, t));
     ck_assert_ptr_null(b.error);
 }
@@ -302,7 +302,7 @@ END_TEST
 
 static ir_ref ein(const char *text, ir_ref r) {
     ir_attr_ein e = {0};
-    ck_assert(ir_ein_parse(text, strlen(text), &e.rel, (char[64]){0}, 64));
+    ck_assert(ir_ein_parse(NULL, text, strlen(text), &e.rel, (char[64]){0}, 64));
     return ir_emit1(&b, OP_ein, &e, r);
 }
 

@@ -274,6 +274,67 @@ START_TEST(captured_values_have_derivatives_and_lanes) {
 }
 END_TEST
 
+/* --- Backwards through trips ----------------------------------------------------------------- */
+
+static void turn(void *user, ig_tensor *const *in, ig_tensor **out) {
+    ig_tensor *const *arg = user;
+    out[0] = ig_sin(ig_add(ig_mul(in[0], arg[1]), in[1]));
+    out[1] = ig_add(ig_mul(in[0], 0.5), in[1]);
+}
+
+static void turn_counted(void *user, ig_tensor *const *in, ig_tensor **out) {
+    turn(user, in, out);
+    out[2] = ig_add(in[2], 1);
+}
+
+static void is_early(void *user, ig_tensor *const *in, ig_tensor **out) {
+    ig_tensor *const *arg = user;
+    out[0] = ig_lt(in[2], arg[2]);
+}
+
+static void by_while(void *user, ig_tensor *const *in, ig_tensor **out) {
+    ig_tensor *arg[3] = {in[0], in[1], in[2]}, *y[3];
+    ig_tensor *init[3] = {in[0], in[1], ig_full(IG_i64, IG_SCALAR, 0)};
+    (void)user;
+    ig_while(is_early, turn_counted, arg, 3, init, 0, y);
+    out[0] = ig_sum(ig_mul(y[0], y[1]), IG_ALL_AXES);
+}
+
+static void by_scan(void *user, ig_tensor *const *in, ig_tensor **out) {
+    ig_tensor *arg[2] = {in[0], in[1]}, *y[2];
+    ig_scan(turn, arg, 2, in, 0, NULL, 0, &(ig_scan_options){.steps = *(int64_t *)user}, y);
+    out[0] = ig_sum(ig_mul(y[0], y[1]), IG_ALL_AXES);
+}
+
+/* A while stores few states, and a scan what its steps need: the same bits, however many trips. */
+START_TEST(trips_are_computed_again) {
+    static const int64_t trips[] = {0, 1, 2, 15, 16, 17, 31, 33, 64, 100, 255, 257, 513, 1100};
+    ig_tensor *in[3] = {ig_normal(NULL, IG_f32, IG_DIMS(5), 0, 1),
+                        ig_normal(NULL, IG_f32, IG_DIMS(5), 0, 1), NULL};
+    ig_module *m, *back, *scan, *wanted;
+    in[2] = ig_scalar(IG_i64, 3);
+    OK(ig_trace(by_while, NULL, 3, in, 1, NULL, &m));
+    OK(ig_value_and_grad(m, NULL, &back));
+    OK(ig_module_compile(back, NULL));
+    for (size_t i = 0; i < sizeof trips / sizeof *trips; i++) {
+        int64_t n = trips[i];
+        ig_tensor *want[3], *got[3];
+        in[2] = ig_scalar(IG_i64, n);
+        OK(ig_trace(by_scan, &n, 2, in, 1, NULL, &scan));
+        OK(ig_value_and_grad(scan, NULL, &wanted));
+        OK(ig_module_run(wanted, 2, in, 3, want));
+        OK(ig_module_run(back, 3, in, 3, got));
+        for (int k = 0; k < 3; k++)
+            ck_assert_msg(ig_equal(want[k], got[k]), "%d trips: result %d", (int)n, k);
+        ig_module_free(wanted);
+        ig_module_free(scan);
+    }
+    ig_module_free(back);
+    ig_module_free(m);
+    eager_end();
+}
+END_TEST
+
 int main(void) {
     Suite *s = suite_create("flow");
     TCase *t = tcase_create("flow");
@@ -285,6 +346,7 @@ int main(void) {
     tcase_add_test(t, refused);
     tcase_add_test(t, memory_is_flat);
     tcase_add_test(t, captured_values_have_derivatives_and_lanes);
+    tcase_add_test(t, trips_are_computed_again);
     suite_add_tcase(s, t);
     return suite_run(s);
 }

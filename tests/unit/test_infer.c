@@ -245,7 +245,7 @@ END_TEST
 static const char *ein(const char *text, const char *in) {
     ir_attr_ein a = {0};
     static char msg[512];
-    if (!ir_ein_parse(text, strlen(text), &a.rel, msg, sizeof msg)) return msg;
+    if (!ir_ein_parse(NULL, text, strlen(text), &a.rel, msg, sizeof msg)) return msg;
     return infer(OP_ein, &a, in);
 }
 

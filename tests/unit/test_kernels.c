@@ -273,8 +273,8 @@ static void contractions(pair *p) {
                 ir_attr_ein a = {0};
                 char message[384];
                 int64_t of[IR_EIN_VARS];
-                ck_assert_msg(ir_ein_parse(relations[i], strlen(relations[i]), &a.rel, message,
-                                           sizeof message),
+                ck_assert_msg(ir_ein_parse(NULL, relations[i], strlen(relations[i]), &a.rel,
+                                           message, sizeof message),
                               "%s: %s", relations[i], message);
                 for (int v = 0; v < IR_EIN_VARS; v++)
                     of[v] = extents[gen_below(&p->g, round < 6 ? 8 : 5)];
@@ -365,7 +365,7 @@ static void long_calls(pair *p) {
     ir_attr_ein dot = {0};
     char text[384];
     const char *rel = "y[m,n] += a[m,k]*b[n,k] over (k)";
-    ck_assert_msg(ir_ein_parse(rel, strlen(rel), &dot.rel, text, sizeof text), "%s", text);
+    ck_assert_msg(ir_ein_parse(NULL, rel, strlen(rel), &dot.rel, text, sizeof text), "%s", text);
     check_call(p,
                &(call){OP_ein, &dot, false, 2, {IG_f32, IG_f32}, {{2, {97, 531}}, {2, {65, 531}}}});
     ck_assert_uint_eq(p->referred, before);

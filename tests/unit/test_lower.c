@@ -552,6 +552,33 @@ START_TEST(
 }
 END_TEST
 
+/* 62 loops in each other are compiled; what is read, but deeper, is refused by its number. */
+START_TEST(nesting_limit) {
+    for (int depth = 62; depth <= 64; depth++) {
+        ir_module *m, *planned, *lowered;
+        rt_str text;
+        rt_str_init(&text, A());
+        rt_str_puts(&text, "module m {\n  fn @f(%x: f32[4], %p: bool[]) -> (f32[4]) {\n");
+        for (int i = 0; i < depth; i++)
+            rt_str_printf(&text, "%%r%d = while %%x cap=5 (%%a%d: f32[4]) {\nyield %%p\n} "
+                                 "(%%b%d: f32[4]) {\n", i, i, i);
+        rt_str_printf(&text, "%%y = sin %%b%d\nyield %%y\n}\n", depth - 1);
+        for (int i = depth - 1; i > 0; i--) rt_str_printf(&text, "yield %%r%d\n}\n", i);
+        rt_str_puts(&text, "return %r0\n}\n}\n");
+        must(ir_parse(A(), "test", rt_str_text(&text), text.n, &m), "parse", NULL);
+        must(pass_pipeline(m, &planned), "passes", m);
+        ig_status s = cg_lower(planned, "f", cg_cpu_find("v3"), &lowered);
+        ck_assert_int_eq(s != NULL, depth > 62);
+        if (s) ck_assert_ptr_nonnull(strstr(ig_status_text(s), "nest at most 62 deep"));
+        ig_status_free(s);
+        ir_module_free(lowered);
+        ir_module_free(planned);
+        ir_module_free(m);
+        rt_str_free(&text);
+    }
+}
+END_TEST
+
 /* --- Failing allocations -------------------------------------------------------------------- */
 
 START_TEST(allocations) {
@@ -610,6 +637,7 @@ int main(void) {
     tcase_add_test(t, remainders);
     tcase_add_test(t, constants);
     tcase_add_test(t, range_checks);
+    tcase_add_test(t, nesting_limit);
     tcase_add_test(t, allocations);
     suite_add_tcase(s, t);
     return suite_run(s);

@@ -197,7 +197,7 @@ END_TEST
 static void ein(ir_class cls, const char *text, int nin, const ir_tensor *in, ir_tensor out) {
     char msg[256];
     ir_attr_ein a = {0};
-    if (!ir_ein_parse(text, strlen(text), &a.rel, msg, sizeof msg)) ck_abort_msg("%s", msg);
+    if (!ir_ein_parse(NULL, text, strlen(text), &a.rel, msg, sizeof msg)) ck_abort_msg("%s", msg);
     run_class(cls, OP_ein, &a, nin, in, out);
 }
 

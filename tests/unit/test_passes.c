@@ -4,6 +4,7 @@
  * in one workspace filled with rubbish, so that a lifetime that is too short, an overlap or an
  * output that aliases an input changes bits.  Clusters themselves run on the reference. */
 #include "ir/ir.h"
+#include "ir/rows.h"
 #include "passes/pass.h"
 #include "tests/unit/suite.h"
 #include <check.h>
@@ -234,59 +235,79 @@ static bool meet(const char *a, size_t n, const char *b, size_t k) {
     return a < b + k && b < a + n;
 }
 
-/* A call that writes over operand k reads, for each element of its result, only that element of
+/* A call that writes over operand k reads, for each element of its results, only that element of
  * the operand: change all others and look. */
 static void check_in_place(const ir_func *callee, const int64_t *symbols, uint32_t nin,
-                           const ir_tensor *in, uint32_t k, const ir_tensor *result) {
-    size_t bytes = tensor_bytes(result), size = rt_dtype_bytes((ig_dtype)result->dtype);
-    size_t where[3] = {0, bytes / size / 2, bytes / size - 1};
+                           const ir_tensor *in, uint32_t k, uint32_t nout,
+                           const ir_tensor *result) {
+    size_t bytes = tensor_bytes(&in[k]), size = rt_dtype_bytes((ig_dtype)in[k].dtype);
+    size_t n = bytes / size, where[3] = {0, n / 2, n - 1};
     for (int i = 0; i < 3 && bytes; i++) {
-        ir_tensor changed[16], out = *result;
-        char *keep = malloc(bytes);
+        ir_tensor changed[16], out[IG_MAX_RANK];
         memcpy(changed, in, nin * sizeof *in);
         changed[k].data = malloc(bytes);
-        out.data = keep;
         for (size_t b = 0; b < bytes; b++) ((char *)changed[k].data)[b] = (char)(0x3c + (b & 3));
         memcpy((char *)changed[k].data + where[i] * size, (char *)in[k].data + where[i] * size,
                size);
-        ok(ir_ref_run(callee, callee->module->alloc, symbols, (int)nin, changed, 1, &out));
-        ck_assert(!memcmp(keep + where[i] * size, (char *)result->data + where[i] * size, size));
+        for (uint32_t j = 0; j < nout; j++)
+            out[j] = result[j], out[j].data = malloc(tensor_bytes(&result[j]));
+        ok(ir_ref_run(callee, callee->module->alloc, symbols, (int)nin, changed, (int)nout, out));
+        for (uint32_t j = 0; j < nout; j++) {
+            size_t one = rt_dtype_bytes((ig_dtype)result[j].dtype);
+            ck_assert(!memcmp((char *)out[j].data + where[i] * one,
+                              (char *)result[j].data + where[i] * one, one));
+            free(out[j].data);
+        }
         free(changed[k].data);
-        free(keep);
     }
 }
 
-/* Run one call: on the reference, into fresh memory, then to its place. */
+/* Where the plan puts a result of a call. */
+static char *place_of(const ir_module *m, const ir_places *at, uint32_t k, const int64_t *symbols,
+                      size_t bytes, char *ws, size_t ws_size, const ir_tensor *in,
+                      const ir_tensor *out) {
+    int64_t where;
+    ck_assert(ir_dim_eval(m, at->p[k].at, symbols, &where));
+    if (at->p[k].kind == IR_PLACE_OUT) return out[where].data;
+    if (at->p[k].kind == IR_PLACE_IN) return in[where].data;
+    ck_assert_uint_eq((size_t)where % 64, 0);
+    ck_assert_uint_le((size_t)where + bytes, ws_size);
+    return ws + where;
+}
+
+/* Run one call: on the reference, into fresh memory, then to its places. */
 static void run_call(const ir_func *f, const ir_op *o, const int64_t *symbols, ir_tensor *value,
                      char *ws, size_t ws_size, ir_tensor *out) {
     const ir_attr_call *a = ir_attr_get(f->module, o->attr);
     const ir_func *callee = ir_find_func(f->module, a->callee);
-    ir_tensor in[16], result = shape(f, ir_op_out(o, 0), symbols);
-    size_t bytes = tensor_bytes(&result);
+    ir_tensor in[16], result[IG_MAX_RANK];
+    char *place[IG_MAX_RANK];
     ck_assert_uint_le(o->nin, 16);
-    ck_assert_uint_eq(a->at.n, 1);
+    ck_assert_uint_le(o->nout, IG_MAX_RANK);
+    ck_assert_uint_eq(a->at.n, o->nout);
     for (uint32_t k = 0; k < o->nin; k++) in[k] = value[ir_op_in(f, o, k).i];
-    int64_t at;
-    ck_assert(ir_dim_eval(f->module, a->at.p[0].at, symbols, &at));
-    char *place;
-    if (a->at.p[0].kind == IR_PLACE_OUT) {
-        place = out[at].data;
-    } else {
-        ck_assert_uint_eq((size_t)at % 64, 0);
-        ck_assert_uint_le((size_t)at + bytes, ws_size);
-        place = ws + at;
+    for (uint32_t j = 0; j < o->nout; j++) {
+        result[j] = shape(f, ir_op_out(o, j), symbols);
+        size_t bytes = tensor_bytes(&result[j]);
+        place[j] = place_of(f->module, &a->at, j, symbols, bytes, ws, ws_size, in, out);
+        for (uint32_t k = 0; k < o->nin; k++) /* the same block, or nothing in common */
+            if (in[k].data != place[j])
+                ck_assert(!meet(place[j], bytes, in[k].data, tensor_bytes(&in[k])));
+        for (uint32_t k = 0; k < j; k++)
+            ck_assert(!meet(place[j], bytes, place[k], tensor_bytes(&result[k])));
+        result[j].data = malloc(bytes + 1);
     }
-    for (uint32_t k = 0; k < o->nin;
-         k++) /* an operand is the same block, or has nothing in common */
-        if (in[k].data != place) ck_assert(!meet(place, bytes, in[k].data, tensor_bytes(&in[k])));
-    result.data = malloc(bytes + 1);
-    ok(ir_ref_run(callee, f->module->alloc, symbols, o->nin, in, 1, &result));
-    for (uint32_t k = 0; k < o->nin; k++)
-        if (in[k].data == place) check_in_place(callee, symbols, o->nin, in, k, &result);
-    memcpy(place, result.data, bytes);
-    free(result.data);
-    result.data = place;
-    value[o->out0] = result;
+    ok(ir_ref_run(callee, f->module->alloc, symbols, o->nin, in, o->nout, result));
+    for (uint32_t j = 0; j < o->nout; j++)
+        for (uint32_t k = 0; k < o->nin; k++)
+            if (in[k].data == place[j] && tensor_bytes(&result[j]))
+                check_in_place(callee, symbols, o->nin, in, k, o->nout, result);
+    for (uint32_t j = 0; j < o->nout; j++) {
+        memcpy(place[j], result[j].data, tensor_bytes(&result[j]));
+        free(result[j].data);
+        result[j].data = place[j];
+        value[o->out0 + j] = result[j];
+    }
 }
 
 static void run_planned(const ir_func *f, const int64_t *symbols, const ir_tensor *in,
@@ -401,7 +422,9 @@ static void check_clusters(const ir_module *m) {
         if (f->kind != IR_CLUSTER) continue;
         ck_assert_uint_le(strlen(f->name), 48);
         ck_assert_uint_le(ir_nparam(f), 16);
-        ck_assert_uint_eq(f->results.n, 1);
+        ck_assert_uint_le(f->results.n, IG_MAX_RANK);
+        for (uint32_t k = 1; k + ir_rows_has_room(f) < f->results.n; k++)
+            ck_assert(ir_same_dims(ir_result_type(f, 0), ir_result_type(f, k)));
         for (uint32_t k = 0; k < f->ops.n; k++) {
             ir_opcode op = (ir_opcode)f->ops.data[k].code;
             cores += op == OP_cumred || op == OP_ein;
@@ -549,7 +572,38 @@ START_TEST(dear_ops_are_computed_once) {
     ck_assert_str_eq(
         clusters("fuse", FN("%x: f32[8,8]", "f32[8,8], f32[8,8]",
                             "%1 = neg %x\n%2 = exp %1\n%3 = sqrt %1\nreturn %2, %3\n")),
-        "k0_neg_exp k1_neg_sqrt");
+        "k0_neg_exp_sqrt");
+}
+END_TEST
+
+#define STATE "%w: f32[8,B], %m: f32[8,B], %g: f32[8,B]"
+
+/* What is read elsewhere, too, is a further result of a kernel that uses it or what it is made of,
+ * where nothing between reads it. */
+START_TEST(kernels_have_several_results) {
+    ck_assert_str_eq(clusters("fuse", FN(STATE, "f32[8,B], f32[8,B]",
+                                         "%1 = add %m, %g\n%2 = sub %w, %1\nreturn %2, %1\n")),
+                     "k0_add_sub");
+    ck_assert_str_eq(clusters("fuse", FN(STATE, "f32[8,B], f32[8,B]",
+                                         "%1 = exp %g\n%2 = tanh %g\nreturn %2, %1\n")),
+                     "k0_exp_tanh");
+    ck_assert_str_eq(clusters("fuse", FN(STATE, "f32[8,B], f32[8,B]",
+                                         "%1 = exp %g\n%2 = tanh %m\nreturn %2, %1\n")),
+                     "k0_exp k1_tanh");
+    ck_assert_str_eq(clusters("fuse", FN(STATE, "f32[8,B], f32[8,8]", /* the product waits for it */
+                                         "%1 = exp %g\n"
+                                         "%2 = ein %1, %1 rel=\"y[i,j] += a[i,k]*b[j,k]\"\n"
+                                         "%3 = neg %1\nreturn %3, %2\n")),
+                     "k0_exp k1_ein k2_neg");
+    ck_assert_str_eq(clusters("fuse", FN(STATE, "f32[8,B], f32[8,B]", /* a row: used, and given */
+                                         "%1 = exp %g\n%2 = reduce %1 op=sum axes=[1]\n"
+                                         "%3 = broadcast %2 dims=[8,B] axes=[0]\n"
+                                         "%4 = div %1, %3\n%5 = sub %g, %3\nreturn %4, %5\n")),
+                     "k0_exp_sum_div_sub");
+    ck_assert_str_eq(clusters("fuse", FN(STATE, "f32[8,8], f32[8,8]", /* stays an epilogue */
+                                         "%1 = ein %m, %g rel=\"y[i,j] += a[i,k]*b[j,k]\"\n"
+                                         "%2 = exp %1\n%3 = neg %2\nreturn %2, %3\n")),
+                     "k0_ein_exp k1_neg");
 }
 END_TEST
 
@@ -690,6 +744,7 @@ int main(void) {
     tcase_add_test(c, reductions_of_the_same_rows_share_a_kernel);
     tcase_add_test(c, a_second_core_begins_a_new_kernel);
     tcase_add_test(c, dear_ops_are_computed_once);
+    tcase_add_test(c, kernels_have_several_results);
     tcase_add_test(c, results_own_their_memory);
     tcase_add_test(c, barriers_stop_fusion);
     tcase_add_test(c, operands_are_limited);

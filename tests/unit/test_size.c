@@ -40,7 +40,7 @@ static ir_ref contract(ir_builder *b, ir_ref x, long i) {
     static const char text[] = "y[i,j] += a[i,k]*b[k,j] over (k)";
     ir_attr_ein a = {0};
     char message[100];
-    ck_assert(ir_ein_parse(text, sizeof text - 1, &a.rel, message, sizeof message));
+    ck_assert(ir_ein_parse(NULL, text, sizeof text - 1, &a.rel, message, sizeof message));
     ir_ref w = ir_param_ref(b->f, 2);
     return i ? ir_emit2(b, OP_ein, &a, i > 1 ? x : w, w) : x;
 }

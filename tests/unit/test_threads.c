@@ -59,6 +59,49 @@ START_TEST(modules) {
 }
 END_TEST
 
+enum { LONG = 1000003 };
+
+static void reductions(void *user, ig_tensor *const *in, ig_tensor **out) {
+    (void)user;
+    out[0] = ig_sqrt(ig_sum(ig_exp(in[0]), IG_ALL_AXES));
+    out[1] = ig_argmax(in[0], 0);
+}
+
+/* Counts how many elements the loops of the launches have to share. */
+static int64_t shared;
+static void count_shared(const ig_exec *self, ig_kernel kernel, void *const *bufs,
+                         const int64_t *dims, int64_t n, int64_t ps) {
+    (void)self, (void)ps;
+    shared += n;
+    for (int64_t k = n; k-- > 0;) kernel(bufs, dims, k, k + 1); /* in any order */
+}
+
+/* One result of many elements: these are shared, block by block, and the bits stay. */
+START_TEST(long_reductions) {
+    static const ig_exec counts = {count_shared};
+    ig_tensor *x = ig_normal(NULL, IG_f32, IG_DIMS(LONG), 0, 1), *eager[2], *run[2];
+    ig_module *m;
+    reductions(NULL, &x, eager);
+    OK(ig_trace(reductions, NULL, 1, &x, 2, &(ig_trace_options){.name = "long"}, &m));
+    OK(ig_module_compile(m, NULL));
+    ig_module_set_exec(m, NULL);
+    OK(ig_module_run(m, 1, &x, 2, run));
+    same(eager, run);
+    ig_module_set_exec(m, &counts);
+    OK(ig_module_run(m, 1, &x, 2, run));
+    same(eager, run);
+    ck_assert_int_ge(shared, 2 * (LONG / 4096));
+    ig_module_set_exec(m, ig_pool_exec());
+    for (int count = 1; count < 5; count++) {
+        use(count);
+        OK(ig_module_run(m, 1, &x, 2, run));
+        same(eager, run);
+    }
+    ig_module_free(m);
+    eager_end();
+}
+END_TEST
+
 typedef struct caller {
     pthread_t thread;
     ig_module *m;
@@ -158,6 +201,7 @@ int main(void) {
     TCase *t = tcase_create("threads");
     tcase_set_timeout(t, 120);
     tcase_add_test(t, modules);
+    tcase_add_test(t, long_reductions);
     tcase_add_test(t, callers);
     tcase_add_test(t, programs);
     suite_add_tcase(suite, t);

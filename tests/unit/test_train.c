@@ -216,6 +216,34 @@ START_TEST(state_stays_in_its_buffer_when_it_may) {
 }
 END_TEST
 
+/* Two states that are written by one kernel, each from both. */
+static void pair(void *user, ig_tensor *const *in, ig_tensor **out) {
+    (void)user;
+    ig_tensor *a = ig_add(kind[1], in[0]), *b = ig_mul(ig_sub(kind[0], a), 0.5);
+    out[0] = ig_mul(kind[0], kind[1]);
+    ig_assign(kind[0], a), ig_assign(kind[1], b);
+}
+
+START_TEST(states_of_one_kernel_stay_in_their_buffers) {
+    const int64_t n[] = {1, 7, 16, 37, 1000};
+    ig_tensor *x = ig_normal(ig_rng(9), IG_f32, IG_DIMS(n[_i]), 0, 1), *out, *want[2], *last;
+    kinds_new(n[_i]);
+    for (int k = 0; k < 3; k++) pair(NULL, &x, &last);
+    memcpy(want, kind, sizeof want);
+    kinds_new(n[_i]);
+    ig_module *m;
+    OK(ig_trace(pair, NULL, 1, &x, 1, NULL, &m));
+    OK(ig_module_compile(m, NULL));
+    const void *at[2] = {ig_data(kind[0]), ig_data(kind[1])};
+    for (int k = 0; k < 3; k++) OK(ig_module_run(m, 1, &x, 1, &out));
+    ck_assert(ig_equal(out, last));
+    for (int i = 0; i < 2; i++)
+        ck_assert_msg(ig_equal(kind[i], want[i]) && ig_data(kind[i]) == at[i], "state %d", i);
+    ig_module_free(m);
+    eager_end();
+}
+END_TEST
+
 /* --- Modules inside a trace ------------------------------------------------------------------ */
 
 static ig_tensor *inner_w;
@@ -314,6 +342,7 @@ int main(void) {
     tcase_set_timeout(t, 300);
     tcase_add_test(t, a_step_is_one_module);
     tcase_add_loop_test(t, state_stays_in_its_buffer_when_it_may, 0, 5);
+    tcase_add_loop_test(t, states_of_one_kernel_stay_in_their_buffers, 0, 5);
     tcase_add_loop_test(t, constant_weights_of_every_float, 0, 4);
     tcase_add_test(t, a_module_in_a_trace_takes_its_dims);
     tcase_add_test(t, a_module_in_a_trace_that_does_not_fit);

@@ -1,6 +1,7 @@
 /* test_verify.c - every invariant broken in memory, as a faulty pass would: the builder lets
  * none of these through. */
 #include "hostile.h"
+#include "ir/intern.h"
 #include "ir/text.h"
 #include "tests/unit/suite.h"
 
@@ -339,10 +340,21 @@ START_TEST(i8_calls_itself) {
     expect(8, "@main calls itself");
 }
 END_TEST
+/* Functions were exchanged or named anew: find them as they are now. */
+static void find_anew(void) {
+    ir_func *all[8];
+    uint32_t n = m->funcs.n;
+    ck_assert_uint_le(n, 8);
+    memcpy(all, m->funcs.data, n * sizeof *all);
+    m->funcs.n = m->intern->func_of.n = 0;
+    for (uint32_t i = 0; i < n; i++) ck_assert(ir_add_func(m, all[i]));
+}
+
 START_TEST(i8_calls_a_later_function) {
     ir_func *g = m->funcs.data[0];
     m->funcs.data[0] = f;
     m->funcs.data[1] = g;
+    find_anew();
     expect(8, "@g stands after its caller");
 }
 END_TEST
@@ -350,6 +362,7 @@ START_TEST(i8_calls_a_kernel) {
     ir_func *g = m->funcs.data[0];
     g->name = ir_intern_str(m, "was_g", 5);
     kernel()->name = ir_intern_str(m, "g", 1);
+    find_anew();
     expect(8, "@g stands after its caller");
     op(f, 3)->code = OP_launch;
     expect(3, "may not live in a fn");
