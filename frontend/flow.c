@@ -204,7 +204,7 @@ static bool flow_rule_record(fe_call *c, const fe_composite *d, int nx, int ny,
             list[n++] = value[k];
         }
     if (!flow_enter(c, n, list, type, param)) return false;
-    bool ok = flow_body(c, d->lin ? d->lin : d->vjp, d->user, param, want, given);
+    bool ok = flow_body(c, (fe_body){d->lin ? d->lin : d->vjp, d->user}, param, want, given);
     for (int k = 0; ok && k < want; k++)
         ok = flow_fits(c, "the rule's result", k, given[k], like[k]);
     return fe_rec_yield(c, ok ? want : 0, given) && ok;
@@ -219,7 +219,7 @@ static bool flow_composite_record(fe_call *c, const fe_composite *d, int nin, ig
         if (!fe_rec_type(c, value[k] = in[k], &type[k])) return false;
     if (!fe_rec_begin(c, OP_composite, &attr, nin, in) || !flow_enter(c, nin, in, type, param))
         return false;
-    bool ok = flow_body(c, d->fn, d->fn_user, param, nout, out_);
+    bool ok = flow_body(c, (fe_body){d->fn, d->fn_user}, param, nout, out_);
     for (int k = 0; ok && k < nout; k++)
         ok = fe_rec_type(c, value[nin + k] = out_[k], &type[nin + k]);
     if (!fe_rec_yield(c, ok ? nout : 0, out_) || !ok) return false;
@@ -234,7 +234,7 @@ bool fe_composite_run(fe_call *c, const fe_composite *d, int nin, ig_tensor *con
         return false;
     }
     return c->s->rec ? flow_composite_record(c, d, nin, in, nout, out_)
-                     : flow_body(c, d->fn, d->fn_user, in, nout, out_);
+                     : flow_body(c, (fe_body){d->fn, d->fn_user}, in, nout, out_);
 }
 
 bool ig_composite_at(const ig_site *site, const ig_rule *rule, ig_list in, int nout,

@@ -8,6 +8,7 @@
  * A loop, branch or composite is one of eager code, whose bodies play its regions.  A value goes when its last
  * reader has run; in a region, when its turn is over. */
 #include "frontend/flow.h"
+#include "passes/pass.h"
 #include <string.h>
 
 typedef struct play {
