@@ -190,13 +190,13 @@ static double closure_distance(const ir_tensor *a, const ir_tensor *b) {
 /* Two step sizes agree, or a tie is near. */
 static bool closure_smooth(closure *c, const ir_module *m, const values *x, const values *dir,
                            const values *slope) {
-    values finer;
-    if (!closure_difference(c, m, x, dir, closure_step / 2, &finer)) return false;
-    for (int k = 0; k < slope->n; k++)
+    values finer = {0};
+    bool ok = closure_difference(c, m, x, dir, closure_step / 2, &finer);
+    for (int k = 0; ok && k < slope->n; k++)
         if (values_is_real(&slope->t[k]) && !(closure_distance(&slope->t[k], &finer.t[k]) < 3e-7))
             c->tie = true;
     values_free(&finer);
-    return !c->tie;
+    return ok && !c->tie;
 }
 
 /* Directions for the real arguments of x; other tensors stay empty. */
@@ -223,12 +223,11 @@ static void closure_append(values *x, const values *v) {
 /* jvp of m at x along dir, whose tangents of results go to *dy (those of reals, in order). */
 static bool closure_check_jvp(closure *c, const ir_module *m, const ir_module *jvp, const values *x,
                               const values *dir, const values *in, values *dy) {
-    values slope, y;
+    values slope = {0}, y = {0};
     bool ok = closure_difference(c, m, x, dir, closure_step, &slope) &&
               closure_smooth(c, m, x, dir, &slope) && closure_run(c, jvp, in, &y);
-    if (!ok) return false;
     dy->n = 0;
-    for (int k = 0, at = slope.n; k < slope.n; k++) {
+    for (int k = 0, at = slope.n, n = ok ? slope.n : 0; k < n; k++) {
         if (!values_is_real(&slope.t[k])) continue;
         double d = closure_distance(&slope.t[k], &y.t[at]);
         if (!(d <= 1e-6))

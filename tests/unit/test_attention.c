@@ -210,15 +210,15 @@ static void attend_arguments(ig_dtype type, int64_t b, int64_t t, int64_t s, int
 START_TEST(every_way_gives_the_same_bits) {
     static const int64_t length[][2] = {{7, 7}, {128, 256}, {130, 200}, {300, 300}, {1, 290}};
     ig_tensor *in[4], *want[4], *got[4], *grad[2][5];
-    ig_module *m, *n, *g, *h;
+    ig_module *m, *n, *g, *h, *loss;
     attend_arguments(IG_f32, 2, 140, 150, 8, in);
     ig_trace_options dims = {
         .dims = "[2,T,8], [2,S,8], [2,S,8], [T,S]; T in 1..1000, S in 1..1000"};
     OK(ig_trace(attend, NULL, 4, in, 4, &dims, &m));
     OK(ig_trace(attend, NULL, 4, in, 4, &dims, &n));
-    OK(ig_trace(attend_loss, NULL, 4, in, 1, &dims, &h));
-    OK(ig_value_and_grad(h, NULL, &g));
-    OK(ig_value_and_grad(h, NULL, &h));
+    OK(ig_trace(attend_loss, NULL, 4, in, 1, &dims, &loss));
+    OK(ig_value_and_grad(loss, NULL, &g));
+    OK(ig_value_and_grad(loss, NULL, &h));
     OK(ig_module_compile(m, NULL));
     OK(ig_module_compile(g, NULL));
     for (int k = 0; k < 5; k++) {
@@ -239,6 +239,7 @@ START_TEST(every_way_gives_the_same_bits) {
         }
     }
     ig_module_free(m), ig_module_free(n), ig_module_free(g), ig_module_free(h);
+    ig_module_free(loss);
     eager_end();
 }
 END_TEST

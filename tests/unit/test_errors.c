@@ -135,7 +135,7 @@ START_TEST(weird_arguments) {
     ig_ein_at(NULL, NULL, (ig_list){0, NULL});
     WANT_ERROR(IG_INVALID, "relation");
     ig_ein("y[i] += a[i]*b[i]", x);
-    WANT_ERROR(IG_INVALID, "2 operands, 1");
+    WANT_ERROR(IG_FORMAT, "2 operands, 1");
     ig_name(x, "");
     WANT_ERROR(IG_INVALID, "name");
     ig_permutation(NULL, -1);
