@@ -10,6 +10,7 @@
  * An image that was compiled before comes from the cache on disk (runtime/cache.h), and then the
  * plug-in is not opened at all. */
 #include "codegen/header.h"
+#include "codegen/invoke.h"
 #include "codegen/parts.h"
 #include "ir/file.h"
 #include "passes/pass.h"
@@ -139,10 +140,15 @@ ig_status cg_plugin(const ig_allocator *a, const cg_llvm_api **api_, cg_llvm_hos
 
 /* --- Modules -------------------------------------------------------------------------------- */
 
+/* Relocatable objects -> what they are wanted for. */
+typedef ig_status (*compile_use)(const ir_module *lowered, cg_parts *parts, const cg_cpu *cpu,
+                                 cg_bytes *out_);
+
 /* Recorded module -> relocatable objects; with a prefix, one. */
 static ig_status compile_objects(const ir_module *m, const char *entry, const char *prefix,
-                                 const cg_cpu *cpu, cg_parts *parts_) {
+                                 const cg_cpu *cpu, compile_use use, cg_bytes *out_) {
     ir_module *planned, *lowered;
+    cg_parts parts;
     if (!cg_cpu_serves(cpu, m->class))
         return rt_fail(m->alloc, IG_UNSUPPORTED,
                        "target %s has no fused multiply-add: it needs a module of class nofma",
@@ -151,7 +157,8 @@ static ig_status compile_objects(const ir_module *m, const char *entry, const ch
     ig_status s = cg_lower(planned, entry, cpu, &lowered);
     if (!s) {
         cg_llvm_job job = {.module = lowered, .cpu = cpu, .prefix = prefix};
-        s = prefix ? cg_parts_whole(&job, parts_) : cg_parts_split(&job, parts_);
+        s = prefix ? cg_parts_whole(&job, &parts) : cg_parts_split(&job, &parts);
+        if (!s) s = use(lowered, &parts, cpu, out_);
         ir_module_free(lowered);
     }
     ir_module_free(planned);
@@ -173,8 +180,7 @@ static ig_status compile_target(const ir_module *m, const cg_cpu **cpu) {
 static bool compile_may_cache(void) {
     const char *log = getenv("IG_LOG");
     bool watched = getenv("IG_DUMP") || getenv("IG_FUEL") || getenv("IG_TILE") ||
-                   getenv("IG_LLVM_FATAL") ||
-                   (log && strcmp(log, "cache") != 0);
+                   getenv("IG_LLVM_FATAL") || (log && strcmp(log, "cache") != 0);
     if (watched) rt_log("cache", "off: the compile is watched");
     return !watched && rt_cache_on();
 }
@@ -207,13 +213,21 @@ static ig_status compile_key(const ir_module *m, const char *entry, const cg_cpu
     return failed || key->failed ? rt_fail_memory() : NULL;
 }
 
+static ig_status compile_link(const ir_module *lowered, cg_parts *parts, const cg_cpu *cpu,
+                              cg_bytes *image_) {
+    uint32_t n;
+    cg_import *import;
+    const ig_allocator *a = lowered->alloc;
+    ig_status s = cg_imports(lowered, &import, &n);
+    if (!s) s = cg_link_importing(a, parts->object, parts->n, import, n, cpu, image_);
+    if (n) rt_free(a, import, n * sizeof *import);
+    cg_parts_free(parts);
+    return s;
+}
+
 static ig_status compile_image(const ir_module *m, const char *entry, const cg_cpu *cpu,
                                cg_bytes *image_) {
-    cg_parts parts;
-    RT_TRY(compile_objects(m, entry, NULL, cpu, &parts));
-    ig_status s = cg_link(m->alloc, parts.object, parts.n, cpu, image_);
-    cg_parts_free(&parts);
-    return s;
+    return compile_objects(m, entry, NULL, cpu, compile_link, image_);
 }
 
 ig_status cg_compile(const ir_module *m, const char *entry, const cg_cpu *cpu, cg_bytes *image_) {
@@ -234,8 +248,11 @@ ig_status cg_compile(const ir_module *m, const char *entry, const cg_cpu *cpu, c
 }
 
 /* Take over the one object from the plug-in's allocator. */
-static ig_status compile_keep(const ig_allocator *a, cg_parts *parts, cg_bytes *object_) {
+static ig_status compile_keep(const ir_module *lowered, cg_parts *parts, const cg_cpu *cpu,
+                              cg_bytes *object_) {
+    const ig_allocator *a = lowered->alloc;
     const cg_object *o = &parts->object[0];
+    (void)cpu;
     *object_ = (cg_bytes){.data = rt_alloc(a, o->n), .n = o->n, .alloc = a};
     if (object_->data) memcpy(object_->data, o->data, o->n);
     cg_parts_free(parts);
@@ -244,13 +261,11 @@ static ig_status compile_keep(const ig_allocator *a, cg_parts *parts, cg_bytes *
 
 ig_status cg_build(const ir_module *m, const char *entry, const char *prefix, const cg_cpu *cpu,
                    cg_bytes *object_) {
-    cg_parts parts;
     *object_ = (cg_bytes){0};
     if (!cg_is_identifier(prefix))
         return rt_fail(m->alloc, IG_INVALID, "`%s` cannot begin the name of a C function", prefix);
     RT_TRY(compile_target(m, &cpu));
-    RT_TRY(compile_objects(m, entry, prefix, cpu, &parts));
-    return compile_keep(m->alloc, &parts, object_);
+    return compile_objects(m, entry, prefix, cpu, compile_keep, object_);
 }
 
 ig_status cg_build_kernels(const ir_module *kernels, const cg_cpu *cpu, cg_bytes *object_) {
@@ -258,5 +273,5 @@ ig_status cg_build_kernels(const ir_module *kernels, const cg_cpu *cpu, cg_bytes
     cg_parts parts;
     *object_ = (cg_bytes){0};
     RT_TRY(cg_parts_whole(&job, &parts));
-    return compile_keep(kernels->alloc, &parts, object_);
+    return compile_keep(kernels, &parts, cpu, object_);
 }

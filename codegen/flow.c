@@ -74,7 +74,10 @@ ir_ref cg_host_row(host *h, ir_ref mem, const ir_type *element) {
 
 ir_ref cg_host_code(host *h, ir_ref code) {
     bool fails = false;
-    for (uint32_t i = 0; i < h->f->ops.n; i++) fails |= h->f->ops.data[i].code == OP_while;
+    for (uint32_t i = 0; i < h->f->ops.n; i++) {
+        const ir_op *o = &h->f->ops.data[i];
+        fails |= o->code == OP_while || (o->code == OP_call && cg_invoked(h->in, o));
+    }
     if (!fails || cg_failed(&h->k)) return code;
     h->code = cg_alloc(&h->k, IG_i32, 1);
     cg_store(&h->k, h->code, cg_i64(&h->k, 0), code);

@@ -2,6 +2,7 @@
  * know. */
 #include "codegen/header.h"
 #include "passes/pass.h"
+#include "runtime/kernel_abi.h"
 #include <ctype.h>
 #include <string.h>
 
@@ -60,6 +61,57 @@ static void header_dims(const ir_module *m, rt_str *out) {
                       (long long)m->symbols.data[k].lo, (long long)m->symbols.data[k].hi);
 }
 
+/* --- What the program calls and checks -------------------------------------------------------- */
+
+static const char header_custom[] =
+    "#ifndef IG_CUSTOM_DEFINED\n#define IG_CUSTOM_DEFINED\n"
+    "typedef struct ig_array {\n    void *data;\n    int32_t dtype, rank;\n    int64_t dim[8];\n"
+    "} ig_array;\n"
+    "typedef struct ig_custom_args {\n    void *user; /* NULL */\n    const char *text;\n"
+    "    int32_t nin, nout;\n    const ig_array *in, *out;\n} ig_custom_args;\n"
+    "typedef int32_t (*ig_custom_fn)(const ig_custom_args *args);\n#endif\n"
+    "/* C functions that the program must be linked with: 0, or what they failed with. */\n";
+
+/* Declare the C functions that are called, each once. */
+static void header_functions(const ir_func *f, rt_str *out) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < f->ops.n; i++) {
+        const ir_op *o = &f->ops.data[i];
+        const ir_attr_custom *a = ir_attr_get(f->module, o->attr);
+        bool first = o->code == OP_custom || o->code == OP_host;
+        for (uint32_t k = 0; first && k < i; k++) {
+            const ir_op *p = &f->ops.data[k];
+            const ir_attr_custom *b = ir_attr_get(f->module, p->attr);
+            first = (p->code != OP_custom && p->code != OP_host) || b->name != a->name;
+        }
+        if (!first) continue;
+        if (!n++) rt_str_puts(out, header_custom);
+        rt_str_printf(out, "int32_t %s(const ig_custom_args *args); /* version %lld%s%s */\n",
+                      a->name, (long long)a->version, o->code == OP_custom ? ": " : "",
+                      o->code == OP_custom ? a->type : "");
+    }
+    if (n) rt_str_puts(out, "\n");
+}
+
+/* One line for each code that a failed assertion gives. */
+static void header_asserts(const ir_func *f, const char *prefix, rt_str *out) {
+    int code = RT_HOST_ASSERT;
+    for (uint32_t i = 0; i < f->ops.n; i++) {
+        if (f->ops.data[i].code != OP_assert) continue;
+        const ir_attr_assert *a = ir_attr_get(f->module, f->ops.data[i].attr);
+        ir_loc_rec at = ir_loc_get(f->module, f->ops.data[i].loc);
+        rt_str_puts(out, "#define ");
+        header_upper(out, prefix);
+        rt_str_printf(out, "_CHECK%d %d /* %s:%u: ", code - RT_HOST_ASSERT, code,
+                      at.file ? at.file : "?", at.line);
+        for (const char *s = a->text ? a->text : ""; *s; s++)
+            rt_str_add(out, *s == '/' || (unsigned char)*s < ' ' ? " " : s, 1);
+        rt_str_puts(out, " */\n");
+        code++;
+    }
+    if (code > RT_HOST_ASSERT) rt_str_puts(out, "\n");
+}
+
 /* Constants a caller wants: sizes of static buffers, counts. */
 static void header_macros(const ir_func *f, const char *prefix, rt_str *out) {
     for (int side = 0; side < 2; side++) {
@@ -108,6 +160,17 @@ static const char header_exec[] =
     "                int64_t n, int64_t ps);\n"
     "} ig_exec;\n#endif\n\n";
 
+/* Both, of the function as it is compiled: with what it calls inside. */
+static ig_status header_asks(const ir_func *entry, const char *prefix, rt_str *out) {
+    ir_module *flat;
+    RT_TRY(pass_run_list("inline,expand", entry->module, &flat));
+    const ir_func *f = ir_find_func(flat, entry->name);
+    header_asserts(f, prefix, out);
+    header_functions(f, out);
+    ir_module_free(flat);
+    return NULL;
+}
+
 ig_status cg_header(const ir_module *m, const char *entry, const char *prefix, const cg_cpu *cpu,
                     rt_str *out) {
     const ir_func *f = ir_find_func(m, entry);
@@ -116,9 +179,8 @@ ig_status cg_header(const ir_module *m, const char *entry, const char *prefix, c
                   prefix, entry, m->name, cpu->name, cpu->triple, IG_VERSION_STRING);
     header_ports(f, prefix, out);
     header_dims(m, out);
-    rt_str_puts(
-        out,
-        " *\n * Re-entrant; allocates nothing; needs nothing but memcpy, memset and memmove. */\n");
+    rt_str_puts(out, " *\n * Re-entrant; allocates nothing; needs nothing but memcpy, memset and "
+                     "memmove,\n * and the C functions declared below, if any. */\n");
     rt_str_puts(out, "#ifndef ");
     header_upper(out, prefix);
     rt_str_puts(out, "_H\n#define ");
@@ -128,12 +190,14 @@ ig_status cg_header(const ir_module *m, const char *entry, const char *prefix, c
     header_macros(f, prefix, out);
     RT_TRY(header_state(m, prefix, out));
     rt_str_puts(out, "\n");
+    RT_TRY(header_asks(f, prefix, out));
     rt_str_puts(out, header_exec);
     rt_str_printf(
         out,
         "/* Bytes of workspace for these dims.  0; 1 when a dim is outside its range; 2 when a "
         "size\n"
-        " * overflows.  A run also gives 3: a loop would go round more often than its cap. */\n"
+        " * overflows.  A run also gives 3: a loop would go round more often than its cap; 4: a C\n"
+        " * function failed; 16 and more: what is checked above does not hold. */\n"
         "int %s_workspace(const int64_t *dims, size_t *bytes);\n\n"
         "/* Run.  `ws`: the workspace, 64-byte aligned.  exec NULL: serial.  Results as above. */\n"
         "int %s_run(const void *const *in, void *const *out, const int64_t *dims, void *ws,\n"

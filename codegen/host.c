@@ -214,7 +214,7 @@ ir_ref cg_host_memory(host *h, ir_ref v) {
 }
 
 /* The memory that result i of a call is written to. */
-static ir_ref host_result(host *h, const ir_op *o, uint32_t i) {
+ir_ref cg_host_result(host *h, const ir_op *o, uint32_t i) {
     const ir_attr_call *a = ir_attr_get(h->in, o->attr);
     ir_ref v = ir_op_out(o, i);
     const ir_type *t = ir_val_type(h->f, v);
@@ -234,6 +234,10 @@ static bool host_is_small(const host *h, const cg_launch *launch) {
 
 static void host_call(host *h, const ir_op *o, const cg_launch *launch) {
     cg_kernel *k = &h->k;
+    if (launch->invoked) {
+        cg_host_invoke(h, o, launch->invoked);
+        return;
+    }
     uint32_t n = 0, count = o->nin + o->nout + launch->nblob + 2u;
     const ig_allocator *alloc = h->in->alloc;
     ir_ref *in = rt_alloc(alloc, count * sizeof *in);
@@ -243,7 +247,7 @@ static void host_call(host *h, const ir_op *o, const cg_launch *launch) {
     }
     for (uint32_t i = 0; i < o->nin; i++)
         in[n++] = (int)i == launch->packed ? (ir_ref){0} : cg_host_memory(h, ir_op_in(h->f, o, i));
-    for (uint32_t i = 0; i < o->nout; i++) in[n++] = host_result(h, o, i);
+    for (uint32_t i = 0; i < o->nout; i++) in[n++] = cg_host_result(h, o, i);
     for (uint32_t i = 0; i < launch->nblob; i++)
         in[n++] =
             host_weight(h, launch->blob[i], ir_find_weight(k->b.m, launch->blob[i])->type.dtype);

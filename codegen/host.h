@@ -18,11 +18,15 @@ typedef struct host {
     ir_ref code;      /* memory of the rt_host_code, where the program itself may fail; else {0} */
     struct host_flow *flow; /* of open regions; owned */
     int nflow;
+    int64_t nassert; /* assertions so far */
 } host;
 
 /* host.c: the memory of a value, and the whole memory at a place. */
 ir_ref cg_host_memory(host *h, ir_ref v);
 ir_ref cg_host_place(host *h, const ir_places *at, uint32_t i, uint8_t dtype);
+ir_ref cg_host_result(host *h, const ir_op *call, uint32_t i);
+/* invoke.c: a call of a C function, or an assertion. */
+void cg_host_invoke(host *h, const ir_op *call, const ir_op *invoked);
 
 /* flow.c: begin an op with regions; end a region at its yield. */
 void cg_host_begin(host *h, const ir_op *o);

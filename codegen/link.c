@@ -50,6 +50,8 @@ typedef struct link {
     RT_VEC(const link_func *) by_name; /* the global ones */
     rt_str names;
     rt_image_header head;
+    const cg_import *import; /* borrowed */
+    uint32_t nimport;
     uint8_t *image; /* owned until handed out; head.size bytes */
 } link;
 
@@ -254,7 +256,10 @@ static ig_status link_layout(link *l) {
     h->arch = l->cpu->arch;
     h->features = l->cpu->feature;
     strncpy(h->level, l->cpu->name, sizeof h->level - 1);
-    h->nsym = l->funcs.n;
+    for (uint32_t i = 0; i < l->nimport; i++)
+        rt_str_add(&l->names, l->import[i].name, strlen(l->import[i].name) + 1);
+    if (l->names.failed) return rt_fail_memory();
+    h->nsym = l->funcs.n + l->nimport;
     h->sym_off = sizeof *h;
     h->str_off = h->sym_off + (uint64_t)h->nsym * sizeof(rt_image_symbol);
     h->str_size = l->names.n;
@@ -287,6 +292,12 @@ static void link_write_symbols(link *l) {
                              .name = (uint32_t)name};
         memcpy(at + i * sizeof s, &s, sizeof s);
         name += strlen(f->name) + 1;
+    }
+    for (uint32_t i = 0; i < l->nimport; i++) {
+        rt_image_symbol s = {
+            .off = (uint64_t)l->import[i].version, .name = (uint32_t)name, .import = i + 1};
+        memcpy(at + (l->funcs.n + i) * sizeof s, &s, sizeof s);
+        name += strlen(l->import[i].name) + 1;
     }
     if (l->head.str_size) memcpy(l->image + l->head.str_off, l->names.data, l->head.str_size);
 }
@@ -471,8 +482,14 @@ static void link_free(link *l) {
 
 ig_status cg_link(const ig_allocator *a, const cg_object *objects, uint32_t n, const cg_cpu *cpu,
                   cg_bytes *image_) {
+    return cg_link_importing(a, objects, n, NULL, 0, cpu, image_);
+}
+
+ig_status cg_link_importing(const ig_allocator *a, const cg_object *objects, uint32_t n,
+                            const cg_import *import, uint32_t nimport, const cg_cpu *cpu,
+                            cg_bytes *image_) {
     *image_ = (cg_bytes){0};
-    link l = {.alloc = a, .cpu = cpu};
+    link l = {.alloc = a, .cpu = cpu, .import = import, .nimport = nimport};
     rt_str_init(&l.names, a);
     ig_status s = link_run(&l, objects, n);
     if (s)

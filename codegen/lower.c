@@ -760,6 +760,7 @@ typedef void (*lower_rule)(cg_low *l, cg_frame *f);
 #define lower_flow                                                NULL /* codegen/flow.c */
 #define lower_scatter                                             NULL /* whole kernels */
 #define lower_sort                                                NULL
+#define lower_custom                                              NULL /* codegen/invoke.c */
 #define lower_math                                                lower_ew
 #define lower_rem                                                 lower_ew
 #define R(fold, ref, lower, ...)                                  lower_##lower

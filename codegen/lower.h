@@ -212,7 +212,10 @@ typedef struct cg_launch {
     int packed; /* the operand that the last blob stands for, -1: none */
     bool apart; /* no result lies in the memory of an operand */
     int home;   /* the operand whose memory the first result is said to lie in, -1: none */
+    const ir_op *invoked; /* of the callee: a C function or an assertion in place of a kernel */
 } cg_launch;
+/* invoke.c: that op of a call's callee, or NULL. */
+const ir_op *cg_invoked(const ir_module *planned, const ir_op *call);
 ig_status cg_host(const ir_module *planned, const ir_func *entry, ir_module *out,
                   const cg_launch *launch);
 #endif

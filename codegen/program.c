@@ -381,11 +381,13 @@ static ig_status program_kernels(program *p, const ir_func *f) {
         ig_assert(p->in->alloc,
                   callee && callee->kind == IR_CLUSTER && a->at.n == callee->results.n);
         cg_launch launch = {.call = o, .packed = -1};
-        RT_TRY(program_kernel(p, callee, NULL, &launch));
+        launch.invoked = cg_invoked(p->in, o);
+        if (!launch.invoked) RT_TRY(program_kernel(p, callee, NULL, &launch));
         if (!rt_vec_push(p->in->alloc, &p->launches, launch) ||
             !ir_index_reserve(p->in->alloc, &p->known))
             return rt_fail_memory();
-        ir_index_add(&p->known, program_from(p, &launch), p->launches.n - 1);
+        if (!launch.invoked)
+            ir_index_add(&p->known, program_from(p, &launch), p->launches.n - 1);
     }
     uint32_t at = 0;
     for (uint32_t i = 0; i < p->launches.n; i++) {

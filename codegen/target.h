@@ -65,4 +65,12 @@ typedef struct cg_object {
 } cg_object;
 ig_status cg_link(const ig_allocator *a, const cg_object *objects, uint32_t n, const cg_cpu *cpu,
                   cg_bytes *image_);
+/* The same for code that calls C functions, which the loader finds by name. */
+typedef struct cg_import {
+    const char *name; /* borrowed */
+    int64_t version;
+} cg_import;
+ig_status cg_link_importing(const ig_allocator *a, const cg_object *objects, uint32_t n,
+                            const cg_import *import, uint32_t nimport, const cg_cpu *cpu,
+                            cg_bytes *image_);
 #endif

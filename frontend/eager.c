@@ -166,7 +166,8 @@ static bool eager_infer(fe_call *c, ir_module *m, ir_opcode op, const void *attr
         return true;
     }
     ig_status e = rt_fail(fe_alloc(c), rule.code, "%s", rule.message);
-    if (strcmp(c->op, ir_op_tab[op].name))
+    bool own = op == OP_custom || op == OP_host; /* the call is the op, under its own name */
+    if (!own && strcmp(c->op, ir_op_tab[op].name))
         e = rt_status_note(e, "in the op %s that it is made of", ir_op_tab[op].name);
     fe_error_status(c, fe_note_operands(c, e, nin, in));
     return false;
@@ -212,8 +213,9 @@ static bool eager_refer(fe_call *c, ir_opcode op, const void *attr, int nin, ig_
     for (int k = 0; k < nout; k++) result[k] = fe_ir_tensor(out[k]);
     ig_status e = ir_ref_op_in(s->ref, s->class, op, attr, nin, arg, nout, result);
     if (arg != few) rt_free(s->alloc, arg, (size_t)nin * sizeof *arg);
-    s->count.reference++;
-    if (rt_log_on("slow"))
+    bool own = op == OP_custom || !nout; /* the user's, not ours to be slow */
+    s->count.reference += !own;
+    if (!own && rt_log_on("slow"))
         rt_log("slow", "%s:%d: %s to %s ran on the reference",
                c->site ? c->site->file : "(unknown)", c->site ? c->site->line : 0,
                ir_op_tab[op].name, FE_TYPE(out[0]));

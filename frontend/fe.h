@@ -52,18 +52,18 @@ typedef struct fe_grad fe_grad;
 
 /* What one thread is doing. */
 typedef struct fe_stream {
-    ig_session *session; /* the session it is part of */
-    fe_scope root, kept; /* results made under no scope; tensors taken out of scopes */
-    fe_scope grads;      /* gradients, which belong to their tensors */
-    fe_scope *scope;     /* innermost */
-    uint32_t missing;    /* scopes begun when memory was out */
-    ig_status error;     /* the first error; owned */
-    bool hook_due;       /* the error hook is to be called when the outermost call ends */
-    fe_rec *rec;         /* borrowed: the recording under way, or NULL */
-    fe_grad *grad;       /* owned: the gradient scope that is open, or NULL */
-    const ig_site *graded;    /* where the last one began */
-    uint32_t missing_grad;    /* those begun in vain */
-    fe_call *call;       /* innermost public call */
+    ig_session *session;   /* the session it is part of */
+    fe_scope root, kept;   /* results made under no scope; tensors taken out of scopes */
+    fe_scope grads;        /* gradients, which belong to their tensors */
+    fe_scope *scope;       /* innermost */
+    uint32_t missing;      /* scopes begun when memory was out */
+    ig_status error;       /* the first error; owned */
+    bool hook_due;         /* the error hook is to be called when the outermost call ends */
+    fe_rec *rec;           /* borrowed: the recording under way, or NULL */
+    fe_grad *grad;         /* owned: the gradient scope that is open, or NULL */
+    const ig_site *graded; /* where the last one began */
+    uint32_t missing_grad; /* those begun in vain */
+    fe_call *call;         /* innermost public call */
 } fe_stream;
 
 /* Freed blocks by size, and freed handles (buffer.c). */
@@ -86,8 +86,8 @@ struct ig_session {
     const struct cg_eager_level *kernels; /* built in; may be NULL */
     ig_eager_count count;
     ig_tensor poison;
-    ig_tensor *rng;  /* kept; NULL until first used */
-    uint32_t ntrace; /* recordings begun */
+    ig_tensor *rng;         /* kept; NULL until first used */
+    uint32_t ntrace;        /* recordings begun */
     struct fe_backs *backs; /* owned: gradient functions by recording (grad.c); may be NULL */
     struct fe_relations *relations; /* owned: compiled relations (relation.c); may be NULL */
     ig_grad_count grad_count;
@@ -432,6 +432,23 @@ void fe_grad_close(fe_stream *s);
 void fe_grad_forget(ig_session *s); /* free what is kept between scopes */
 /* Run a module on as many arguments and results as it has; results are temporaries of the call. */
 ig_status fe_module_run(fe_call *c, ig_module *m, ig_tensor *const *in, ig_tensor **out_);
+
+/* --- Functions with derivatives of their own (flow.c) --------------------------------------- */
+
+typedef struct fe_composite {
+    const char *name;
+    ig_body_fn fn, lin, vjp; /* one rule */
+    void *fn_user, *user;    /* of fn, and of the rule */
+} fe_composite;
+bool fe_composite_run(fe_call *c, const fe_composite *d, int nin, ig_tensor *const *in, int nout,
+                      ig_tensor **out_);
+
+/* --- C functions and assertions (custom.c) ------------------------------------------------- */
+
+/* An error when a module names a C function that is not registered. */
+ig_status fe_custom_check(const ir_module *m);
+/* The error for a code other than 0 of a module's native code, at the place in the source. */
+ig_status fe_custom_failed(const ig_allocator *a, const ir_module *m, int32_t code);
 
 /* A module object over an IR module, which it owns from now on, also after an error (module.c). */
 ig_status fe_module_new(const ig_allocator *alloc, ir_module *ir, uint32_t nstate,

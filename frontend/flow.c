@@ -177,6 +177,91 @@ bool ig_checkpoint_at(const ig_site *site, ig_body_fn body, void *user, int nin,
     return flow_leave(c, ok, nout, out_);
 }
 
+/* --- Composites ---------------------------------------------------------------------------- */
+
+/* Parameters of a region: handles with the values at hand. */
+static bool flow_enter(fe_call *c, int n, ig_tensor *const *value, const ir_type *type,
+                       ig_tensor **param_) {
+    for (int k = 0; k < n; k++)
+        if (fe_is_poison(param_[k] = fe_alias(c, value[k], value[k]->rank, value[k]->dim)))
+            return false;
+    return fe_rec_enter(c, n, type, param_);
+}
+
+/* Record the rule on values x.., y.. and, in the place of derivatives, on those that they are of:
+ * nobody reads what it computes from them. */
+static bool flow_rule_record(fe_call *c, const fe_composite *d, int nx, int ny,
+                             ig_tensor *const *value, const ir_type *known) {
+    ig_tensor *list[3 * FLOW_MOST], *param[3 * FLOW_MOST], *given[FLOW_MOST], *like[FLOW_MOST];
+    ir_type type[3 * FLOW_MOST];
+    int n = 0, want = 0;
+    for (int pass = 0; pass < 2; pass++)
+        for (int k = 0; k < nx + ny; k++) {
+            bool is_float = rt_is_float((ig_dtype)value[k]->dtype), of_x = k < nx;
+            if (pass && is_float && of_x != (d->lin != NULL)) like[want++] = value[k];
+            if (pass && (!is_float || of_x != (d->lin != NULL))) continue;
+            type[n] = known[k];
+            list[n++] = value[k];
+        }
+    if (!flow_enter(c, n, list, type, param)) return false;
+    bool ok = flow_body(c, (fe_body){d->lin ? d->lin : d->vjp, d->user}, param, want, given);
+    for (int k = 0; ok && k < want; k++)
+        ok = flow_fits(c, "the rule's result", k, given[k], like[k]);
+    return fe_rec_yield(c, ok ? want : 0, given) && ok;
+}
+
+static bool flow_composite_record(fe_call *c, const fe_composite *d, int nin, ig_tensor *const *in,
+                                  int nout, ig_tensor **out_) {
+    ir_attr_composite attr = {.name = d->name, .rule = d->lin ? IR_rule_lin : IR_rule_vjp};
+    ig_tensor *value[2 * FLOW_MOST], *param[FLOW_MOST];
+    ir_type type[2 * FLOW_MOST];
+    for (int k = 0; k < nin; k++)
+        if (!fe_rec_type(c, value[k] = in[k], &type[k])) return false;
+    if (!fe_rec_begin(c, OP_composite, &attr, nin, in) || !flow_enter(c, nin, in, type, param))
+        return false;
+    bool ok = flow_body(c, (fe_body){d->fn, d->fn_user}, param, nout, out_);
+    for (int k = 0; ok && k < nout; k++)
+        ok = fe_rec_type(c, value[nin + k] = out_[k], &type[nin + k]);
+    if (!fe_rec_yield(c, ok ? nout : 0, out_) || !ok) return false;
+    return flow_rule_record(c, d, nin, nout, value, type) &&
+           flow_record_end(c, nout, type + nin, out_);
+}
+
+bool fe_composite_run(fe_call *c, const fe_composite *d, int nin, ig_tensor *const *in, int nout,
+                      ig_tensor **out_) {
+    if (nin < 1 || nout < 1 || !flow_counts(c, nin, nout) || !flow_usable(c, nin, in)) {
+        if (!c->s->error) fe_error(c, IG_INVALID, "a function takes and gives something");
+        return false;
+    }
+    return c->s->rec ? flow_composite_record(c, d, nin, in, nout, out_)
+                     : flow_body(c, (fe_body){d->fn, d->fn_user}, in, nout, out_);
+}
+
+bool ig_composite_at(const ig_site *site, const ig_rule *rule, ig_list in, int nout,
+                     ig_tensor **out_) {
+    for (int k = 0; k < nout; k++) out_[k] = fe_poison_none();
+    FE_ENTER_OR(site, rule && rule->name ? rule->name : "composite", false);
+    bool ok = rule && rule->fn && !rule->lin != !rule->vjp;
+    if (!ok)
+        fe_error(c, IG_INVALID, "a composite has a function, and one rule: lin or vjp");
+    else
+        ok = fe_composite_run(c,
+                              &(fe_composite){.name = rule->name,
+                                              .fn = rule->fn,
+                                              .lin = rule->lin,
+                                              .vjp = rule->vjp,
+                                              .fn_user = rule->user,
+                                              .user = rule->user},
+                              in.n, in.t, nout, out_);
+    return flow_leave(c, ok, nout, out_);
+}
+
+ig_tensor *ig_composite1_at(const ig_site *site, const ig_rule *rule, ig_list in) {
+    ig_tensor *out;
+    ig_composite_at(site, rule, in, 1, &out);
+    return out;
+}
+
 /* --- Loops in a gradient scope ------------------------------------------------------------- */
 
 /* Set the recording aside, and put it back. */
@@ -244,15 +329,6 @@ static bool flow_while_run(fe_call *c, const flow_loop *l, ig_tensor **now) {
         if (!flow_body(c, l->body, now, l->n, next) || !flow_replace(c, l, now, next, !trip))
             return false;
     }
-}
-
-/* Parameters of a region: handles with the values at hand. */
-static bool flow_enter(fe_call *c, int n, ig_tensor *const *value, const ir_type *type,
-                       ig_tensor **param_) {
-    for (int k = 0; k < n; k++)
-        if (fe_is_poison(param_[k] = fe_alias(c, value[k], value[k]->rank, value[k]->dim)))
-            return false;
-    return fe_rec_enter(c, n, type, param_);
 }
 
 static bool flow_while_record(fe_call *c, const flow_loop *l, ig_tensor **now) {

@@ -407,6 +407,8 @@ static bool grad_check_loss(fe_call *c, const ig_tensor *loss) {
 static bool grad_fill(grad_cut *k, const ig_tensor *loss) {
     const ig_allocator *a = fe_alloc(k->c);
     k->live = rt_alloc_zero(a, k->nvalue + 1u);
+    k->nnode = k->r->nodes.n;
+    k->keep = rt_alloc_zero(a, k->nnode + 1u);
     k->number = rt_alloc_zero(a, (k->nvalue + 1u) * sizeof *k->number);
     k->keep = rt_alloc_zero(a, k->nnode);
     if (!k->live || !k->number || !k->keep) return grad_memory(k, false);
@@ -416,6 +418,7 @@ static bool grad_fill(grad_cut *k, const ig_tensor *loss) {
 static void grad_cut_free(grad_cut *k) {
     const ig_allocator *a = fe_alloc(k->c);
     rt_free(a, k->live, k->nvalue + 1u);
+    rt_free(a, k->keep, k->keep ? k->nnode + 1u : 0);
     rt_free(a, k->number, (k->nvalue + 1u) * sizeof *k->number);
     rt_free(a, k->keep, k->nnode);
     rt_vec_free(a, &k->value);
@@ -429,7 +432,7 @@ static void grad_cut_free(grad_cut *k) {
 /* The cut as a function of a module. */
 static ig_status grad_emit(const grad_cut *k, ir_module *m) {
     ir_builder b;
-    ir_ref in[UINT8_MAX], out[IR_MAX_RESULTS + 1];
+    ir_ref in[UINT8_MAX], out[3 * IR_MAX_RESULTS]; /* of a composite's rule: x, y, x' */
     ir_build_begin(&b, m, "tape", IR_FN, IR_BUILD_RAW);
     for (uint32_t i = 1; i <= k->nleaf; i++)
         ir_param(&b, ir_import_type(m, k->r->module, k->r->values.data[k->value.data[i]].type),

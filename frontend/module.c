@@ -13,6 +13,7 @@
 #include "passes/pass.h"
 #include "runtime/base/budget.h"
 #include "runtime/base/container.h"
+#include "runtime/custom.h"
 #include "runtime/fpenv.h"
 #include <stdatomic.h>
 #include <string.h>
@@ -32,7 +33,9 @@ typedef struct module_code {
     rt_image *image;          /* owned: mapped, or NULL when it is for another machine */
     rt_host_fn run;
     rt_workspace_fn workspace;
-    const void **weights; /* owned: by number in ir */
+    uint32_t room;
+    const void **table;   /* owned: `room` pointers, imports and weights; NULL without an image */
+    const void **weights; /* in the table: by number in ir */
 } module_code;
 
 struct ig_module {
@@ -56,6 +59,9 @@ struct ig_module {
 /* --- Code ---------------------------------------------------------------------------------- */
 
 static void module_code_drop_image(module_code *k) {
+    rt_free(k->alloc, k->table, k->room * sizeof *k->table);
+    k->table = k->weights = NULL;
+    k->room = 0;
     rt_image_free(k->image);
     cg_bytes_free(&k->bytes);
     k->bytes = (cg_bytes){0};
@@ -69,7 +75,6 @@ static void module_code_release(module_code *k) {
     if (!k || atomic_fetch_sub(&k->refs, 1) != 1) return;
     module_code *base = k->base;
     module_code_drop_image(k);
-    rt_free(k->alloc, k->weights, k->weights ? (k->ir->weights.n + 1u) * sizeof *k->weights : 0);
     ir_module_free(k->ir);
     rt_free(k->alloc, k, sizeof *k);
     if (!base) return;
@@ -98,11 +103,8 @@ static ig_status module_code_new(const ig_allocator *alloc, ir_module *ir, modul
     *out_ = NULL;
     ig_status e = entry ? module_check_state(ir, entry)
                         : rt_fail(alloc, IG_FORMAT, "the module %s has no function", ir->name);
-    if (!e && (!(k = rt_alloc_zero(alloc, sizeof *k)) ||
-               !(k->weights = rt_alloc_zero(alloc, (ir->weights.n + 1u) * sizeof *k->weights))))
-        e = rt_fail_memory();
+    if (!e && !(k = rt_alloc_zero(alloc, sizeof *k))) e = rt_fail_memory();
     if (e) {
-        rt_free(alloc, k, k ? sizeof *k : 0);
         ir_module_free(ir);
         return e;
     }
@@ -111,7 +113,6 @@ static ig_status module_code_new(const ig_allocator *alloc, ir_module *ir, modul
     atomic_init(&k->lent, 0);
     k->ir = ir;
     k->entry = entry;
-    for (uint32_t i = 0; i < ir->weights.n; i++) k->weights[i] = ir->weights.data[i].data;
     *out_ = k;
     return NULL;
 }
@@ -120,17 +121,25 @@ static ig_status module_code_new(const ig_allocator *alloc, ir_module *ir, modul
 static ig_status module_code_set_image(module_code *k, cg_bytes *bytes, bool map) {
     rt_image *image = NULL;
     rt_image_entry code = {NULL, NULL};
+    uint32_t room = 0;
+    const void **table = NULL, **weights = NULL;
     ig_status e = map ? rt_image_load(k->alloc, bytes->data, bytes->n, &image) : NULL;
     if (!e && map) {
         code = rt_image_find_entry(image, k->entry->name);
         if (!code.run)
             e = rt_fail(k->alloc, IG_FORMAT, "the image has no function %s", k->entry->name);
     }
+    if (!e && map) e = rt_custom_table(k->alloc, image, k->ir->weights.n, &table, &room, &weights);
     if (e) {
+        rt_free(k->alloc, table, room * sizeof *table);
         rt_image_free(image);
         return e;
     }
+    for (uint32_t i = 0; map && i < k->ir->weights.n; i++) weights[i] = k->ir->weights.data[i].data;
     module_code_drop_image(k);
+    k->room = room;
+    k->table = table;
+    k->weights = weights;
     k->bytes = *bytes;
     *bytes = (cg_bytes){0};
     k->image = image;
@@ -309,11 +318,8 @@ static ig_status module_run_native(ig_module *m) {
         m->workspace_bytes = (size_t)bytes;
     }
     if (!code) code = k->run(m->in, m->out, m->symbols, m->workspace, m->exec, k->weights);
-    if (code == RT_HOST_OK) return NULL;
     if (code == RT_HOST_CAP) return fe_excess_trips(k->entry);
-    return rt_fail(m->alloc, IG_RANGE,
-                   code == RT_HOST_BAD_DIMS ? "a dim is outside its range"
-                                            : "the workspace for these sizes is too large");
+    return code ? fe_custom_failed(m->alloc, k->ir, code) : NULL;
 }
 
 /* Run by the reference, which takes memory as it goes. */
@@ -579,6 +585,11 @@ static ig_status module_load(const ig_allocator *a, const void *bytes, size_t n,
     ir_module *ir;
     module_code *k;
     RT_TRY(ir_load(a, bytes, n, &ir));
+    ig_status missing = fe_custom_check(ir);
+    if (missing) {
+        ir_module_free(ir);
+        return missing;
+    }
     RT_TRY(module_code_new(a, ir, &k));
     ig_status e = module_load_image(k, bytes, n);
     if (!e) return module_object(a, k, out_);

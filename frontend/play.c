@@ -5,9 +5,10 @@
  * the dims of the recording in the place of the module's own.  Outside of a recording it is the way
  * to run a function once, without compiling it, on the kernels that are built in.
  *
- * A loop or branch is one of eager code, whose bodies play its regions.  A value goes when its last
+ * A loop, branch or composite is one of eager code, whose bodies play its regions.  A value goes when its last
  * reader has run; in a region, when its turn is over. */
 #include "frontend/flow.h"
+#include "passes/pass.h"
 #include <string.h>
 
 typedef struct play {
@@ -56,7 +57,18 @@ static void play_body(void *user, ig_tensor *const *in, ig_tensor **out_) {
     fe_exit(&turn);
 }
 
-/* Run a loop or branch. */
+/* Run a composite: where nothing is recorded its body is all there is of it. */
+static bool play_composite(fe_call *c, const ir_attr_composite *a, play_region *region,
+                           const ir_op *o, ig_tensor *const *in, ig_tensor **out) {
+    fe_composite d = {.name = a->name, .fn = play_body, .fn_user = &region[0], .user = &region[1]};
+    if (a->rule == IR_rule_lin)
+        d.lin = play_body;
+    else
+        d.vjp = play_body;
+    return fe_composite_run(c, &d, o->nin, in, o->nout, out);
+}
+
+/* Run an op with regions. */
 static bool play_regions(play *p, const ir_op *o, const ir_attr_any *attr) {
     fe_call *c = p->c;
     ig_tensor *in[IR_MAX_RESULTS], **out = &p->value[o->out0];
@@ -70,6 +82,7 @@ static bool play_regions(play *p, const ir_op *o, const ir_attr_any *attr) {
     switch (o->code) {
     case OP_if: return fe_if(c, in[0], &attr->a_regions, body, NULL, o->nout, out);
     case OP_while: return fe_while(c, body[0], body[1], o->nin, in, &attr->a_while, out);
+    case OP_composite: return play_composite(c, &attr->a_composite, region, o, in, out);
     default: break;
     }
     int carries = (int)attr->a_scan.carries;
@@ -107,6 +120,8 @@ static void play_consume(play *p, const ir_op *o) {
         }
 }
 
+/* --- All of it ------------------------------------------------------------------------------ */
+
 static bool play_all(play *p, ig_tensor **out_) {
     const ir_func *f = p->f;
     const ir_op *ret = ir_return_op(f);
@@ -126,8 +141,8 @@ static uint32_t play_widest(const ir_func *f) {
     return n;
 }
 
-bool fe_play(fe_call *c, const ir_func *f, const int64_t *symbols, const ir_dim *dims,
-             ig_tensor *const *in, ig_tensor **out_) {
+static bool play_run(fe_call *c, const ir_func *f, const int64_t *symbols, const ir_dim *dims,
+                     ig_tensor *const *in, ig_tensor **out_) {
     const ig_allocator *a = fe_alloc(c);
     size_t values = f->values.n * sizeof(ig_tensor *), widest = play_widest(f) * sizeof *in;
     play p = {.c = c, .f = f, .symbols = symbols, .dims = dims};
@@ -141,5 +156,16 @@ bool fe_play(fe_call *c, const ir_func *f, const int64_t *symbols, const ir_dim 
     rt_free(a, p.value, values);
     rt_free(a, p.in, widest);
     rt_free(a, p.uses, f->values.n * sizeof *p.uses);
+    return ok;
+}
+
+bool fe_play(fe_call *c, const ir_func *f, const int64_t *symbols, const ir_dim *dims,
+             ig_tensor *const *in, ig_tensor **out_) {
+    ir_module *plain;
+    if (c->s->rec || f->regions.n == 1) return play_run(c, f, symbols, dims, in, out_);
+    ig_status e = pass_run_list("expand", f->module, &plain);
+    if (e) return fe_error_status(c, e), false;
+    bool ok = play_run(c, ir_find_func(plain, f->name), symbols, dims, in, out_);
+    ir_module_free(plain);
     return ok;
 }

@@ -248,7 +248,7 @@ static uint32_t rec_owner(const ir_builder *b) {
 }
 
 static void rec_emit_params(const fe_rec *r, ir_builder *b, const rec_node *n, ir_ref *out_) {
-    ir_type type[IR_MAX_RESULTS + 1];
+    ir_type type[3 * IR_MAX_RESULTS];
     if (b->error) return;
     uint32_t owner = rec_owner(b);
     int k = 0;

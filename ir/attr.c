@@ -17,13 +17,14 @@
 #define ATTR_ROW(...)                    ATTR_ROW_(__VA_ARGS__)
 #define ATTR_FIELD(s, f)                 ATTR_ROW(s, ATTR_UNPACK f)
 #define ATTR_F0(s)
-#define ATTR_F1(s, f)                  ATTR_FIELD(s, f)
-#define ATTR_F2(s, f, ...)             ATTR_FIELD(s, f) ATTR_F1(s, __VA_ARGS__)
-#define ATTR_F3(s, f, ...)             ATTR_FIELD(s, f) ATTR_F2(s, __VA_ARGS__)
-#define ATTR_F4(s, f, ...)             ATTR_FIELD(s, f) ATTR_F3(s, __VA_ARGS__)
-#define ATTR_N_(s, a, b, c, d, n, ...) n
-#define ATTR_N(...)                    ATTR_N_(__VA_ARGS__, 4, 3, 2, 1, 0, ~)
-#define ATTR_FIELDS(...)               IR_CAT(ATTR_F, ATTR_N(__VA_ARGS__))(__VA_ARGS__)
+#define ATTR_F1(s, f)                     ATTR_FIELD(s, f)
+#define ATTR_F2(s, f, ...)                ATTR_FIELD(s, f) ATTR_F1(s, __VA_ARGS__)
+#define ATTR_F3(s, f, ...)                ATTR_FIELD(s, f) ATTR_F2(s, __VA_ARGS__)
+#define ATTR_F4(s, f, ...)                ATTR_FIELD(s, f) ATTR_F3(s, __VA_ARGS__)
+#define ATTR_F5(s, f, ...)                ATTR_FIELD(s, f) ATTR_F4(s, __VA_ARGS__)
+#define ATTR_N_(s, a, b, c, d, e, n, ...) n
+#define ATTR_N(...)                       ATTR_N_(__VA_ARGS__, 5, 4, 3, 2, 1, 0, ~)
+#define ATTR_FIELDS(...)                  IR_CAT(ATTR_F, ATTR_N(__VA_ARGS__))(__VA_ARGS__)
 
 #define F(kind, member) , (FIELD_##kind, #member, member)
 #define ATTR(name, fields)                         \

@@ -11,6 +11,7 @@ int ir_region_count(ir_opcode op, const void *attr) {
     case OP_for:
     case OP_scan: return 1;
     case OP_kif:
+    case OP_composite:
     case OP_while: return 2;
     case OP_if:
         n = ((const ir_attr_regions *)attr)->n;
@@ -102,6 +103,28 @@ bool ir_infer_while(ir_infer *c) {
                              IR_MAX_RESULTS);
     for (int k = 0; k < c->nin; k++) c->out[k] = c->in[k];
     c->nout = c->nin;
+    return true;
+}
+
+bool ir_infer_composite(ir_infer *c) {
+    c->nout = 0;
+    if (c->nin >= IR_MAX_RESULTS)
+        return ir_infer_fail(c, IG_INVALID, "%d operands; the limit is %d", c->nin,
+                             IR_MAX_RESULTS - 1);
+    for (int k = 0; k < c->nin; k++)
+        if (!ir_infer_check_tensor(c, k)) return false;
+    return true;
+}
+
+/* The results are tangents of the floats among y. */
+bool ir_infer_pull(ir_infer *c) {
+    const ir_attr_pull *a = c->attr;
+    c->nout = 0;
+    if (a->nx < 0 || a->ny < 0 || a->nx > c->nin || a->ny > c->nin - a->nx ||
+        a->ny > IR_MAX_RESULTS)
+        return ir_infer_fail(c, IG_INVALID, "%d operands are fewer than a rule needs", c->nin);
+    for (int64_t k = 0; k < a->ny; k++)
+        if (rt_is_float((ig_dtype)c->in[a->nx + k].dtype)) c->out[c->nout++] = c->in[a->nx + k];
     return true;
 }
 
@@ -234,12 +257,55 @@ static bool flow_while(ir_flow *c) {
     return true;
 }
 
+static bool flow_is_float(const ir_type *t) { return rt_is_float((ig_dtype)t->dtype); }
+
+/* The region of a rule takes x.., y.. and the derivatives `in` of the floats among n values, and
+ * yields those of the floats among the others. */
+static bool flow_rule(ir_flow *c, uint32_t k, uint32_t nx, const ir_type *y, uint32_t ny,
+                      bool lin) {
+    uint32_t param = 0, yields = 0;
+    const ir_region *r = flow_region(c, k);
+    for (uint32_t pass = 0; pass < 2; pass++)
+        for (uint32_t i = 0; i < nx + ny; i++) {
+            const ir_type *t = i < nx ? flow_operand(c, i) : &y[i - nx];
+            bool derives = flow_is_float(t) && (i < nx) == lin;
+            if (pass && !derives) continue;
+            if (param == r->nparam) return flow_count(c, "the rule takes", r->nparam, param + 1);
+            if (!flow_same(c, "the rule's parameter", param, flow_param(c, k, param), t))
+                return false;
+            param++;
+        }
+    if (!flow_count(c, "the rule takes", r->nparam, param)) return false;
+    for (uint32_t i = 0; i < nx + ny; i++) {
+        const ir_type *t = i < nx ? flow_operand(c, i) : &y[i - nx];
+        if (!flow_is_float(t) || (i < nx) == lin) continue;
+        if (yields < flow_yield(c, k)->nin &&
+            !flow_same(c, "the rule's value", yields, flow_yielded(c, k, yields), t))
+            return false;
+        yields++;
+    }
+    return flow_count(c, "the rule yields", flow_yield(c, k)->nin, yields);
+}
+
+static bool flow_composite(ir_flow *c) {
+    const ir_attr_composite *a = ir_attr_get(c->f->module, c->o->attr);
+    uint32_t n = flow_yield(c, 0)->nin;
+    if (!flow_count(c, "its body takes", flow_region(c, 0)->nparam, c->o->nin)) return false;
+    for (uint32_t i = 0; i < c->o->nin; i++)
+        if (!flow_same(c, "parameter", i, flow_param(c, 0, i), flow_operand(c, i))) return false;
+    if (!n || n > IR_MAX_RESULTS) return flow_count(c, "its body gives", n, n ? IR_MAX_RESULTS : 1);
+    for (uint32_t i = 0; i < n; i++) c->out[i] = *flow_yielded(c, 0, i);
+    c->nout = (int)n;
+    return flow_rule(c, 1, c->o->nin, c->out, n, a->rule == IR_rule_lin);
+}
+
 bool ir_flow_check(ir_flow *c) {
     c->nout = 0;
     c->message[0] = 0;
     switch (c->o->code) {
     case OP_if: return flow_if(c);
     case OP_scan: return flow_scan(c);
+    case OP_composite: return flow_composite(c);
     default: return flow_while(c);
     }
 }

@@ -508,7 +508,7 @@ static ir_ref fold_gather(const fold *x) {
     ir_type type;
     if (a->oob != IR_oob_clamp && !ir_is_splat(x->b->f, x->in[0], 0)) return fold_none;
     return ir_splat(x->b->f, x->in[0]) && fold_result(x, &type) ? fold_move_splat(x, type)
-                                                                 : fold_none;
+                                                                : fold_none;
 }
 
 /* Nothing is put. */
@@ -625,7 +625,8 @@ static ir_ref fold_splats(const fold *x, const ir_type *type) {
 static ir_ref fold_value(const fold *x) {
     const ir_op_info *info = &ir_op_tab[x->op];
     ir_type type;
-    if (!x->nin || x->nin > FOLD_MAX_NIN || info->level == 'k' || x->op == OP_call)
+    if (!x->nin || x->nin > FOLD_MAX_NIN || info->level == 'k' || x->op == OP_call ||
+        x->op == OP_custom)
         return fold_none;
     for (int k = 0; k < x->nin; k++) {
         const ir_op *o = ir_def_op(x->b->f, x->in[k]);

@@ -739,7 +739,24 @@ static bool type_kif(ir_infer *c) {
 /* flow.c, with what regions take and yield */
 static bool type_if(ir_infer *c) { return ir_infer_if(c); }
 static bool type_scan(ir_infer *c) { return ir_infer_scan(c); }
+/* A read or write of all of a ref, or of a window. */
+static bool type_read(ir_infer *c) {
+    return c->nin == 1 ? ir_infer_one(c, c->in[0]) : type_dslice(c);
+}
+static bool type_write(ir_infer *c) {
+    bool fits = c->nin == 2 ? ir_type_eq(&c->in[0], &c->in[1]) : type_dupdate(c);
+    c->nout = 0;
+    return fits || c->code ||
+           ir_infer_fail(c, IG_SHAPE, "%s does not fit the ref, %s", TYPE(&c->in[1]),
+                         TYPE(&c->in[0]));
+}
 static bool type_while(ir_infer *c) { return ir_infer_while(c); }
+static bool type_composite(ir_infer *c) { return ir_infer_composite(c); }
+static bool type_pull(ir_infer *c) { return ir_infer_pull(c); }
+static bool type_custom(ir_infer *c) { return ir_infer_custom(c); }
+static bool type_host(ir_infer *c) { return ir_infer_host(c); }
+static bool type_assert(ir_infer *c) { return ir_infer_assert(c); }
+static bool type_invoke(ir_infer *c) { return ir_infer_invoke(c); }
 
 /* Memory and an element index. */
 static bool infer_check_access(ir_infer *c) {

@@ -33,4 +33,10 @@ bool ir_infer_sort(ir_infer *c);
 bool ir_infer_if(ir_infer *c);
 bool ir_infer_scan(ir_infer *c);
 bool ir_infer_while(ir_infer *c);
+bool ir_infer_composite(ir_infer *c);
+bool ir_infer_pull(ir_infer *c);
+bool ir_infer_custom(ir_infer *c);
+bool ir_infer_host(ir_infer *c);
+bool ir_infer_assert(ir_infer *c);
+bool ir_infer_invoke(ir_infer *c);
 #endif

@@ -23,7 +23,8 @@
  *       what is listed is needed; factors stand before indices; numbering, coefficients and constants are in order
  *   I11 regions fit their op: those of `if` take nothing and yield the same types; that of `scan` takes (i64 step,
  *       carried, slices) and yields (carried, elements); those of `while` take the carried values, the first yields a
- *       bool, the second the carried values
+ *       bool, the second the carried values; those of `composite` are its body and its rule (ops.def)
+ *   I12 what `ref` gives is operand 0 of `read` and `write`, and only that
  */
 #ifndef IR_IR_H
 #define IR_IR_H
@@ -198,8 +199,11 @@ static inline ir_opcode ir_put_code(unsigned putop) {
     return (ir_opcode)code[putop < 5 ? putop : 0];
 }
 #define IR_MAX_BRANCHES 64
+#define IR_CUSTOM_OPERANDS 16 /* of an op that is a C function, and its results */
+#define IR_CUSTOM_RESULTS IG_MAX_RANK
 static inline bool ir_has_regions(ir_opcode op) {
-    return op == OP_for || op == OP_kif || op == OP_if || op == OP_scan || op == OP_while;
+    return op == OP_for || op == OP_kif || op == OP_if || op == OP_scan || op == OP_while ||
+           op == OP_composite;
 }
 /* How many regions an op has; attr is the struct of its attribute kind. */
 int ir_region_count(ir_opcode op, const void *attr);

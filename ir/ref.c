@@ -31,12 +31,17 @@ static ig_status rule_pad(const ir_ref_call *c) { return ir_ref_pad(c); }
 static ig_status rule_concat(const ir_ref_call *c) { return ir_ref_concat(c); }
 static ig_status rule_dslice(const ir_ref_call *c) { return ir_ref_dslice(c); }
 static ig_status rule_dupdate(const ir_ref_call *c) { return ir_ref_dupdate(c); }
+static ig_status rule_read(const ir_ref_call *c) { return ir_ref_read(c); }
+static ig_status rule_write(const ir_ref_call *c) { return ir_ref_write(c); }
 static ig_status rule_gather(const ir_ref_call *c) { return ir_ref_gather(c); }
 static ig_status rule_scatter(const ir_ref_call *c) { return ir_ref_scatter(c); }
 static ig_status rule_sort(const ir_ref_call *c) { return ir_ref_sort(c); }
 static ig_status rule_reduce(const ir_ref_call *c) { return ir_ref_reduce(c); }
 static ig_status rule_cumred(const ir_ref_call *c) { return ir_ref_cumred(c); }
 static ig_status rule_ein(const ir_ref_call *c) { return ir_ref_ein(c); }
+static ig_status rule_custom(const ir_ref_call *c) { return ir_ref_custom(c); }
+static ig_status rule_host(const ir_ref_call *c) { return ir_ref_host(c); }
+static ig_status rule_assert(const ir_ref_call *c) { return ir_ref_assert(c); }
 /* Functions are evaluated by ir_ref_run, which knows the module. */
 static ig_status rule_weight(const ir_ref_call *c) { return ref_no(c, "needs a module"); }
 static ig_status rule_call(const ir_ref_call *c) { return ref_no(c, "needs a module"); }
@@ -427,6 +432,13 @@ static ig_status ref_begin(ref_machine *r, ref_frame *fr, const ir_op *o) {
         ref_enter_region(r, fr, o, k < 0 ? 0 : k >= o->nregion ? o->nregion - 1u : (uint32_t)k);
         return NULL;
     }
+    if (o->code == OP_composite) { /* its body, on the operands */
+        uint32_t p = fr->f->regions.data[o->region0].param0;
+        ref_enter_region(r, fr, o, 0);
+        for (uint32_t k = 0; k < o->nin; k++)
+            ref_lend(fr, p + k, &fr->value[ir_op_in(fr->f, o, k).i].t);
+        return NULL;
+    }
     uint32_t carries = o->code == OP_scan ? (uint32_t)a->carries : o->nin;
     for (uint32_t k = 0; k < carries; k++) open->carry[k].t = fr->value[ir_op_in(fr->f, o, k).i].t;
     if (o->code == OP_scan) {
@@ -490,7 +502,7 @@ static ig_status ref_yield(ref_machine *r, ref_frame *fr, const ir_op *yield) {
     const ir_op *o = &fr->f->ops.data[open->op];
     const ir_attr_scan *a = ir_attr_get(fr->f->module, o->attr);
     if (o->code == OP_while && yield->parent == o->region0) return ref_decide(r, fr, o, yield);
-    if (o->code == OP_if) {
+    if (o->code == OP_if || o->code == OP_composite) {
         RT_TRY(ref_carry(r, fr, yield, yield->nin));
         RT_TRY(ref_give(r, fr, o, o->nout));
         ref_close(r, fr, o);

@@ -82,6 +82,8 @@ ig_status ir_ref_pad(const ir_ref_call *c);
 ig_status ir_ref_concat(const ir_ref_call *c);
 ig_status ir_ref_dslice(const ir_ref_call *c);
 ig_status ir_ref_dupdate(const ir_ref_call *c);
+ig_status ir_ref_read(const ir_ref_call *c);
+ig_status ir_ref_write(const ir_ref_call *c);
 
 /* --- Index tensors and order (ref_index.c) ---------------------------------------------------- */
 
@@ -136,6 +138,12 @@ ig_status ir_body_find(const ir_ref_call *c, ir_opcode op, ig_dtype dtype, const
 void ir_body_drop(const ig_allocator *a, void *owned);
 
 ig_status ir_ref_rng(const ir_ref_call *c);
+
+/* --- C functions and assertions (custom.c) ---------------------------------------------------- */
+
+ig_status ir_ref_custom(const ir_ref_call *c);
+ig_status ir_ref_host(const ir_ref_call *c);
+ig_status ir_ref_assert(const ir_ref_call *c);
 
 /* --- Reductions and contractions (ref_reduce.c, ref_ein.c) ------------------------------------ */
 

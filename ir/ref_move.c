@@ -287,3 +287,27 @@ ig_status ir_ref_dupdate(const ir_ref_call *c) {
     }
     return NULL;
 }
+
+ig_status ir_ref_read(const ir_ref_call *c) {
+    return c->nin == 1 ? ir_ref_copy(c) : ir_ref_dslice(c);
+}
+
+/* What the ref holds, in place: its memory is its own. */
+ig_status ir_ref_write(const ir_ref_call *c) {
+    static const int64_t start;
+    ir_tensor in[IG_MAX_RANK + 2], out = c->in[0];
+    size_t bytes = (size_t)ir_ref_numel(&out) * rt_dtype_bytes(out.dtype);
+    ir_ref_call update = *c;
+    memcpy(in, c->in, (size_t)c->nin * sizeof *in);
+    for (int k = c->nin; k < out.rank + 2; k++) /* all of it: from the first element on */
+        in[k] = (ir_tensor){.dtype = IG_i64, .data = (void *)(uintptr_t)&start};
+    if (!bytes) return NULL;
+    if (!(out.data = rt_alloc_buffer(c->alloc, bytes))) return rt_fail_memory();
+    update.in = in;
+    update.nout = 1;
+    update.out = &out;
+    ig_status s = ir_ref_dupdate(&update);
+    if (!s) memcpy(c->in[0].data, out.data, bytes);
+    rt_free_buffer(c->alloc, out.data, bytes);
+    return s;
+}

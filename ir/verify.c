@@ -498,7 +498,8 @@ static void verify_types(verifier *v, const ir_op *o) {
             verify_bad(v, ir_rule_invariant((ir_opcode)o->code, o->nin), "%s", c.message);
         return;
     }
-    if (o->code == OP_kif || o->code == OP_if || o->code == OP_scan) return;
+    if (o->code == OP_kif || o->code == OP_if || o->code == OP_scan || o->code == OP_composite)
+        return;
     if (c.nout != o->nout) {
         verify_bad(v, 2, "has %u results; its type rule gives %d", o->nout, c.nout);
         return;
@@ -599,10 +600,24 @@ static void verify_flow(verifier *v, const ir_op *o) {
     }
 }
 
+/* A ref goes nowhere but to those who read and write it (I12). */
+static bool verify_refs(verifier *v, const ir_op *o) {
+    for (uint32_t k = 0; k < o->nin; k++) {
+        const ir_op *d = ir_def_op(v->f, ir_op_in(v->f, o, k));
+        bool is = d && d->code == OP_ref, asks = o->code == OP_read || o->code == OP_write;
+        if (is == (asks && !k)) continue;
+        verify_bad(v, 12,
+                   is ? "operand %u is a ref: it is only read and written" : "operand %u is no ref",
+                   k);
+        return false;
+    }
+    return true;
+}
+
 static void verify_op(verifier *v, const ir_op *o) {
     bool sound = verify_row(v, o);
     sound = verify_attr(v, o) && sound;
-    sound = verify_operands(v, o) && sound;
+    sound = verify_operands(v, o) && verify_refs(v, o) && sound;
     if (!sound || !verify_special(v, o)) return;
     if (verify_is_end(o)) {
         verify_end(v, o);

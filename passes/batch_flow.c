@@ -38,9 +38,25 @@ static bool batch_spread(batch_walk *w, bool from, uint32_t to) {
     return w->lanes[to] = true;
 }
 
+/* All that a composite takes, computes and gives differs by lane, or nothing does. */
+static bool batch_spread_composite(batch_walk *w, const ir_op *o, const ir_op *y) {
+    const ir_func *f = w->c.f;
+    const ir_op *x = y ? y : o;
+    bool any = w->lanes[o->out0], more = false;
+    for (uint32_t k = 0; k < x->nin; k++) any |= w->lanes[ir_op_in(f, x, k).i];
+    for (uint32_t k = 0; k < o->nout; k++) more |= batch_spread(w, any, o->out0 + k);
+    for (uint32_t r = 0; r < o->nregion; r++) {
+        const ir_region *region = &f->regions.data[o->region0 + r];
+        for (uint32_t k = 0; k < region->nparam; k++)
+            more |= batch_spread(w, any, region->param0 + k);
+    }
+    return more;
+}
+
 /* Operands, parameters and results of an op with regions; y: a yield in it, or NULL. */
 static bool batch_spread_flow(batch_walk *w, const ir_op *o, const ir_op *y) {
     const ir_func *f = w->c.f;
+    if (o->code == OP_composite) return batch_spread_composite(w, o, y);
     uint32_t carries = batch_carries(f, o), step = o->code == OP_scan;
     bool more = false, ask = o->code == OP_while && y && y->parent == o->region0, apart = false;
     if (ask || o->code == OP_if) apart = w->lanes[ir_op_in(f, ask ? y : o, 0).i];
@@ -257,7 +273,8 @@ static void batch_end_region(batch_walk *w, batch_open *open, const ir_op *y) {
     uint32_t param0 = w->c.f->regions.data[y->parent].param0;
     w->list.n = 0;
     for (uint32_t k = 0; k < y->nin; k++) {
-        ir_ref v = batch_value(w, y, k, w->lanes[o->out0 + k]);
+        bool lanes = w->lanes[o->out0 + (o->code == OP_composite ? 0 : k)];
+        ir_ref v = batch_value(w, y, k, lanes);
         batch_push(w, open->apart ? batch_choose(w, open->mask, v, w->map[param0 + k]) : v);
     }
     ir_region_end(w->c.b, (int)w->list.n, w->list.data);

@@ -14,12 +14,15 @@
 ig_status pass_flatten(const ir_module *in, ir_module **out_) {
     const ir_func *f = ir_entry(in);
     ir_module *inlined = NULL;
-    bool calls = false;
+    bool calls = false, refs = false;
     *out_ = NULL;
     if (!f) return rt_fail(in->alloc, IG_INVALID, "the module %s has no function", in->name);
-    for (uint32_t i = 0; i < f->ops.n; i++) calls |= f->ops.data[i].code == OP_call;
-    if (calls) {
-        RT_TRY(pass_run_list("inline", in, &inlined));
+    for (uint32_t i = 0; i < f->ops.n; i++) {
+        calls |= f->ops.data[i].code == OP_call;
+        refs |= f->ops.data[i].code == OP_ref;
+    }
+    if (calls || refs) { /* a callee may have refs, too */
+        RT_TRY(pass_run_list("inline,discharge", in, &inlined));
         f = ir_find_func(inlined, f->name);
     }
     ig_status s = ir_module_shell(in, out_);
@@ -352,8 +355,10 @@ static bool derive_reach_op(const derive *d, uint32_t *mark, uint32_t i) {
     bool more = false;
     if (o->code == OP_return) return false;
     if (o->code == OP_yield) owner = &f->ops.data[f->regions.data[o->parent].op];
+    if (owner->code == OP_composite && o != owner) return false; /* as an op without regions */
     bool asks = owner->code == OP_while && o != owner && o->parent == owner->region0;
-    bool decides = asks || (o == owner && o->code == OP_if), flows = owner->nregion && !decides;
+    bool decides = asks || (o == owner && o->code == OP_if),
+         flows = owner->nregion && !decides && owner->code != OP_composite;
     for (uint32_t k = 0; k < o->nin; k++) {
         uint32_t x = ir_op_in(f, o, k).i;
         for (uint32_t n = 0; n < owner->nout; n++)

@@ -74,6 +74,7 @@ enum {
     FUSE_AS_gather = FUSE_PICK,
     FUSE_AS_scatter = FUSE_PUT,
     FUSE_AS_sort = FUSE_WHOLE,
+    FUSE_AS_custom = FUSE_WHOLE,
     FUSE_AS_reduce = FUSE_REDUCE,
     FUSE_AS_cumred = FUSE_SCAN,
     FUSE_AS_ein = FUSE_CONTRACT
@@ -612,7 +613,7 @@ static void fuse_whole_loop(fuse_plan *p, const ir_op *o) {
 static void fuse_decide(fuse_plan *p, uint32_t op) {
     const ir_op *o = &p->f->ops.data[op];
     ir_ref v = ir_op_out(o, 0);
-    bool used = o->nout && fuse_is_used(p, o);
+    bool used = fuse_is_used(p, o) || (!o->nout && ir_op_tab[o->code].effect);
     if (p->whole[op]) {
         fuse_whole_loop(p, o);
         return;

@@ -39,5 +39,11 @@ void pass_lin_activity(lin_walk *w);
 void pass_lin_begin(lin_walk *w, const ir_op *o);
 void pass_lin_yield(lin_walk *w, uint32_t i);
 bool pass_lin_is_quiet(const lin_walk *w);
+/* composite.c: a composite; the op to go on with.  Whether a yield ends its rule; then its results
+ * have their tangents. */
+uint32_t pass_lin_composite(lin_walk *w, uint32_t i);
+bool pass_lin_rule_end(lin_walk *w, const ir_op *yield);
+/* Which values of a composite have a tangent: whether there are new ones. */
+bool pass_lin_spread_rule(lin_walk *w, const ir_op *o, const ir_op *yield);
 void pass_lin_free(lin_walk *w);
 #endif

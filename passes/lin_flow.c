@@ -84,6 +84,9 @@ static bool lin_spread_yield(lin_walk *w, const ir_op *y) {
 static bool lin_spread_op(lin_walk *w, const ir_op *o) {
     const ir_func *f = w->c.f;
     bool more = false;
+    const ir_op *owner = o->code == OP_yield ? &f->ops.data[f->regions.data[o->parent].op] : o;
+    if (owner->code == OP_composite)
+        return pass_lin_spread_rule(w, owner, o->code == OP_yield ? o : NULL);
     if (o->code == OP_yield) return lin_spread_yield(w, o);
     if (o->nregion) return lin_spread_begin(w, o);
     if (pass_lin_is_zero(o->code)) return false;

@@ -574,8 +574,19 @@ static void lin_ein(lin_call *c) {
         TA(reduce, (&(ir_attr_reduce){.op = IR_redop_sum, .axes = lost}), T(mul, sum, RES(w)));
 }
 
+/* --- C functions ---------------------------------------------------------------------------- */
+
+static void lin_opaque(lin_call *c) {
+    const ir_attr_custom *a = c->attr;
+    ir_build_error(c->p, rt_status_op(rt_fail(c->p->m->alloc, IG_UNSUPPORTED,
+                                              "the C function has no derivative: give it a rule "
+                                              "(lin or vjp), or stop it (ig_stop_gradient)"),
+                                      a->name));
+}
+
 /* --- Control flow: lin_flow.c --------------------------------------------------------------- */
 
+static void lin_composite(lin_call *c) { (void)c; } /* composite.c: it is no step of its own */
 static void lin_if(lin_call *c) { pass_lin_begin(c->walk, c->o); }
 static void lin_scan(lin_call *c) { pass_lin_begin(c->walk, c->o); }
 static void lin_while(lin_call *c) { pass_lin_begin(c->walk, c->o); }
@@ -643,12 +654,14 @@ static void lin_op(lin_walk *w, const ir_op *o) {
     }
 }
 
-/* One op of f: into P, and its tangents into T. */
-static void lin_step(lin_walk *w, uint32_t i) {
+/* Op number i of f: into P, and its tangents into T; the one to go on with. */
+static uint32_t lin_step(lin_walk *w, uint32_t i) {
     const ir_op *o = &w->c.f->ops.data[i];
     w->c.p->loc = w->c.t->loc = emit_loc(w->c.p->m, w->c.f, o);
     w->c.o = o;
+    if (o->code == OP_composite) return pass_lin_composite(w, i);
     if (o->code == OP_yield) {
+        if (pass_lin_rule_end(w, o)) return i + 1;
         pass_lin_yield(w, i);
     } else if (o->nregion) {
         lin_tab[o->code](&w->c);
@@ -657,6 +670,7 @@ static void lin_step(lin_walk *w, uint32_t i) {
         if (!given) ir_copy_op(w->c.p, w->c.f, i, w->primal);
         if (o->code != OP_weight && !pass_lin_is_quiet(w)) lin_op(w, o);
     }
+    return i + 1;
 }
 
 bool pass_lin_is_zero(unsigned code) { return !lin_tab[code] || lin_tab[code] == lin_zero; }
@@ -685,7 +699,8 @@ void pass_linearize(ir_builder *p, ir_builder *t, const ir_func *f, ir_ref *prim
     } else {
         ir_build_error(p, rt_fail_memory());
     }
-    for (uint32_t i = 0; i + 1 < f->ops.n && !p->error && !t->error; i++) lin_step(&w, i);
+    if (tape) tape->source = f;
+    for (uint32_t i = 0; i + 1 < f->ops.n && !p->error && !t->error;) i = lin_step(&w, i);
     rt_free(a, w.room, bytes);
     rt_free(a, w.active, f->values.n);
     pass_lin_free(&w);

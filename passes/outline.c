@@ -297,16 +297,17 @@ static void outline_wide(outline *l, const fuse_cluster *c) {
     rt_free(l->out->alloc, list, root->nin * sizeof *list);
 }
 
-/* A cluster of one op with all its results.  They are returned twice: nobody reads the second
- * ones, whose memory is room for the kernel to work in (codegen/sort.c). */
+/* A cluster of one op with all its results.  Those of a sort are returned twice: nobody reads the
+ * second ones, whose memory is room for the kernel to work in (codegen/sort.c). */
 static void outline_whole(outline *l, uint32_t op) {
     const ir_func *f = l->p->f;
     const ir_op *o = &f->ops.data[op];
-    ir_ref in[IG_MAX_RANK], param[IG_MAX_RANK], result[2 * IG_MAX_RANK];
-    ir_type type[IG_MAX_RANK];
+    ir_ref in[IR_CUSTOM_OPERANDS], param[IR_CUSTOM_OPERANDS], result[2 * IG_MAX_RANK];
+    ir_type type[IR_CUSTOM_OPERANDS];
     ir_attr_call call;
     ir_builder b;
     ir_func *made = NULL;
+    uint32_t nresult = o->code == OP_sort ? 2u * o->nout : o->nout;
     memset(&call, 0, sizeof call);
     outline_set_loc(l, o);
     for (uint32_t k = 0; k < o->nin; k++) {
@@ -317,8 +318,8 @@ static void outline_whole(outline *l, uint32_t op) {
     ir_attr_any attr;
     ir_import_attr(l->out, f->module, o->attr, &attr);
     ir_ref r = ir_emit(&b, (ir_opcode)o->code, &attr, o->nin, param);
-    for (uint32_t k = 0; k < o->nout; k++) result[k] = result[o->nout + k] = ir_result(r, k);
-    ir_build_error(&l->top, ir_build_end(&b, 2 * o->nout, result, &made));
+    for (uint32_t k = 0; k < nresult; k++) result[k] = ir_result(r, k % o->nout);
+    ir_build_error(&l->top, ir_build_end(&b, (int)nresult, result, &made));
     if (l->top.error) return;
     call.callee = made->name;
     r = ir_emit(&l->top, OP_call, &call, o->nin, in);
@@ -566,7 +567,7 @@ static void outline_op(outline *l, uint32_t op) {
         if (o->nregion || o->code == OP_yield) outline_flow(l, o);
         break;
     case FUSE_WHOLE:
-        if (needed) outline_whole(l, op);
+        if (needed || !o->nout) outline_whole(l, op);
         break;
     default:
         if (id && p->clusters.data[id - 1].wide)

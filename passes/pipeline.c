@@ -1,6 +1,8 @@
 /* pipeline.c - the whole optimiser on one page.
  *
  *   inline    calls of fn functions disappear, so that fusion sees one program
+ *   discharge  memory that changes becomes values
+ *   expand    so do composites, which matter to derivatives only
  *   simplify  algebra that keeps every bit, folding and value numbering, to a fixpoint
  *   flow      what loops and branches are known to do before they begin
  *   dce       what these left unused
@@ -12,5 +14,5 @@
 #include "passes/pass.h"
 
 ig_status pass_pipeline(const ir_module *in, ir_module **out_) {
-    return pass_run_list("inline,simplify,flow,dce,fuse,memplan", in, out_);
+    return pass_run_list("inline,discharge,expand,simplify,flow,dce,fuse,memplan", in, out_);
 }

@@ -58,6 +58,8 @@ tr_states pass_tr_rewind(tr_walk *w, const lin_region *made, ir_ref count, ir_re
 void pass_tr_reach(tr_walk *w);
 /* What reaches a value, unless it is a residual. */
 void pass_tr_add(tr_walk *w, ir_ref v, ir_ref d);
+/* composite.c: the rule of a vjp, in the place of the linear function that it is about. */
+void pass_tr_pull(tr_call *c);
 /* Begin the transpose of an op with regions, with its first region. */
 void pass_tr_begin(tr_walk *w, const ir_op *o);
 /* The region that is open has been walked: begin the next one, or end the op. */

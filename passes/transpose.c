@@ -238,6 +238,7 @@ static void tr_ein(tr_call *c) {
 
 /* --- Control flow: tr_flow.c ---------------------------------------------------------------- */
 
+static void tr_pull(tr_call *c) { pass_tr_pull(c); }
 static void tr_if(tr_call *c) { pass_tr_begin(c->walk, c->o); }
 static void tr_scan(tr_call *c) { pass_tr_begin(c->walk, c->o); }
 

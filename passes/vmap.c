@@ -10,6 +10,7 @@
  * that have it move by that power of two. */
 #include "passes/batch.h"
 #include "passes/derive.h"
+#include "runtime/base/log.h"
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,7 +84,8 @@ static void batch_as(batch_call *c, const void *attr) {
         return;
     }
     for (int k = 0; k < c->nin; k++) in[k] = batch_in(c, k);
-    c->y[0] = ir_emit(c->b, (ir_opcode)c->o->code, attr, c->nin, in);
+    ir_ref y = ir_emit(c->b, (ir_opcode)c->o->code, attr, c->nin, in);
+    for (uint32_t k = 0; k < c->o->nout; k++) c->y[k] = ir_result(y, k);
     rt_free(c->b->m->alloc, in, bytes);
 }
 
@@ -354,8 +356,49 @@ static void batch_rng(batch_call *c) {
     c->y[0] = BA(reshape, &shape, y);
 }
 
+/* --- C functions and assertions ------------------------------------------------------------- */
+
+/* The op for every lane, one after the other. */
+static void batch_turn(batch_call *c) {
+    ir_attr_scan scan = {.n = c->n};
+    ir_type type[1 + IR_CUSTOM_OPERANDS] = {ir_scalar_type(IG_i64)};
+    ir_ref xs[IR_CUSTOM_OPERANDS], param[1 + IR_CUSTOM_OPERANDS], in[IR_CUSTOM_OPERANDS];
+    ir_ref out[IR_CUSTOM_RESULTS];
+    int nxs = 0;
+    for (int k = 0; k < c->nin; k++) {
+        if (!c->lanes[k]) continue;
+        ir_type t = ir_type_of(c->b, c->x[k]);
+        type[1 + nxs] = ir_tensor_type((ig_dtype)t.dtype, t.rank - 1, t.dim + 1);
+        xs[nxs++] = c->x[k];
+    }
+    uint32_t op = ir_op_begin(c->b, OP_scan, &scan, nxs, xs, 1);
+    ir_region_begin(c->b, op, 0, 1 + nxs, type, param);
+    for (int k = 0, n = 0; k < c->nin; k++) in[k] = c->lanes[k] ? param[1 + n++] : c->x[k];
+    ir_ref y = ir_emit(c->b, (ir_opcode)c->o->code, c->attr, c->nin, in);
+    for (uint32_t k = 0; k < c->o->nout; k++) out[k] = ir_result(y, k);
+    ir_region_end(c->b, c->o->nout, out);
+    y = ir_op_end(c->b, op);
+    for (uint32_t k = 0; k < c->o->nout; k++) c->y[k] = ir_result(y, k);
+}
+
+static void batch_custom(batch_call *c) {
+    const ir_attr_custom *a = c->attr;
+    ir_loc_rec at = ir_loc_get(c->f->module, c->o->loc);
+    if (a->lanes) {
+        batch_as(c, a);
+        return;
+    }
+    rt_log("vmap", "%s:%u: %s goes through the lanes one by one: it has no IG_CUSTOM_LANES",
+           at.file ? at.file : "?", at.line, a->name);
+    batch_turn(c);
+}
+
+/* Every lane must hold. */
+static void batch_all(batch_call *c) { ir_emit(c->b, OP_assert, c->attr, c->nin, c->x); }
+
 /* --- Control flow: batch_flow.c ------------------------------------------------------------- */
 
+static void batch_composite(batch_call *c) { pass_batch_begin(c->walk, c->o); }
 static void batch_if(batch_call *c) { pass_batch_begin(c->walk, c->o); }
 static void batch_scan(batch_call *c) { pass_batch_begin(c->walk, c->o); }
 static void batch_while(batch_call *c) { pass_batch_begin(c->walk, c->o); }

@@ -77,6 +77,7 @@ typedef struct lin_region {
 enum { LIN_SLOTS = 16 }; /* states of a while that `auto` stores */
 enum { LIN_AGAIN = 1, LIN_STORED = 2, LIN_ADVANCE = 4 };
 typedef struct lin_tape {
+    const ir_func *source; /* the function that was walked */
     RT_VEC(lin_pair) pairs;
     RT_VEC(lin_store) stores;
     RT_VEC(lin_region) regions;

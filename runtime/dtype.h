@@ -2,6 +2,7 @@
 #ifndef RT_DTYPE_H
 #define RT_DTYPE_H
 #include "ingot/base.h"
+#include "runtime/base/str.h"
 
 typedef struct rt_dtype_info {
     const char *name;
@@ -27,4 +28,7 @@ float rt_bf16_to_f32(uint16_t h);
 uint16_t rt_f32_to_bf16(float x);
 uint16_t rt_f64_to_f16(double x);  /* one rounding */
 uint16_t rt_f64_to_bf16(double x); /* one rounding */
+
+/* text.c: a text, each `{}` in it replaced by the next tensor; what is left stands behind it. */
+void rt_text_fill(rt_str *out, const char *text, int n, const ig_array *x);
 #endif

@@ -60,12 +60,14 @@ static const char *image_check_layout(const rt_image_header *h, size_t n) {
 
 /* What is wrong with the symbols, or NULL. */
 static const char *image_check_symbols(const rt_image_header *h, const uint8_t *bytes) {
+    uint32_t imports = 0;
     if (h->str_size && bytes[h->str_off + h->str_size - 1]) return "its names do not end";
     for (uint32_t i = 0; i < h->nsym; i++) {
         rt_image_symbol s;
         memcpy(&s, bytes + h->sym_off + i * sizeof s, sizeof s);
-        if (s.reserved) return "a reserved field is not zero";
         if (s.name >= h->str_size) return "a symbol's name lies outside the names";
+        if (imports != s.import && ++imports != s.import) return "its imports are out of order";
+        if (s.import) continue;
         if (s.off >= h->text_size || s.size > h->text_size - s.off)
             return "a symbol lies outside the text";
     }
@@ -215,7 +217,7 @@ ig_status rt_image_load(const ig_allocator *a, const void *bytes, size_t n, rt_i
                            .unwind = img->base + head.data_off,
                            .unwind_size = head.unwind_size,
                            .sym = img->sym,
-                           .nsym = head.nsym,
+                           .nsym = head.nsym - rt_image_imports(img),
                            .str = img->str};
     img->debug = rt_debug_add(a, &debug);
     *out_ = img;
@@ -231,7 +233,7 @@ void rt_image_free(rt_image *img) {
 
 void *rt_image_find(const rt_image *img, const char *name) {
     for (uint32_t i = 0; i < img->head.nsym; i++)
-        if (!strcmp(img->str + img->sym[i].name, name))
+        if (!img->sym[i].import && !strcmp(img->str + img->sym[i].name, name))
             return img->base + img->head.text_off + img->sym[i].off;
     return NULL;
 }
@@ -241,10 +243,11 @@ rt_image_entry rt_image_find_entry(const rt_image *img, const char *entry) {
     for (uint32_t i = 0; i < img->head.nsym; i++) {
         const char *name = img->str + img->sym[i].name;
         size_t n = strlen(name);
-        if (entry && strcmp(name, entry)) continue;
+        if (img->sym[i].import || (entry && strcmp(name, entry))) continue;
         for (uint32_t j = 0; j < img->head.nsym; j++) {
             const char *other = img->str + img->sym[j].name;
-            if (strncmp(other, name, n) || strcmp(other + n, suffix)) continue;
+            if (img->sym[j].import || strncmp(other, name, n) || strcmp(other + n, suffix))
+                continue;
             uintptr_t text = (uintptr_t)img->base + img->head.text_off;
             return (rt_image_entry){(rt_host_fn)(text + img->sym[i].off),
                                     (rt_workspace_fn)(text + img->sym[j].off)};
@@ -254,3 +257,18 @@ rt_image_entry rt_image_find_entry(const rt_image *img, const char *entry) {
 }
 
 const char *rt_image_level(const rt_image *img) { return img->head.level; }
+
+uint32_t rt_image_imports(const rt_image *img) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < img->head.nsym; i++) n += img->sym[i].import != 0;
+    return n;
+}
+
+const char *rt_image_import(const rt_image *img, uint32_t k, int64_t *version_) {
+    for (uint32_t i = 0; i < img->head.nsym; i++) {
+        if (img->sym[i].import != k + 1) continue;
+        *version_ = (int64_t)img->sym[i].off;
+        return img->str + img->sym[i].name;
+    }
+    return NULL;
+}

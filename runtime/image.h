@@ -10,7 +10,7 @@
 #include "runtime/kernel_abi.h"
 
 #define RT_IMAGE_MAGIC   "IGIMAGE"
-#define RT_IMAGE_VERSION 3u
+#define RT_IMAGE_VERSION 4u
 #define RT_IMAGE_PAGE    4096u
 
 enum rt_image_arch { RT_ARCH_X86_64 = 1, RT_ARCH_AARCH64 = 2 };
@@ -27,10 +27,11 @@ typedef struct rt_image_header {
     uint64_t hash;        /* rt_image_hash: over everything else */
 } rt_image_header;
 
-/* A function: off in the text, name in the strings. */
+/* A function: off in the text, name in the strings.  An import: a C function that the code finds in
+ * its table (kernel_abi.h); off is its version, size 0, import its number + 1. */
 typedef struct rt_image_symbol {
     uint64_t off, size;
-    uint32_t name, reserved;
+    uint32_t name, import;
 } rt_image_symbol;
 
 typedef struct rt_image rt_image;
@@ -48,6 +49,9 @@ typedef struct rt_image_entry {
 } rt_image_entry;
 rt_image_entry rt_image_find_entry(const rt_image *img, const char *entry);
 const char *rt_image_level(const rt_image *img);
+/* How many imports there are; the name and version of one, NULL when there is none. */
+uint32_t rt_image_imports(const rt_image *img);
+const char *rt_image_import(const rt_image *img, uint32_t k, int64_t *version_);
 /* The hash of an image of n bytes, at least a header. */
 uint64_t rt_image_hash(const void *image, size_t n);
 

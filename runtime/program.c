@@ -5,7 +5,7 @@
  * for libingot. */
 #include "ingot/runtime.h"
 #include "runtime/base/container.h"
-#include "runtime/image.h"
+#include "runtime/custom.h"
 #include <string.h>
 
 #define PROGRAM_MAX_FILE     ((size_t)1 << 40)
@@ -16,8 +16,9 @@ struct ig_program {
     rt_image *image;           /* owned */
     rt_host_fn run;
     rt_workspace_fn workspace;
-    uint32_t nweight;
-    const void **weights; /* owned: nweight pointers into blob */
+    uint32_t room;
+    const void **table;   /* owned: `room` pointers, imports and weights */
+    const void **weights; /* in the table: pointers into blob */
     void *blob;           /* owned */
     size_t blob_bytes;
 };
@@ -25,7 +26,7 @@ struct ig_program {
 void ig_program_free(ig_program *p) {
     if (!p) return;
     rt_image_free(p->image);
-    rt_free(p->alloc, p->weights, p->nweight * sizeof *p->weights);
+    rt_free(p->alloc, p->table, p->room * sizeof *p->table);
     rt_free_buffer(p->alloc, p->blob, p->blob_bytes);
     rt_free(p->alloc, p, sizeof *p);
 }
@@ -57,16 +58,13 @@ static ig_status program_weights(ig_program *p, const rt_container *file) {
     const rt_section *blob = rt_container_find(file, "BLOB", 0);
     if (!list || !blob) return rt_fail(p->alloc, IG_FORMAT, "the file has no section WGHT or BLOB");
     rt_reader r = {list->data, list->data + list->size, false};
-    p->nweight = rt_read_count(&r, PROGRAM_WEIGHT_BYTES);
+    uint32_t nweight = rt_read_count(&r, PROGRAM_WEIGHT_BYTES);
     if (blob->size && !(p->blob = rt_alloc_buffer(p->alloc, (size_t)blob->size)))
         return rt_fail_memory();
     p->blob_bytes = (size_t)blob->size;
     if (blob->size) memcpy(p->blob, blob->data, (size_t)blob->size);
-    if (p->nweight && !(p->weights = rt_alloc_zero(p->alloc, p->nweight * sizeof *p->weights))) {
-        p->nweight = 0;
-        return rt_fail_memory();
-    }
-    for (uint32_t k = 0; k < p->nweight; k++) {
+    RT_TRY(rt_custom_table(p->alloc, p->image, nweight, &p->table, &p->room, &p->weights));
+    for (uint32_t k = 0; k < nweight; k++) {
         rt_read_bytes(&r, 8); /* name and type */
         uint64_t at = rt_read_u64(&r), n = rt_read_u64(&r);
         if (at > blob->size || n > blob->size - at)
@@ -112,23 +110,15 @@ ig_status ig_program_load(const char *path, ig_program **out_) {
 
 const char *ig_program_level(const ig_program *p) { return rt_image_level(p->image); }
 
-static ig_status program_code(const ig_program *p, int32_t code) {
-    if (code == RT_HOST_OK) return NULL;
-    return rt_fail(p->alloc, IG_RANGE,
-                   code == RT_HOST_BAD_DIMS ? "a dynamic dim is outside its range"
-                   : code == RT_HOST_CAP    ? "a loop would go round more often than its cap"
-                                            : "a size overflows for these dynamic dims");
-}
-
 ig_status ig_program_workspace(const ig_program *p, const int64_t *dims, size_t *bytes_) {
     uint64_t bytes = 0;
     int32_t code = p->workspace(dims, &bytes);
     *bytes_ = (size_t)bytes;
     if (!code && bytes > SIZE_MAX) code = RT_HOST_OVERFLOW;
-    return program_code(p, code);
+    return rt_host_status(p->alloc, code);
 }
 
 ig_status ig_program_run(const ig_program *p, const void *const *in, void *const *out,
                          const int64_t *dims, void *ws, const ig_exec *exec) {
-    return program_code(p, p->run(in, out, dims, ws, exec, p->weights));
+    return rt_host_status(p->alloc, p->run(in, out, dims, ws, exec, p->weights));
 }

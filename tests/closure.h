@@ -23,4 +23,6 @@ extern const closure_program closure_programs[];
 /* The same for the entry of a program, with its dim symbols at their middle. */
 bool closure_check_program(const closure_program *p, uint64_t seed, int depth, closure_count *count,
                            char what[1024]);
+/* Register the C function that one of them calls. */
+ig_status closure_register(void);
 #endif

@@ -1,4 +1,5 @@
 /* closure_programs.c - programs for the closure test, as text. */
+#include "ingot/custom.h"
 #include "tests/closure.h"
 
 /* What generators do not make: relations of one, three and four operands, dims that are symbols,
@@ -185,6 +186,54 @@ const closure_program closure_programs[] = {
     PROGRAM("powers", "fn @f(%x: f64[3], %y: f64[3]) -> (f64[3], f64[3]) {\n"
                       "%0 = abs %x\n%1 = pow %0, %y\n%2 = pow %1, %y\n%3 = atan2 %2, %x\n"
                       "%4 = rem %3, %y\n%5 = fma %1, %3, %4\nreturn %5, %2\n}"),
+    PROGRAM("rule",
+            "fn @f(%x: f64[3], %w: f64[3]) -> (f64[3], f64[3]) {\n"
+            "%1 = composite %x, %w name=@product rule=lin (%a: f64[3], %b: f64[3]) {\n"
+            "%2 = mul %a, %b\n%3 = sin %2\nyield %3\n"
+            "} (%a: f64[3], %b: f64[3], %y: f64[3], %c: f64[3], %d: f64[3]) {\n"
+            "%2 = mul %a, %b\n%3 = cos %2\n%4 = mul %c, %b\n%5 = mul %d, %a\n"
+            "%6 = add %4, %5\n%7 = mul %6, %3\nyield %7\n}\n"
+            "%8 = scan %1 n=3 carries=1 reverse=false (%t: i64[], %h: f64[3]) {\n"
+            "%9 = mul %h, %w\n"
+            "%10 = composite %9 name=@bell rule=lin (%a: f64[3]) {\n"
+            "%11 = mul %a, %a\n%12 = neg %11\n%13 = exp %12\nyield %13\n"
+            "} (%a: f64[3], %y: f64[3], %c: f64[3]) {\n"
+            "%14 = add %a, %a\n%15 = mul %14, %y\n%16 = neg %15\n%17 = mul %c, %16\n"
+            "yield %17\n}\n"
+            "%18 = add %10, %x\nyield %18\n}\n"
+            "return %1, %8\n}"),
+    PROGRAM("refs",
+            "fn @f(%x: f64[3], %w: f64[], %p: bool[], %n: i64[]) -> (f64[3], f64[3], f64[]) {\n"
+            "%r = ref %x\n%s = ref %w\n"
+            "%two = const type=i64[] data=[2]\n%zero = const type=i64[] data=[0]\n"
+            "%one = const type=i64[] data=[1]\n"
+            "%k = scan %w n=3 carries=1 reverse=false (%t: i64[], %c: f64[]) {\n"
+            "%1 = read %r, %t dims=[1]\n%2 = sin %1\nwrite %r, %2, %t op=add\n"
+            "%3 = if %p n=2 {\n%4 = read %s\n%5 = mul %4, %c\nwrite %s, %5 op=set\nyield %4\n"
+            "} {\n%q = ref %c\n%6 = sin %c\nwrite %q, %6 op=add\n%7 = read %q\nyield %7\n}\n"
+            "yield %3\n}\n"
+            "%i = while %zero cap=5 (%a: i64[]) {\n%8 = cmp %a, %two op=lt\nyield %8\n"
+            "} (%a: i64[]) {\n%9 = read %r\n%10 = cos %9\n%11 = mul %10, %x\n"
+            "write %r, %11 op=set\n%12 = read %s\nwrite %s, %12 op=add\n%13 = add %a, %one\n"
+            "yield %13\n}\n"
+            "%14 = read %r\n%15 = mul %14, %14\nwrite %r, %x op=add\n%16 = read %r\n"
+            "%17 = read %s\n%18 = mul %17, %k\n"
+            "return %15, %16, %18\n}"),
+    PROGRAM("custom",
+            "fn @f(%x: f64[3]) -> (f64[3], f64[3]) {\n"
+            "%1 = composite %x name=@all rule=lin (%a: f64[3]) {\n"
+            "%2 = custom %a name=@closure_cube version=1 type=@\"f64[...] -> f64[...]\" "
+            "lanes=true\nyield %2\n"
+            "} (%a: f64[3], %y: f64[3], %c: f64[3]) {\n"
+            "%3 = mul %a, %a\n%4 = const type=f64[3] data=splat 3.0\n%5 = mul %3, %4\n"
+            "%6 = mul %c, %5\nyield %6\n}\n"
+            "%7 = composite %x name=@each rule=lin (%a: f64[3]) {\n"
+            "%8 = custom %a name=@closure_cube version=1 type=@\"f64[n] -> f64[n]\" "
+            "lanes=false\nyield %8\n"
+            "} (%a: f64[3], %y: f64[3], %c: f64[3]) {\n"
+            "%9 = mul %a, %a\n%10 = const type=f64[3] data=splat 3.0\n%11 = mul %9, %10\n"
+            "%12 = mul %c, %11\nyield %12\n}\n"
+            "%13 = mul %1, %7\nreturn %13, %7\n}"),
     PROGRAM("idle", "fn @f(%x: f64[2]) -> (f64[2]) {\n"
                     "%1 = scan %x n=2 carries=1 reverse=false (%t: i64[], %c: f64[2]) {\n"
                     "%2 = scan %c n=2 carries=1 reverse=false (%u: i64[], %d: f64[2]) {\n"
@@ -193,3 +242,22 @@ const closure_program closure_programs[] = {
                     "return %1\n}"),
     {NULL, NULL, false},
 };
+
+/* The C function of the program `custom`. */
+static int32_t closure_cube(const ig_custom_args *args) {
+    const double *x = args->in[0].data;
+    double *y = args->out[0].data;
+    int64_t n = 1;
+    for (int k = 0; k < args->in[0].rank; k++) n *= args->in[0].dim[k];
+    for (int64_t i = 0; i < n; i++) y[i] = x[i] * x[i] * x[i];
+    return 0;
+}
+
+ig_status closure_register(void) {
+    static ig_custom cube = {.fn = closure_cube,
+                             .name = "closure_cube",
+                             .version = 1,
+                             .type = "f64[...] -> f64[...]",
+                             .flags = IG_CUSTOM_LANES};
+    return ig_custom_register(&cube);
+}

@@ -1,6 +1,7 @@
 /* kernel_run.c - the interpreter of kernel-level IR: op by op, elementwise ops through the
  * reference. */
 #include "tests/kernel_run.h"
+#include "runtime/custom.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -198,6 +199,24 @@ static bool run_launch(frame *fr, const ir_op *o) {
     return ok;
 }
 
+/* Call a C function: the cells get their pointers, as compiled code does it. */
+static bool run_invoke(frame *fr, const ir_op *o) {
+    run *r = fr->r;
+    const ir_attr_invoke *a = ir_attr_get(r->m, o->attr);
+    ig_status s = rt_custom_builtin();
+    const ig_custom *op = s ? NULL : rt_custom_find(a->name, a->version);
+    ig_status_free(s);
+    if (!op) BROKEN("there is no C function %s", a->name);
+    memory *cells = &val(fr, o, 0)->mem;
+    ig_array *array = (ig_array *)(void *)cells->data;
+    for (uint32_t k = 1; k < o->nin; k++) array[k - 1].data = val(fr, o, k)->mem.data;
+    int32_t nin = o->nin - 1 - (int32_t)a->nout;
+    ig_custom_args args = {op->user, a->text, nin, (int32_t)a->nout, array, array + nin};
+    int32_t code = op->fn(&args);
+    memcpy(fr->v[o->out0].bytes, &code, sizeof code);
+    return true;
+}
+
 static bool run_port(frame *fr, const ir_op *o) {
     run *r = fr->r;
     value *v = &fr->v[o->out0];
@@ -328,6 +347,7 @@ static bool run_op(frame *fr, const ir_op *o) {
     case OP_kws:
     case OP_kweight: return run_port(fr, o);
     case OP_launch: return run_launch(fr, o);
+    case OP_invoke: return run_invoke(fr, o);
     default:
         if (!ir_is_elementwise((ir_opcode)o->code))
             BROKEN("%s at kernel level", ir_op_tab[o->code].name);

@@ -4,6 +4,7 @@
 #include "frontend/fe.h"
 #include "ir/file.h"
 #include "passes/transform.h"
+#include "runtime/custom.h"
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -180,7 +181,9 @@ static void ways_flow_op(const way_case *c, const ir_op *op, ig_tensor **value) 
     ways_flow w = {c, op, value};
     ig_tensor *in[IR_MAX_RESULTS], **out = value + op->out0;
     for (uint32_t k = 0; k < op->nin; k++) in[k] = value[ir_op_in(c->f, op, k).i];
-    if (op->code == OP_while) {
+    if (op->code == OP_composite) {
+        ways_region0(&w, in, out);
+    } else if (op->code == OP_while) {
         ig_while(region[0], region[1], &w, op->nin, in, loop->cap, out);
     } else if (op->code == OP_scan) {
         int n = (int)scan->carries, ny = op->nout - n;
@@ -233,18 +236,24 @@ static ig_status ways_eager(const way_case *c, ir_tensor *out) {
 /* --- Compiled
  * ----------------------------------------------------------------------------------------- */
 
-/* Call the host program of an image. */
-static ig_status ways_call(const way_case *c, rt_host_fn run, rt_workspace_fn workspace,
-                           ir_tensor *out) {
-    const void *in[64];
+/* Call the host program of an image, or one that is deployed (NULL). */
+static ig_status ways_call(const way_case *c, const rt_image *image, rt_host_fn run,
+                           rt_workspace_fn workspace, ir_tensor *out) {
+    const void *in[64], **table = NULL, **weights = NULL;
     void *outs[64];
-    const void **weights = rt_alloc_zero(A(), (c->module->weights.n + 1) * sizeof *weights);
+    uint32_t room = 0;
     uint64_t bytes = 0;
+    ig_status s = image ? rt_custom_table(A(), image, c->module->weights.n, &table, &room, &weights)
+                        : NULL;
+    if (s) {
+        rt_free(A(), table, room * sizeof *table);
+        return s;
+    }
     for (int k = 0; k < c->nin; k++) in[k] = c->in[k].data;
     for (int k = 0; k < c->nout; k++) outs[k] = out[k].data;
     for (uint32_t k = 0; weights && k < c->module->weights.n; k++)
         weights[k] = c->module->weights.data[k].data;
-    int32_t code = weights ? workspace(c->symbols, &bytes) : -1;
+    int32_t code = workspace(c->symbols, &bytes);
     void *ws = code ? NULL : rt_alloc_buffer(A(), bytes + 64);
     if (ws) {
         memset(ws, 0x5a, bytes + 64);
@@ -254,7 +263,7 @@ static ig_status ways_call(const way_case *c, rt_host_fn run, rt_workspace_fn wo
                 code = 99; /* wrote behind the workspace */
         rt_free_buffer(A(), ws, bytes + 64);
     }
-    rt_free(A(), weights, (c->module->weights.n + 1) * sizeof *weights);
+    rt_free(A(), table, room * sizeof *table);
     return code ? rt_fail(A(), IG_INTERNAL, "the host program returned %d", code) : NULL;
 }
 
@@ -280,7 +289,7 @@ static ig_status ways_compiled(const way_case *c, const cg_cpu *cpu, ir_tensor *
         snprintf(name, sizeof name, "%s_workspace", c->f->name);
         rt_host_fn run = (rt_host_fn)(uintptr_t)rt_image_find(kept->image, c->f->name);
         rt_workspace_fn ws = (rt_workspace_fn)(uintptr_t)rt_image_find(kept->image, name);
-        s = run && ws ? ways_call(c, run, ws, out)
+        s = run && ws ? ways_call(c, kept->image, run, ws, out)
                       : rt_fail(A(), IG_INTERNAL, "the image has no @%s", c->f->name);
     }
     way_release(&own);
@@ -369,7 +378,7 @@ static ig_status ways_deployed(const way_case *c, ir_tensor *out) {
     if (!s) {
         ways_deployed_run = (ways_run_fn)(uintptr_t)dlsym(kept->lib, "m_run");
         ways_deployed_size = (ways_size_fn)(uintptr_t)dlsym(kept->lib, "m_workspace");
-        s = ways_call(c, ways_deployed_call, ways_deployed_workspace, out);
+        s = ways_call(c, NULL, ways_deployed_call, ways_deployed_workspace, out);
     }
     way_release(&own);
     return s;

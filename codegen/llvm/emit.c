@@ -348,7 +348,7 @@ static uint32_t emit_region_end(emit *e, const ir_op *op) {
 /* Whether an op belongs to emit_host.c. */
 static bool emit_is_host_op(const ir_op *op) {
     return op->code == OP_ksym || op->code == OP_kin || op->code == OP_kout || op->code == OP_kws ||
-           op->code == OP_kweight || op->code == OP_launch;
+           op->code == OP_kweight || op->code == OP_launch || op->code == OP_invoke;
 }
 
 /* Emit an op without regions. */
@@ -425,7 +425,7 @@ static bool emit_fill_live(emit *e) {
     if (!used || !e->live) return false;
     for (uint32_t o = f->ops.n; o-- > 0;) {
         const ir_op *op = &f->ops.data[o];
-        bool live = !op->nout || op->nregion;
+        bool live = !op->nout || op->nregion || op->code == OP_invoke;
         for (uint32_t k = 0; k < op->nout; k++) live |= used[ir_op_out(op, k).i];
         e->live[o] = live;
         for (uint32_t k = 0; live && k < op->nin; k++) used[ir_op_in(f, op, k).i] = true;

@@ -4,6 +4,7 @@
  * weights through a table; only the program's own constants are in the image.  In a deployment
  * object it is itself the exported entry point, without that last argument, and all weights are
  * constants of the object. */
+#include "codegen/invoke.h"
 #include "codegen/llvm/emit.h"
 #include <stdio.h>
 #include <string.h>
@@ -222,6 +223,78 @@ static void host_launch(emit *e, const ir_op *op, const LLVMValueRef *x) {
     LLVMBuildCall2(e->b, LLVMGlobalGetValueType(e->launch), e->launch, args, LAUNCH_ARGS, "");
 }
 
+/* --- C functions --- */
+
+/* Store at a byte offset. */
+static void host_put(emit *e, LLVMValueRef base, int64_t offset, LLVMValueRef x) {
+    LLVMValueRef at = emit_i64(e, offset);
+    LLVMBuildStore(e->b, x, LLVMBuildInBoundsGEP2(e->b, e->i8, base, &at, 1, ""));
+}
+
+/* The NUL-terminated text of a call. */
+static LLVMValueRef host_text(emit *e, const char *text) {
+    if (!text) return LLVMConstNull(e->ptr);
+    LLVMValueRef init = LLVMConstStringInContext2(e->ctx, text, strlen(text), 0);
+    LLVMValueRef g = LLVMAddGlobal(e->mod, LLVMTypeOf(init), "text");
+    LLVMSetInitializer(g, init);
+    LLVMSetGlobalConstant(g, 1);
+    LLVMSetLinkage(g, LLVMInternalLinkage);
+    return g;
+}
+
+/* The function and what belongs to it: in an object the symbol, in an image the ig_custom of the
+ * import, which begins with both. */
+static LLVMValueRef host_function(emit *e, const ir_attr_invoke *a, LLVMTypeRef type,
+                                  LLVMValueRef *user_) {
+    *user_ = LLVMConstNull(e->ptr);
+    if (e->job->prefix) {
+        LLVMValueRef fn = LLVMGetNamedFunction(e->mod, a->name);
+        if (!fn) return LLVMAddFunction(e->mod, a->name, type);
+        if (LLVMGlobalGetValueType(fn) == type && LLVMIsDeclaration(fn)) return fn;
+        emit_fail(e, IG_INVALID, "`%s` is the name of a C function and of one of the program",
+                  a->name);
+        return NULL;
+    }
+    LLVMValueRef table = host_param(e, HOST_WEIGHTS);
+    if (!table) return NULL;
+    LLVMValueRef import = host_entry(e, e->ptr, table, -1 - a->index);
+    *user_ = host_entry(e, e->ptr, import, 1);
+    return host_entry(e, e->ptr, import, 0);
+}
+
+/* x: the cells of the arrays, then the memory of each; what the function returns. */
+static LLVMValueRef host_invoke(emit *e, const ir_op *op, const LLVMValueRef *x) {
+    enum {
+        ARGS_TEXT = 8,
+        ARGS_NIN = 16,
+        ARGS_NOUT = 20,
+        ARGS_IN = 24,
+        ARGS_OUT = 32,
+        ARGS_END = 40
+    };
+    _Static_assert(
+        offsetof(ig_custom_args, text) == ARGS_TEXT && offsetof(ig_custom_args, nin) == ARGS_NIN &&
+            offsetof(ig_custom_args, nout) == ARGS_NOUT &&
+            offsetof(ig_custom_args, in) == ARGS_IN && offsetof(ig_custom_args, out) == ARGS_OUT,
+        "as it is declared in base.h");
+    const ir_attr_invoke *a = e->host->attr_get(e->m, op->attr);
+    LLVMTypeRef type = LLVMFunctionType(e->i32, &e->ptr, 1, 0);
+    LLVMValueRef user, fn;
+    int64_t n = op->nin - 1, nin = n - a->nout, out = nin * CG_ARRAY_BYTES;
+    if (e->job->prefix && !strcmp(a->name, RT_ASSERT_REPORT)) return LLVMConstNull(e->i32);
+    if (!(fn = host_function(e, a, type, &user))) return NULL;
+    LLVMValueRef args = emit_slot(e, LLVMArrayType2(e->i8, ARGS_END), ARGS_END, 16, "args");
+    for (int64_t k = 0; k < n; k++) host_put(e, x[0], k * CG_ARRAY_BYTES, x[1 + k]);
+    host_put(e, args, 0, user);
+    host_put(e, args, ARGS_TEXT, host_text(e, a->text));
+    host_put(e, args, ARGS_NIN, LLVMConstInt(e->i32, (uint64_t)nin, 0));
+    host_put(e, args, ARGS_NOUT, LLVMConstInt(e->i32, (uint64_t)a->nout, 0));
+    host_put(e, args, ARGS_IN, x[0]);
+    LLVMValueRef at = emit_i64(e, out);
+    host_put(e, args, ARGS_OUT, LLVMBuildGEP2(e->b, e->i8, x[0], &at, 1, ""));
+    return LLVMBuildCall2(e->b, type, fn, &args, 1, "");
+}
+
 LLVMValueRef emit_host_op(emit *e, const ir_op *op, const LLVMValueRef *x) {
     switch (op->code) {
     case OP_ksym: {
@@ -232,6 +305,7 @@ LLVMValueRef emit_host_op(emit *e, const ir_op *op, const LLVMValueRef *x) {
     case OP_kout: return host_port(e, op, HOST_OUT);
     case OP_kws: return host_workspace(e, x[0]);
     case OP_kweight: return host_weight(e, op);
+    case OP_invoke: return host_invoke(e, op, x);
     default: host_launch(e, op, x); return NULL;
     }
 }

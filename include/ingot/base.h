@@ -51,7 +51,8 @@ typedef enum ig_code {
     IG_UNSUPPORTED, /* valid, but not offered here                  */
     IG_TRACE,       /* a function cannot be traced as written       */
     IG_RANGE,       /* a dimension or index is outside its range    */
-    IG_INTERNAL     /* a contradiction inside the library: a defect */
+    IG_INTERNAL,    /* a contradiction inside the library: a defect */
+    IG_FAILED       /* an assertion or a C function of the program failed */
 } ig_code;
 
 /* A status is a pointer: NULL is success, anything else an error record that the receiver owns and
@@ -101,6 +102,31 @@ typedef struct ig_exec {
     void (*run)(const struct ig_exec *self, ig_kernel kernel, void *const *bufs,
                 const int64_t *dims, int64_t n, int64_t ps);
 } ig_exec;
+#endif
+
+/* --- C functions in compiled code
+ * ---------------------------------------------------------------------------------- */
+
+#ifndef IG_CUSTOM_DEFINED
+#define IG_CUSTOM_DEFINED
+/* A tensor as a C function sees it: contiguous, row-major; dtype is an ig_dtype, bool one byte, 0
+ * or 1; data may be NULL when there are no elements. */
+typedef struct ig_array {
+    void *data;
+    int32_t dtype, rank;
+    int64_t dim[8];
+} ig_array;
+/* What a C function that a program calls is given: its own pointer (NULL in a deployed object), the
+ * text of the call (NULL: none), the tensors that it reads, and those that it fills, whose shapes
+ * are set. */
+typedef struct ig_custom_args {
+    void *user;
+    const char *text;
+    int32_t nin, nout;
+    const ig_array *in, *out;
+} ig_custom_args;
+/* 0, or what the function failed with: the run fails. */
+typedef int32_t (*ig_custom_fn)(const ig_custom_args *args);
 #endif
 
 /* Name and size in bytes of an element type; "none" and 0 for a bad code. */

@@ -6,6 +6,7 @@
 #include "ingot/tensor.h"
 #include "ingot/ops.h"
 #include "ingot/flow.h"
+#include "ingot/custom.h"
 #include "ingot/trace.h"
 #include "ingot/module.h"
 #include "ingot/transform.h"

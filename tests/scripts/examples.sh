@@ -11,6 +11,7 @@ same() { # text, command...
 same examples/06_hvp.txt "$1/examples/hvp"
 same examples/03_per_example.txt "$1/examples/per_example" examples/data
 same examples/08_loops.txt "$1/examples/loops"
+same examples/10_custom.txt "$1/examples/custom"
 same examples/09_characters.txt "$1/examples/characters" LICENSE
 # Eager, traced, compiled and deployed give the same bits, or it exits 1.
 if "$1/examples/newton" >/dev/null; then passed=$((passed + 1)); else failed=$((failed + 1)); fi

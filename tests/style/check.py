@@ -42,7 +42,7 @@ WIDE_FILES = {"ir/ir.h": "one-line inline accessors and the op builders, read as
 # The library never prints, exits or aborts: the exceptions are what the user asked for by an environment word.
 SILENT = re.compile(r"\b(printf|puts|putchar|perror|fprintf|abort|exit|_exit|longjmp|assert)\s*\(")
 SPEAKERS = {"runtime/base/log.c": "IG_LOG", "runtime/base/status.c": "ig_assert in debug builds",
-            "frontend/print.c": "ig_print", "frontend/nn/progress.c": "the progress line",
+            "frontend/print.c": "ig_print", "runtime/custom.c": "ig_debug_print", "frontend/nn/progress.c": "the progress line",
             "codegen/eager/generate.c": "the program that writes the eager kernels when the project is built"}
 LIBRARY = ("runtime", "ir", "passes", "codegen", "frontend")
 LOOSE_ENDS = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")

@@ -1,7 +1,7 @@
 /* test_oom.c - the n-th allocation fails, for every n: each scenario must give an error or succeed,
  * and leak nothing. The number of allocation points is printed for every scenario; 0 would mean
  * that the sweep sweeps nothing. */
-#include "codegen/target.h"
+#include "codegen/invoke.h"
 #include "frontend/fe.h"
 #include "ir/file.h"
 #include "passes/pass.h"
@@ -348,6 +348,82 @@ static ig_status oom_loops_body(void) {
 }
 static ig_status scenario_loops(const ig_allocator *a) { return oom_session(a, oom_loops_body); }
 
+static int32_t oom_double(const ig_custom_args *args) {
+    const float *x = args->in[0].data;
+    float *y = args->nout ? args->out[0].data : NULL;
+    for (int64_t i = 0; y && i < args->in[0].dim[0]; i++) y[i] = x[i] + x[i];
+    return 0;
+}
+static void oom_same(void *user, ig_tensor *const *in, ig_tensor **out) {
+    (void)user;
+    out[0] = ig_mul(in[0], 1);
+}
+static void oom_rule(void *user, ig_tensor *const *in, ig_tensor **out) {
+    (void)user;
+    out[0] = ig_mul(in[2], 2); /* x, y, and x' or ^y */
+}
+static ig_custom oom_op = {.fn = oom_double,
+                           .name = "oom_double",
+                           .version = 1,
+                           .type = "f32[n] -> f32[n]",
+                           .lin = oom_rule},
+                 oom_call = {.fn = oom_double, .name = "oom_call", .version = 1};
+
+static void oom_asks(void *user, ig_tensor *const *in, ig_tensor **out) {
+    static const ig_rule rule = {"same", .fn = oom_same, .vjp = oom_rule};
+    (void)user;
+    ig_check_values(ig_lt(in[0], 9), "too large: {}", in[0]);
+    ig_tensor *y = ig_composite1(&rule, ig_custom1(&oom_op, in[0]));
+    ig_host(&oom_call, "text", y);
+    out[0] = ig_sum(y, IG_ALL_AXES);
+}
+
+static ig_status oom_lower(const ir_module *m) {
+    ir_module *planned = NULL, *kernels = NULL;
+    cg_import *import = NULL;
+    uint32_t n = 0;
+    ig_status s = pass_pipeline(m, &planned);
+    if (!s) s = cg_lower(planned, "traced", cg_cpu_tab + 1, &kernels);
+    if (!s) s = cg_imports(kernels, &import, &n);
+    if (n) rt_free(kernels->alloc, import, n * sizeof *import);
+    ir_module_free(kernels);
+    ir_module_free(planned);
+    return s;
+}
+
+static ig_status oom_discharge(void) {
+    static const char text[] =
+        "module m {\n  fn @m(%x: f32[3], %w: f32[]) -> (f32[3], f32[]) {\n    %r = ref %x\n"
+        "    %s = ref %w\n    %c = scan %w n=2 carries=1 reverse=false (%t: i64[], %a: f32[]) {\n"
+        "      %1 = read %r, %t dims=[1]\n      write %r, %1, %t op=add\n      write %s, %a "
+        "op=add\n"
+        "      yield %a\n    }\n    %2 = read %r\n    %3 = read %s\n    return %2, %3\n  }\n}\n";
+    const ig_allocator *a = ig_session_current()->alloc;
+    ir_module *m = NULL, *out = NULL;
+    ig_status s = ir_parse(a, "text", text, sizeof text - 1, &m);
+    if (!s) s = pass_run_list("discharge", m, &out);
+    ir_module_free(out);
+    ir_module_free(m);
+    return s;
+}
+
+static ig_status oom_custom_body(void) {
+    ig_tensor *x = ig_ones(IG_f32, IG_DIMS(3)), *two = ig_ones(IG_f32, IG_DIMS(2, 3)), *y;
+    ig_module *m = NULL, *g = NULL, *v = NULL;
+    ig_trace_options opt = {.flags = IG_TRACE_ONCE};
+    ig_status s = ig_trace(oom_asks, NULL, 1, &x, 1, &opt, &m);
+    if (!s) s = oom_lower(fe_module_ir(m));
+    if (!s) s = ig_grad(m, NULL, &g);
+    if (!s) s = ig_vmap(g, "2", NULL, NULL, &v);
+    if (!s) s = ig_module_run(v, 1, &two, 1, &y);
+    if (!s) s = oom_discharge();
+    ig_module_free(v);
+    ig_module_free(g);
+    ig_module_free(m);
+    return s;
+}
+static ig_status scenario_custom(const ig_allocator *a) { return oom_session(a, oom_custom_body); }
+
 #define SWEEP(name)                                                 \
     START_TEST(sweep_##name) { oom_sweep(#name, scenario_##name); } \
     END_TEST
@@ -362,6 +438,7 @@ SWEEP(eager)
 SWEEP(trace)
 SWEEP(flow)
 SWEEP(loops)
+SWEEP(custom)
 
 int main(void) {
     Suite *s = suite_create("oom");
@@ -378,6 +455,7 @@ int main(void) {
     tcase_add_test(t, sweep_trace);
     tcase_add_test(t, sweep_flow);
     tcase_add_test(t, sweep_loops);
+    tcase_add_test(t, sweep_custom);
     suite_add_tcase(s, t);
     return suite_run(s);
 }
