@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHRINK_OUTPUTS = FUZZ_RESULTS };
+enum { SHRINK_OUTPUTS = FUZZ_RESULTS, SHRINK_TRIPS = 64 };
 
 #ifdef IG_PLANT
 /* The kernels of a program as text; NULL on an error.  The caller frees it. */
@@ -46,11 +46,14 @@ static bool shrink_is_planted(const fuzz_case *c) {
 }
 #endif
 
-int fuzz_differs(const fuzz_case *c, const way *w, int64_t *element_, char *why, size_t size) {
+/* As fuzz_differs; also whether it is the reference that failed. */
+static int shrink_compare(const fuzz_case *c, const way *w, int64_t *element_, char *why, size_t size,
+                          bool *broken_) {
     way_case k = fuzz_way_case(c);
     ir_tensor want[SHRINK_OUTPUTS] = {0}, got[SHRINK_OUTPUTS] = {0};
     int bad = -1;
     *element_ = -1;
+    *broken_ = false;
     if (size) why[0] = 0;
 #ifdef IG_PLANT
     if (rt_planted && !shrink_is_planted(c)) return -1;
@@ -58,6 +61,7 @@ int fuzz_differs(const fuzz_case *c, const way *w, int64_t *element_, char *why,
     if (!way_alloc_outputs(&k, want) || !way_alloc_outputs(&k, got))
         snprintf(why, size, "out of memory"), bad = 0;
     ig_status s = bad < 0 ? way_tab[0].run(&k, want) : NULL;
+    *broken_ = s != NULL;
     if (!s && bad < 0) s = w->run(&k, got);
     if (s) {
         snprintf(why, size, "%s", ig_status_text(s));
@@ -70,10 +74,29 @@ int fuzz_differs(const fuzz_case *c, const way *w, int64_t *element_, char *why,
     return bad;
 }
 
+int fuzz_differs(const fuzz_case *c, const way *w, int64_t *element_, char *why, size_t size) {
+    bool broken;
+    return shrink_compare(c, w, element_, why, size, &broken);
+}
+
+/* An edit that the reference refuses is no smaller case. */
 static bool shrink_differs(const fuzz_case *c, const way *w) {
     int64_t element;
-    char why[1];
-    return fuzz_differs(c, w, &element, why, 0) >= 0;
+    bool broken;
+    return shrink_compare(c, w, &element, NULL, 0, &broken) >= 0 && !broken;
+}
+
+/* Give every while without a cap one: an edited condition may never say no. */
+static void shrink_cap(fuzz_case *c) {
+    ir_func *f = ir_find_func(c->m, "f");
+    for (uint32_t o = 0; o < f->ops.n; o++) {
+        ir_op *op = &f->ops.data[o];
+        if (op->code != OP_while) continue;
+        ir_attr_while a = *(const ir_attr_while *)ir_attr_get(c->m, op->attr);
+        if (a.cap) continue;
+        a.cap = SHRINK_TRIPS;
+        op->attr = ir_intern_attr(c->m, ir_attr_kind_of(c->m, op->attr), &a);
+    }
 }
 
 static void shrink_replace(fuzz_case *c, fuzz_case *by) {
@@ -138,6 +161,7 @@ static bool shrink_edit(fuzz_case *c, const way *w) {
             for (uint32_t k = 0; k < ways[kind]; k++) {
                 fuzz_case part;
                 if (!fuzz_edited(c, o, (fuzz_edit)kind, k, &part)) continue;
+                shrink_cap(&part);
                 if (fuzz_ops(&part) < fuzz_ops(c) && shrink_differs(&part, w)) {
                     shrink_replace(c, &part);
                     return true;
