@@ -202,6 +202,9 @@ static bool eager_trap_nan(fe_call *c, ir_opcode op, int nin, ig_tensor *const *
     return false;
 }
 
+/* An op that calls the user's code: no kernels exist, and it is not ours to be slow. */
+static bool eager_is_own(ir_opcode op, int nout) { return op == OP_custom || !nout; }
+
 /* Evaluate by the reference. */
 static bool eager_refer(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
                         int nout, ig_tensor *const *out) {
@@ -213,7 +216,7 @@ static bool eager_refer(fe_call *c, ir_opcode op, const void *attr, int nin, ig_
     for (int k = 0; k < nout; k++) result[k] = fe_ir_tensor(out[k]);
     ig_status e = ir_ref_op_in(s->ref, s->class, op, attr, nin, arg, nout, result);
     if (arg != few) rt_free(s->alloc, arg, (size_t)nin * sizeof *arg);
-    bool own = op == OP_custom || !nout; /* the user's, not ours to be slow */
+    bool own = eager_is_own(op, nout);
     s->count.reference += !own;
     if (!own && rt_log_on("slow"))
         rt_log("slow", "%s:%d: %s to %s ran on the reference",
@@ -225,7 +228,7 @@ static bool eager_refer(fe_call *c, ir_opcode op, const void *attr, int nin, ig_
 
 static bool eager_run_all(fe_call *c, ir_opcode op, const void *attr, int nin, ig_tensor *const *in,
                           int nout, ig_tensor *const *out) {
-    fe_ran ran = fe_kernels_run(c, op, attr, nin, in, out);
+    fe_ran ran = eager_is_own(op, nout) ? FE_NO_KERNEL : fe_kernels_run(c, op, attr, nin, in, out);
     if (ran != FE_NO_KERNEL) return ran == FE_RAN;
     return eager_refer(c, op, attr, nin, in, nout, out);
 }

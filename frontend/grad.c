@@ -407,8 +407,6 @@ static bool grad_check_loss(fe_call *c, const ig_tensor *loss) {
 static bool grad_fill(grad_cut *k, const ig_tensor *loss) {
     const ig_allocator *a = fe_alloc(k->c);
     k->live = rt_alloc_zero(a, k->nvalue + 1u);
-    k->nnode = k->r->nodes.n;
-    k->keep = rt_alloc_zero(a, k->nnode + 1u);
     k->number = rt_alloc_zero(a, (k->nvalue + 1u) * sizeof *k->number);
     k->keep = rt_alloc_zero(a, k->nnode);
     if (!k->live || !k->number || !k->keep) return grad_memory(k, false);
@@ -418,7 +416,6 @@ static bool grad_fill(grad_cut *k, const ig_tensor *loss) {
 static void grad_cut_free(grad_cut *k) {
     const ig_allocator *a = fe_alloc(k->c);
     rt_free(a, k->live, k->nvalue + 1u);
-    rt_free(a, k->keep, k->keep ? k->nnode + 1u : 0);
     rt_free(a, k->number, (k->nvalue + 1u) * sizeof *k->number);
     rt_free(a, k->keep, k->nnode);
     rt_vec_free(a, &k->value);

@@ -5,8 +5,8 @@
  * the dims of the recording in the place of the module's own.  Outside of a recording it is the way
  * to run a function once, without compiling it, on the kernels that are built in.
  *
- * A loop, branch or composite is one of eager code, whose bodies play its regions.  A value goes when its last
- * reader has run; in a region, when its turn is over. */
+ * A loop, branch or composite is one of eager code, whose bodies play its regions.  A value goes
+ * when its last reader has run; in a region, when its turn is over. */
 #include "frontend/flow.h"
 #include "passes/pass.h"
 #include <string.h>
