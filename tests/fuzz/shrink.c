@@ -47,8 +47,8 @@ static bool shrink_is_planted(const fuzz_case *c) {
 #endif
 
 /* As fuzz_differs; also whether it is the reference that failed. */
-static int shrink_compare(const fuzz_case *c, const way *w, int64_t *element_, char *why, size_t size,
-                          bool *broken_) {
+static int shrink_compare(const fuzz_case *c, const way *w, int64_t *element_, char *why,
+                          size_t size, bool *broken_) {
     way_case k = fuzz_way_case(c);
     ir_tensor want[SHRINK_OUTPUTS] = {0}, got[SHRINK_OUTPUTS] = {0};
     int bad = -1;

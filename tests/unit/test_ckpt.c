@@ -172,6 +172,8 @@ static void check_program(const closure_program *p, size_t policy) {
 }
 
 START_TEST(same_bits) {
+    ig_status s = closure_register();
+    ck_assert_msg(!s, "%s", ig_status_text(s));
     for (const closure_program *p = closure_programs; p->name; p++) check_program(p, (size_t)_i);
 }
 END_TEST
