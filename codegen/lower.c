@@ -225,6 +225,11 @@ static void lower_iota(cg_low *l, cg_frame *f) {
     lower_give(l, cg_convert(&l->k, IG_i64, (ig_dtype)a->dtype, cg_ix_value(l, f->ix[a->axis])));
 }
 
+static void lower_dim(cg_low *l, cg_frame *f) {
+    const ir_attr_extent *a = lower_attr(l, f);
+    lower_give(l, cg_dim(&l->k, a->n));
+}
+
 /* The words of the blocks from `block` on, u64 like it. */
 static void lower_rng_words(cg_low *l, const ir_ref key[2], ir_ref block, ir_ref w_[4]) {
     cg_kernel *k = &l->k;

@@ -146,8 +146,8 @@ static void joint_op(joint_work *w, ir_ref v) {
     const ir_type *t = cg_type(w->l, v);
     joint_map m = w->map[v.i], none = {.set = true};
     memset(none.axis, JOINT_NONE, sizeof none.axis);
-    if (!o || o->code == OP_rng_bits || o->code == OP_const) {
-        if (!o || o->code != OP_const || w->l->mem[v.i].i) joint_leaf(w, v);
+    if (!o || o->code == OP_rng_bits || o->code == OP_const || o->code == OP_dim) {
+        if (!o || o->nin || w->l->mem[v.i].i) joint_leaf(w, v);
     } else if (ir_is_elementwise((ir_opcode)o->code) || o->code == OP_detach ||
                o->code == OP_barrier) {
         for (uint32_t i = 0; i < o->nin; i++) joint_read(w, ir_op_in(f, o, i), &m);

@@ -20,18 +20,12 @@ static ig_tensor *reduce_widen(fe_call *c, ig_tensor *x) {
 }
 
 ig_tensor *fe_count(fe_call *c, ig_tensor *x, const ir_axes *axes, ig_dtype dtype) {
-    ir_dims d = fe_dims(c, x), over = {0};
+    ir_dims d = fe_dims(c, x);
     ir_dim n = 1;
-    for (int i = 0; i < axes->n; i++) {
-        over.d[over.n++] = d.d[axes->a[i]];
-        n = ir_dim_mul(fe_module(c), n, d.d[axes->a[i]]);
-    }
+    for (int i = 0; i < axes->n; i++) n = ir_dim_mul(fe_module(c), n, d.d[axes->a[i]]);
     if (n == IR_DIM_BAD) return fe_error(c, IG_RANGE, "too many elements");
     if (ir_dim_is_const(n)) return fe_convert(c, fe_int(c, IG_i64, n), dtype);
-    ir_axes all = {.n = over.n};
-    for (int i = 0; i < over.n; i++) all.a[i] = (uint8_t)i;
-    return fe_convert(
-        c, fe_reduce(c, IR_redop_sum, fe_fill(c, fe_int(c, IG_i64, 1), &over), &all, false), dtype);
+    return fe_convert(c, fe_op(c, OP_dim, &(ir_attr_extent){.n = n}, 0, NULL), dtype);
 }
 
 static ig_tensor *reduce_mean(fe_call *c, ig_tensor *x, const ir_axes *axes, bool keep) {
@@ -121,6 +115,14 @@ static ig_tensor *reduce_composite(const ig_site *site, const char *name, reduce
     ig_tensor *t = fe_arg(c, x);
     if (fe_is_poison(t) || !fe_axes(c, axes, t->rank, &a)) return fe_leave(c, NULL);
     return fe_leave(c, fe_convert(c, rule(c, t, &a, axes.keep), (ig_dtype)t->dtype));
+}
+
+ig_tensor *ig_count_at(const ig_site *site, ig_arg x, ig_axes axes) {
+    FE_ENTER(site, "count");
+    ir_axes a;
+    ig_tensor *t = fe_arg(c, x);
+    if (fe_is_poison(t) || !fe_axes(c, axes, t->rank, &a)) return fe_leave(c, NULL);
+    return fe_leave(c, fe_count(c, t, &a, IG_i64));
 }
 
 ig_tensor *ig_mean_at(const ig_site *site, ig_arg x, ig_axes axes) {

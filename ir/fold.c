@@ -347,6 +347,11 @@ static ir_ref fold_bitcast(const fold *x) {
 
 /* --- Movement -------------------------------------------------------------------------------- */
 
+static ir_ref fold_dim(const fold *x) {
+    const ir_attr_extent *a = x->attr;
+    return ir_dim_is_const(a->n) ? ir_const_i(x->b, IG_i64, a->n) : (ir_ref){0};
+}
+
 static ir_ref fold_reshape(const fold *x) {
     const ir_attr_dims *a = x->attr;
     ir_type t = ir_tensor_type((ig_dtype)fold_type(x, 0)->dtype, a->dims.n, a->dims.d);

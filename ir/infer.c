@@ -251,6 +251,11 @@ static bool type_iota(ir_infer *c) {
     return ir_infer_one(c, ir_tensor_type((ig_dtype)a->dtype, a->dims.n, a->dims.d));
 }
 
+static bool type_dim(ir_infer *c) {
+    const ir_dims one = {.n = 1, .d = {((const ir_attr_extent *)c->attr)->n}};
+    return infer_check_dims(c, "the extent", &one, -1) && ir_infer_one(c, ir_scalar_type(IG_i64));
+}
+
 static bool type_rng(ir_infer *c) {
     const ir_attr_rng *a = c->attr;
     const ir_type *key = &c->in[0];

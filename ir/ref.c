@@ -23,6 +23,7 @@ static ig_status ref_no(const ir_ref_call *c, const char *why) {
 
 static ig_status rule_const(const ir_ref_call *c) { return ir_ref_const(c); }
 static ig_status rule_iota(const ir_ref_call *c) { return ir_ref_iota(c); }
+static ig_status rule_dim(const ir_ref_call *c) { return ir_ref_dim(c); }
 static ig_status rule_rng(const ir_ref_call *c) { return ir_ref_rng(c); }
 static ig_status rule_ew(const ir_ref_call *c) { return ir_ref_ew(c); }
 static ig_status rule_copy(const ir_ref_call *c) { return ir_ref_copy(c); }

@@ -76,6 +76,7 @@ static inline int64_t ir_windows_first(const ir_windows *j, int64_t base, int64_
 
 ig_status ir_ref_const(const ir_ref_call *c);
 ig_status ir_ref_iota(const ir_ref_call *c);
+ig_status ir_ref_dim(const ir_ref_call *c);
 ig_status ir_ref_copy(const ir_ref_call *c);
 ig_status ir_ref_move(const ir_ref_call *c);
 ig_status ir_ref_pad(const ir_ref_call *c);

@@ -149,6 +149,12 @@ ig_status ir_ref_iota(const ir_ref_call *c) {
     return NULL;
 }
 
+ig_status ir_ref_dim(const ir_ref_call *c) {
+    const ir_attr_extent *a = c->attr;
+    memcpy(c->out[0].data, &a->n, sizeof a->n); /* in a run its symbols have their sizes */
+    return NULL;
+}
+
 /* --- Whole tensors and strided reads ---------------------------------------------------------- */
 
 ig_status ir_ref_copy(const ir_ref_call *c) {

@@ -60,6 +60,7 @@ enum {
     FUSE_AS_copy = FUSE_COPY,
     FUSE_AS_ew = FUSE_EW,
     FUSE_AS_iota = FUSE_EW,
+    FUSE_AS_dim = FUSE_EW,
     FUSE_AS_math = FUSE_MATH,
     FUSE_AS_rem = FUSE_MATH,
     FUSE_AS_rng = FUSE_MATH,
@@ -325,6 +326,9 @@ static fuse_users fuse_count_users(fuse_plan *p, const ir_op *o) {
     return u;
 }
 
+/* Whether an op is counted, not read. */
+static bool fuse_is_counted(const ir_op *o) { return o->code == OP_iota || o->code == OP_dim; }
+
 /* Whether a copy of an elementwise op in every user's cluster adds no memory traffic: it reads at
  * most one value, and that one is in memory anyway. */
 static bool fuse_is_cheap_copy(const fuse_plan *p, const ir_op *o) {
@@ -333,7 +337,7 @@ static bool fuse_is_cheap_copy(const fuse_plan *p, const ir_op *o) {
         ir_ref v = fuse_in(p, o, k);
         const ir_op *d = fuse_def(p, v);
         fuse_kind kind = fuse_def_kind(p, v);
-        if (fuse_is_free(p, v) || (d && d->code == OP_iota)) continue;
+        if (fuse_is_free(p, v) || (d && fuse_is_counted(d))) continue;
         if (kind == FUSE_SPREAD && !ir_val_type(p->f, fuse_in(p, d, 0))->rank) continue;
         bool in_memory = kind == FUSE_WEIGHT || kind == FUSE_CONST || kind == FUSE_ALIAS ||
                          kind == FUSE_CALL;
@@ -358,7 +362,7 @@ static const char *fuse_refuse(const fuse_plan *p, const ir_op *o, const fuse_us
     case FUSE_ALIAS:
     case FUSE_JOIN: return NULL;
     case FUSE_EW:
-        if (one || o->code == OP_iota) return NULL;
+        if (one || fuse_is_counted(o)) return NULL;
         return p->users.n <= FUSE_SHARES && fuse_is_cheap_copy(p, o) ? NULL
                                                                      : "several kernels use it";
     case FUSE_MATH:
@@ -495,7 +499,7 @@ static uint32_t fuse_find_user(const fuse_plan *p, const ir_op *o, ir_ref v) {
     const ir_op *d = fuse_def(p, v), *of = d && d->nin ? fuse_def(p, fuse_in(p, d, 0)) : NULL;
     uint32_t look = FUSE_LOOK;
     bool row = of && of->code == OP_reduce;
-    bool free = d && (d->code == OP_iota || (d->code == OP_broadcast && !row));
+    bool free = d && (fuse_is_counted(d) || (d->code == OP_broadcast && !row));
     if (free) return UINT32_MAX; /* no memory is read for it */
     for (uint32_t i = p->need[v.i]; i && look; i = p->needs.data[i - 1].next, look--) {
         uint32_t space = p->needs.data[i - 1].space, id = p->spaces.data[space].cluster;

@@ -165,6 +165,12 @@ static bool gen_in_iota(gen *g, gen_op *o) {
     return o->in[0].rank > 0;
 }
 
+static bool gen_in_dim(gen *g, gen_op *o) {
+    ir_attr_extent *a = (ir_attr_extent *)&o->attr;
+    a->n = o->in[0].rank ? o->in[0].dim[gen_below(g, o->in[0].rank)] : 1;
+    return true;
+}
+
 static bool gen_in_rng(gen *g, gen_op *o) {
     (void)g;
     ir_attr_rng *a = (ir_attr_rng *)&o->attr;

@@ -297,6 +297,7 @@ IG_OPR(max);
 IG_OPR(min);
 IG_OPR(all); /* of bool */
 IG_OPR(any);
+IG_OPR(count);     /* i64[]: how many elements the axes have, dynamic dims too; x is not read */
 IG_OPR(mean);      /* floats: sum / count */
 IG_OPR(logsumexp); /* log(sum(exp(x - m))) + m with m = max(x) */
 IG_OPR(argmax);    /* one axis; i64; the first position; NaN wins */
@@ -316,6 +317,7 @@ IG_API ig_tensor *ig_cum_at(const ig_site *site, ig_arg x, ig_cum op, int axis, 
 #define ig_min(x, axes)       ig_min_at(IG_SITE, IG_ARG(x), IG_AXES_ARG(axes))
 #define ig_all(x, axes)       ig_all_at(IG_SITE, IG_ARG(x), IG_AXES_ARG(axes))
 #define ig_any(x, axes)       ig_any_at(IG_SITE, IG_ARG(x), IG_AXES_ARG(axes))
+#define ig_count(x, axes)     ig_count_at(IG_SITE, IG_ARG(x), IG_AXES_ARG(axes))
 #define ig_mean(x, axes)      ig_mean_at(IG_SITE, IG_ARG(x), IG_AXES_ARG(axes))
 #define ig_logsumexp(x, axes) ig_logsumexp_at(IG_SITE, IG_ARG(x), IG_AXES_ARG(axes))
 #define ig_argmax(x, axes)    ig_argmax_at(IG_SITE, IG_ARG(x), IG_AXES_ARG(axes))

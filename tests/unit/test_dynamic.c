@@ -40,7 +40,8 @@
         ig_scalar(IG_i32, 1)), IG_DIMS(2, 2))) \
     ROW(ig_sum(x, 0)) ROW(ig_sum(x, 1)) ROW(ig_sum(x, IG_ALL_AXES)) ROW(ig_sum(b, IG_KEEP(0))) \
     ROW(ig_prod(x, 0)) ROW(ig_max(x, 0)) ROW(ig_min(x, IG_KEEP_ALL)) ROW(ig_all(b, 0)) \
-    ROW(ig_any(b, 1)) ROW(ig_mean(x, 0)) ROW(ig_mean(x, IG_ALL_AXES)) \
+    ROW(ig_any(b, 1)) ROW(ig_count(x, 0)) ROW(ig_count(x, IG_ALL_AXES)) \
+    ROW(ig_mean(x, 0)) ROW(ig_mean(x, IG_ALL_AXES)) \
     ROW(ig_mean(ig_cast(x, IG_f16), 0)) ROW(ig_var(x, 0)) ROW(ig_std(x, IG_KEEP_ALL)) \
     ROW(ig_logsumexp(x, 0)) ROW(ig_argmax(x, 0)) ROW(ig_argmin(x, IG_ALL_AXES)) \
     ROW(ig_cumsum(x, 0)) ROW(ig_cumprod(x, 1)) ROW(ig_cummax(x, 0)) \

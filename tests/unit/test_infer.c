@@ -150,6 +150,7 @@ START_TEST(sources) {
     SAYS(OP_const, A(const, type("f32[B]"), {four, 16}), "", "must be numbers");
     SAYS(OP_const, A(const, type("mem<f32>"), {four, 16}), "", "element type");
     GIVES(OP_iota, A(iota, IG_i64, DIMS(B, 3), 1), "", "i64[B,3]");
+    GIVES(OP_dim, A(extent, B), "", "i64[]");
     SAYS(OP_iota, A(iota, IG_bool, DIMS(3), 0), "", "not bool");
     SAYS(OP_iota, A(iota, IG_i64, DIMS(3), 1), "", "axis 1 of a value of rank 1");
     SAYS(OP_iota, A(iota, IG_i64, DIMS(3), -1), "", "axis -1");
@@ -387,6 +388,7 @@ START_TEST(eager_needs_no_module) {
     ck_assert_str_eq(infer_in(NULL, OP_concat, A(axis, 0), "f32[8] f32[2]"), "f32[10]");
     ck_assert_str_eq(infer_in(NULL, OP_pad, A(pad, DIMS(1), DIMS(2), INTS(1)), "f32[3] f32[]"),
                      "f32[8]");
+    ck_assert_ptr_nonnull(strstr(infer_in(NULL, OP_dim, A(extent, -5), ""), "valid extent"));
     ck_assert_ptr_nonnull(
         strstr(infer_in(NULL, OP_iota, A(iota, IG_i64, DIMS(-5), 0), ""), "valid extent"));
     ck_assert_ptr_nonnull(strstr(infer_in(NULL, OP_weight, A(sym, "w"), ""), "no weight"));
